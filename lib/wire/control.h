@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* What hearthd and a zygote (hearth-worker) say to each other, and what a zygote and its workers inherit: the whole of
+ * it is in this header. Both programs come from one build; the segment's signature refuses a mix.
+ *
+ * hearthd execs one zygote per pool:
+ *     hearth-worker --pool NAME --index N (--module PATH | --exec) [--] ARGS...
+ * with these descriptors and no others beside 0 (/dev/null), 1 and 2 (the daemon's stderr). */
+#pragma once
+
+#include <stdint.h>
+
+enum control_fd {
+    CONTROL_FD_SOCKET = 3,  /* SOCK_SEQPACKET, carries struct control_msg; EOF: the daemon is gone */
+    CONTROL_FD_SEGMENT = 4, /* the segment's memfd */
+    CONTROL_FD_BELL = 5,    /* eventfd towards the daemon */
+};
+
+enum control_kind {
+    /* daemon -> zygote */
+    CONTROL_SPAWN = 1, /* fork a worker for slot/gen */
+    /* zygote -> daemon */
+    CONTROL_READY = 2,   /* the module is loaded and initialised; text: handler names, each ended by '\n' */
+    CONTROL_SPAWNED = 3, /* slot/gen now has process pid. The worker is a child of the daemon (made by a double
+                            fork below a subreaper), so only the daemon reaps it and the pid cannot be reused */
+    CONTROL_FAILED = 4,  /* the pool cannot start, or (slot != 0) one fork failed; text: why */
+};
+
+enum { CONTROL_TEXT = 8000 };
+
+/* Sent up to the end of text (text_len bytes, not NUL-terminated). */
+struct control_msg {
+    uint32_t kind; /* enum control_kind */
+    uint32_t slot;
+    uint32_t gen;
+    int32_t pid;
+    uint32_t text_len;
+    char text[CONTROL_TEXT];
+};
+
+#define CONTROL_HEAD offsetof(struct control_msg, text)
+
+/* The handler name of an exec pool, which has just this one. */
+#define CONTROL_EXEC_HANDLER "run"
