@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* The segment: creating, attaching, and the handle that every other verb of lib/shm takes.
+ * A handle belongs to one thread; a second thread of a process attaches with a handle and a slot of its own. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct shm_header;
+struct shm_slot;
+
+struct shm {
+    uint8_t *base; /* NULL: not attached */
+    uint64_t size;
+    struct shm_header *head;
+    int fd;      /* the memfd, owned by the handle, close-on-exec */
+    int bell_fd; /* eventfd towards the daemon, borrowed; -1: none (the daemon itself) */
+    uint32_t me; /* owner word of this handle's slot; 0 before slot_attach */
+    uint32_t slot;
+    struct shm_slot *mine;   /* the slot itself */
+    uint64_t patience_ns;    /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the daemon) */
+    uint32_t cache_free;     /* private hint: word of the free map last used */
+};
+
+struct shm_params {
+    uint64_t size;  /* bytes of address space, 1 MiB .. 1 TiB; only touched pages cost memory */
+    uint32_t slots; /* attached processes, 2 .. 1024 */
+    uint32_t tasks; /* task records, 16 .. 16 M; 0: a quarter of the segment's size */
+};
+
+enum { SHM_POOLS = 64 };
+
+/* Makes a memfd, lays it out and seals it against resizing. -EINVAL: the parameters do not fit; -errno of the system.
+ * The caller still needs a slot: slot_reserve() and slot_attach(). */
+int shm_create(struct shm *ret, const struct shm_params *params);
+
+/* Maps a segment. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another layout; -errno. */
+int shm_attach(struct shm *ret, int fd);
+
+/* Unmaps, closes, and lets go of the slot's life word. Accepts a handle that was never attached. */
+void shm_detach(struct shm *s);
+
+/* Defines pool `index` (0 .. SHM_POOLS-1) with a ring that holds queue_max tasks and some more. Supervisor only, once per
+ * index. -ENOMEM: the segment is full; -EEXIST; -EINVAL; -EAGAIN. */
+int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max);
+
+/* Tells the daemon that there is something to look at, if it sleeps. Any process. */
+void shm_ring_daemon(struct shm *s);
+
+/* Figures for INFO; approximate while others work. */
+struct shm_usage {
+    uint64_t size, chunk_bytes, chunks, chunks_free;
+    uint32_t tasks, slots;
+};
+void shm_usage(struct shm *s, struct shm_usage *ret);
+
+/* The daemon's side of its doorbell. */
+void shm_daemon_sleeps(struct shm *s); /* declares it is about to sleep; then it must look once more for work */
+void shm_daemon_wakes(struct shm *s);
+uint32_t shm_news(struct shm *s); /* changes whenever a slot has changed state or has a nearer deadline */
+void shm_next_check(struct shm *s, uint64_t at_ns); /* when the daemon looks at deadlines by itself; UINT64_MAX: never */
