@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration: read with libconfig, checked against the table in options.def, and given out as plain structs in
- * base units (bytes, milliseconds). A struct config never changes after config_load(), but for config_set_socket(). */
+/* The configuration: read with libconfig, checked against the table in options.def, and given out
+ * as plain structs in base units (bytes, milliseconds). A struct config never changes after
+ * config_load(), but for config_set_socket(). */
 #pragma once
 
 #include <limits.h>
@@ -30,39 +31,41 @@ enum pool_kind { POOL_MODULE, POOL_EXEC };
 struct pool_config {
     char *name;
     enum pool_kind kind;
-    uint32_t workers;            /* "auto" is resolved: >= 1 */
-    char *module;                /* POOL_MODULE: absolute path of a file that existed; else NULL */
-    struct config_strings exec;  /* POOL_EXEC: first words of the command; n == 0: the task's arguments are all of it */
-    struct config_strings args;  /* for the module's initializer */
-    uint64_t max_tasks;          /* a worker is replaced after so many; 0: never */
-    uint32_t timeout_ms;         /* time limit of a task that names none; 0: none */
-    uint32_t kill_grace_ms;      /* from the cancel flag (exec: SIGTERM) to SIGKILL */
-    uint32_t start_timeout_ms;   /* for loading the module and warming a worker */
-    uint32_t queue_max;          /* tasks waiting */
-    uint64_t queue_bytes;        /* bytes of their payloads and arguments; 0: as the segment holds */
-    uint64_t max_output;         /* bytes of one result */
-    struct config_strings env;   /* "NAME=value", set over the daemon's own environment */
-    char *working_directory;     /* absolute */
-    int32_t nice;                /* added to the daemon's own */
+    uint32_t workers;           /* "auto" is resolved: >= 1 */
+    char *module;               /* POOL_MODULE: absolute path of a file that existed; else NULL */
+    struct config_strings exec; /* POOL_EXEC: first words of the command; n == 0: the task's
+                                   arguments are all of it */
+    struct config_strings args; /* for the module's initializer */
+    uint64_t max_tasks;         /* a worker is replaced after so many; 0: never */
+    uint32_t timeout_ms;        /* time limit of a task that names none; 0: none */
+    uint32_t kill_grace_ms;     /* from the cancel flag (exec: SIGTERM) to SIGKILL */
+    uint32_t start_timeout_ms;  /* for loading the module and warming a worker */
+    uint32_t queue_max;         /* tasks waiting */
+    uint64_t queue_bytes;       /* bytes of their payloads and arguments; 0: as the segment holds */
+    uint64_t max_output;        /* bytes of one result */
+    struct config_strings env;  /* "NAME=value", set over the daemon's own environment */
+    char *working_directory;    /* absolute */
+    int32_t nice;               /* added to the daemon's own */
     uint64_t rlimit[RLIM_NLIMITS]; /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
-    const char *file;            /* where it is defined, for messages; owned by the config */
+    const char *file;              /* where it is defined, for messages; owned by the config */
     unsigned line;
 };
 
 struct config_limits {
-    uint32_t max_clients;       /* connections; more are refused */
-    uint32_t client_max_tasks;  /* tasks of one connection that have not ended; 0: no limit */
-    uint64_t client_max_input;  /* bytes of one request */
-    uint64_t client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
+    uint32_t max_clients;      /* connections; more are refused */
+    uint32_t client_max_tasks; /* tasks of one connection that have not ended; 0: no limit */
+    uint64_t client_max_input; /* bytes of one request */
+    uint64_t
+        client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
 };
 
 struct config {
-    char *socket_path;      /* absolute, unless it came from config_set_socket() */
-    uint32_t socket_mode;   /* permission bits */
-    char *socket_owner;     /* user name or number; "": the daemon's own */
+    char *socket_path;    /* absolute, unless it came from config_set_socket() */
+    uint32_t socket_mode; /* permission bits */
+    char *socket_owner;   /* user name or number; "": the daemon's own */
     char *socket_group;
-    uint64_t segment_size;  /* bytes */
-    uint32_t tasks_max;     /* task records; 0: from the segment's size */
+    uint64_t segment_size; /* bytes */
+    uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
     enum log_level log_level;
@@ -80,22 +83,25 @@ struct config_error {
     char text[512]; /* what was expected, and how to write it */
 };
 
-/* Reads a file and its drop-ins (PATH.d/ *.conf, in order of their names): a later scalar overrides an earlier one, pools
- * are added. path NULL: the defaults, with no pools. Relative `module` names are looked up in the directories of
- * $HEARTH_MODULE_PATH (colon-separated), if set, else in the installed module directory.
- * 0; -EINVAL: refused, *err says why; -errno: a file could not be read (also in *err); -ENOMEM.
- * `err` may not be NULL. */
+/* Reads a file and its drop-ins (PATH.d/ *.conf, in order of their names): a later scalar overrides
+ * an earlier one, pools are added. path NULL: the defaults, with no pools. Relative `module` names
+ * are looked up in the directories of $HEARTH_MODULE_PATH (colon-separated), if set, else in the
+ * installed module directory. 0; -EINVAL: refused, *err says why; -errno: a file could not be read
+ * (also in *err); -ENOMEM. `err` may not be NULL. */
 int config_load(const char *path, struct config **ret, struct config_error *err);
-/* The same from memory, without drop-ins; @include is refused. `name` stands for the file in messages. */
+/* The same from memory, without drop-ins; @include is refused. `name` stands for the file in
+ * messages. */
 int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
                      struct config_error *err);
 /* Accepts NULL. Returns NULL. */
 struct config *config_free(struct config *c);
 
-/* Another socket, as -s on the command line gives it. 0, -ENAMETOOLONG (longer than a socket address), -ENOMEM. */
+/* Another socket, as -s on the command line gives it. 0, -ENAMETOOLONG (longer than a socket
+ * address), -ENOMEM. */
 int config_set_socket(struct config *c, const char *path);
 
-/* Writes a complete configuration with every effective value; config_load() reads it back to the same. */
+/* Writes a complete configuration with every effective value; config_load() reads it back to the
+ * same. */
 void config_print(const struct config *c, FILE *f);
 
 /* "FILE:LINE: KEY: TEXT", without the parts that are absent. Returns out. */
@@ -105,7 +111,7 @@ char *config_error_format(const struct config_error *err, char *out, size_t n);
 struct config_key {
     const char *section; /* "" (top level), "limits", "pools", "rlimits" (inside of a pool) */
     const char *name;
-    const char *type;    /* "size", "seconds", "count", ... */
+    const char *type;     /* "size", "seconds", "count", ... */
     const char *fallback; /* the default as one writes it; NULL: there is none */
     const char *doc;
 };

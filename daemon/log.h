@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The daemon's log: one line per event, structured when systemd's journal listens, else plain text on stderr.
- * Process-global by nature (it is where this process's stderr goes), used by the one thread of the daemon. */
+/* The daemon's log: one line per event, structured when systemd's journal listens, else plain text
+ * on stderr. Process-global by nature (it is where this process's stderr goes), used by the one
+ * thread of the daemon. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,10 +9,18 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG, LOG_LEVELS };
+enum log_level {
+    LOG_LEVEL_ERR,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_NOTICE,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG,
+    LOG_LEVELS
+};
 extern const char *const log_level_names[LOG_LEVELS]; /* "err" "warning" "notice" "info" "debug" */
 
-/* The kinds of event that tools may look for: messages.def. MESSAGE_NONE has no MESSAGE_ID in the journal. */
+/* The kinds of event that tools may look for: messages.def. MESSAGE_NONE has no MESSAGE_ID in the
+ * journal. */
 enum log_message {
     MESSAGE_NONE,
 #define MESSAGE(name, ...) MESSAGE_##name,
@@ -31,8 +40,8 @@ struct log_fields {
     pid_t worker;
 };
 
-/* Sets the level, and the journal if stderr is connected to it ($JOURNAL_STREAM names our stderr). Before this, info and
- * more go to stderr. */
+/* Sets the level, and the journal if stderr is connected to it ($JOURNAL_STREAM names our stderr).
+ * Before this, info and more go to stderr. */
 void log_open(enum log_level level);
 /* True when events of the level are written: to spare the making of expensive text. */
 bool log_wants(enum log_level level);
@@ -43,12 +52,12 @@ void log_write(enum log_level level, const struct log_fields *fields, const char
 
 /* log_info(LOG_ABOUT(.pool = p->config->name, .worker = pid), "started with %u handlers", n);
  * log_err(NULL, "cannot bind %s: %s", path, strerror(-r)); */
-#define LOG_ABOUT(...)           (&(const struct log_fields){__VA_ARGS__})
+#define LOG_ABOUT(...)            (&(const struct log_fields){__VA_ARGS__})
 #define log_at(level, about, ...) log_write(level, about, __FILE__, __LINE__, __func__, __VA_ARGS__)
-#define log_err(about, ...)      log_at(LOG_LEVEL_ERR, about, __VA_ARGS__)
-#define log_warn(about, ...)     log_at(LOG_LEVEL_WARNING, about, __VA_ARGS__)
-#define log_notice(about, ...)   log_at(LOG_LEVEL_NOTICE, about, __VA_ARGS__)
-#define log_info(about, ...)     log_at(LOG_LEVEL_INFO, about, __VA_ARGS__)
+#define log_err(about, ...)       log_at(LOG_LEVEL_ERR, about, __VA_ARGS__)
+#define log_warn(about, ...)      log_at(LOG_LEVEL_WARNING, about, __VA_ARGS__)
+#define log_notice(about, ...)    log_at(LOG_LEVEL_NOTICE, about, __VA_ARGS__)
+#define log_info(about, ...)      log_at(LOG_LEVEL_INFO, about, __VA_ARGS__)
 #define log_debug(about, ...)                                                                      \
     do {                                                                                           \
         if (log_wants(LOG_LEVEL_DEBUG)) {                                                          \
@@ -56,7 +65,8 @@ void log_write(enum log_level level, const struct log_fields *fields, const char
         }                                                                                          \
     } while (0)
 
-/* The plain line for an event, with its newline, into out (n >= 64 bytes, always NUL-terminated, cut to fit): control
- * characters are written as \xHH. Returns its length. For log_write() and its test. */
+/* The plain line for an event, with its newline, into out (n >= 64 bytes, always NUL-terminated,
+ * cut to fit): control characters are written as \xHH. Returns its length. For log_write() and its
+ * test. */
 size_t log_format(char *out, size_t n, enum log_level level, const struct log_fields *fields,
                   const char *text);

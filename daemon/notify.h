@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* What we say to a service manager, and what it hands us. Everything is a no-op, and 0, without one. */
+/* What we say to a service manager, and what it hands us. Everything is a no-op, and 0, without
+ * one. */
 #pragma once
 
 #include <stdint.h>
 
-/* READY=1, STOPPING=1 and STATUS= of $NOTIFY_SOCKET. Failures are of no consequence and are ignored. */
+/* READY=1, STOPPING=1 and STATUS= of $NOTIFY_SOCKET. Failures are of no consequence and are
+ * ignored. */
 void notify_ready(void);
 void notify_stopping(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* How often notify_watchdog() must be called at least, in microseconds (half of WatchdogSec=); 0: no watchdog. */
+/* How often notify_watchdog() must be called at least, in microseconds (half of WatchdogSec=); 0:
+ * no watchdog. */
 uint64_t notify_watchdog_interval(void);
-/* WATCHDOG=1: call it from a turn of the loop that has done its work, not from a timer of its own. */
+/* WATCHDOG=1: call it from a turn of the loop that has done its work, not from a timer of its own.
+ */
 void notify_watchdog(void);
 
-/* Takes the listening socket that we were started with (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES): the one called `name`, or
- * the only one, whatever its name. *ret_fd is close-on-exec and non-blocking. The variables are removed from the
- * environment, so that no child takes them for its own; hence call it once.
- * 0; -ENOENT: none was passed; -ENOTUNIQ: several, none of that name, or more than one; -EINVAL: it is not a listening
- * AF_UNIX stream socket; -errno. On failure the passed descriptors stay open. */
+/* Takes the listening socket that we were started with (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES):
+ * the one called `name`, or the only one, whatever its name. *ret_fd is close-on-exec and
+ * non-blocking. The variables are removed from the environment, so that no child takes them for its
+ * own; hence call it once. 0; -ENOENT: none was passed; -ENOTUNIQ: several, none of that name, or
+ * more than one; -EINVAL: it is not a listening AF_UNIX stream socket; -errno. On failure the
+ * passed descriptors stay open. */
 int listen_fds_take(const char *name, int *ret_fd);
