@@ -45,6 +45,10 @@ bool tasks_turn(struct hearthd *d);
 int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx);
 /* The result has reached its submitter: forget it when room is needed. */
 void tasks_fetched(struct hearthd *d, uint32_t idx);
+/* While a task is pinned its record and blocks stay, even if it is forgotten meanwhile: for results that are being sent
+ * straight from the segment. Only ended tasks are pinned; every pin is undone once. */
+void tasks_pin(struct hearthd *d, uint32_t idx);
+void tasks_unpin(struct hearthd *d, uint32_t idx);
 /* Newest first; fn returns false to stop. */
 void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),
                 void *arg);
@@ -53,6 +57,9 @@ void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const str
 /* Queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's kill_grace. `text` (who)
  * becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text);
+/* Takes back a task whose id nobody has been told: cancelled, its end reported to no one, forgotten at once. True: it had not
+ * ended yet. */
+bool tasks_abandon(struct hearthd *d, uint32_t idx);
 /* Ends every queued task of every pool (stopping). */
 void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause);
 /* The cause in words, including who cancelled. */

@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: MIT */
+/* The book of tasks. The truth about a task is its record in the segment; the book has one entry
+ * per record, at the same index, in anonymous memory that costs nothing until it is touched. An
+ * entry says whether the task is known here, who waits for its end, and when it may be forgotten.
+ * Nothing is allocated per task (but the canceller's name).
+ *
+ *     UNKNOWN --submit--> LIVE --ended, delivered--> KEPT --fetched--> FETCHED --+
+ *        ^                  |                          | result_keep over        | over
+ * FETCHED_MAX, over FETCHED_SHARE, |                  | abandoned                v | room is
+ * needed, result_keep over
+ *        +--task_free()-- DOOMED <---------------------+-------------------------+
+ *
+ * Every known entry is on the chain `all` (in order of submission) and on the chain of its state.
+ * KEPT is in order of expiry, because result_keep is one constant; so one timer, for the heads,
+ * serves all. DOOMED entries are those whose memory could not be given back yet: a worker held a
+ * lock (tried again by the timer, never by spinning), or the result is being sent (pinned).
+ *
+ * An end is delivered once: the entry leaves LIVE first, and hints for entries that are not LIVE
+ * are ignored.
+ *
+ * Fails: as tasks.h says. Asserts its own chains. Logs a record that does not make sense. */
+#include "daemon/tasks.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+
+#include "daemon/log.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
+#include "lib/shm/alloc.h"
+
+enum {
+    TURN_ENDS = 4096,   /* ends taken in one turn */
+    TURN_SWEEP = 65536, /* records looked at in one turn after hints were dropped */
+    TURN_FORGET = 4096, /* entries forgotten or tried again in one turn */
+    FETCHED_MAX = 1024, /* results that stay after they were fetched */
+    FETCHED_SHARE = 16, /* ... as long as they hold less than this part of the segment */
+    RETRY_MS = 2,       /* until memory that a lock kept from us is tried again */
+};
+
+enum where { UNKNOWN, LIVE, KEPT, FETCHED, PINNED, DOOMED };
+enum { ALL, STATE, LINKS }; /* the two chains an entry is on */
+
+struct entry {
+    uint64_t id;
+    struct list waiters;
+    struct {
+        uint32_t prev, next; /* index + 1; 0: none */
+    } link[LINKS];
+    uint64_t expires_ns;
+    char *text;      /* who cancelled it, or what else there is to say about its end */
+    uint32_t weight; /* bytes it holds in the segment, in units of 16; known once it has ended */
+    uint16_t pins;
+    uint8_t where;    /* enum where */
+    uint8_t orphaned; /* abandoned while running: nobody hears of its end */
+};
+_Static_assert(sizeof(struct entry) == 64, "one cache line per task");
+
+struct chain {
+    uint32_t first, last; /* index + 1; 0: empty */
+    uint32_t n;
+};
+
+struct tasks {
+    struct entry *book;
+    uint32_t n; /* entries, one per record */
+    struct chain all, live, kept, fetched, pinned, doomed;
+    uint64_t fetched_weight, fetched_max;
+    uint64_t now_ns;     /* as of this turn */
+    uint32_t sweep_from; /* n: no sweep under way */
+    struct event *timer;
+    uint64_t timer_at_ns; /* 0: not set */
+    uint64_t ended[TASK_STATES];
+    bool (*on_ended)(struct hearthd *d, uint32_t idx, const struct task_view *v);
+};
+
+/* ---- chains ---- */
+
+static void chain_append(struct tasks *t, struct chain *c, int k, uint32_t idx) {
+    struct entry *e = &t->book[idx];
+    e->link[k].prev = c->last;
+    e->link[k].next = 0;
+    if (c->last) {
+        t->book[c->last - 1].link[k].next = idx + 1;
+    } else {
+        c->first = idx + 1;
+    }
+    c->last = idx + 1;
+    c->n++;
+}
+
+static void chain_remove(struct tasks *t, struct chain *c, int k, uint32_t idx) {
+    struct entry *e = &t->book[idx];
+    assert(c->n > 0);
+    if (e->link[k].prev) {
+        t->book[e->link[k].prev - 1].link[k].next = e->link[k].next;
+    } else {
+        assert(c->first == idx + 1);
+        c->first = e->link[k].next;
+    }
+    if (e->link[k].next) {
+        t->book[e->link[k].next - 1].link[k].prev = e->link[k].prev;
+    } else {
+        assert(c->last == idx + 1);
+        c->last = e->link[k].prev;
+    }
+    c->n--;
+}
+
+static struct chain *chain_of(struct tasks *t, uint8_t where) {
+    switch (where) {
+    case LIVE:
+        return &t->live;
+    case KEPT:
+        return &t->kept;
+    case FETCHED:
+        return &t->fetched;
+    case PINNED:
+        return &t->pinned;
+    case DOOMED:
+        return &t->doomed;
+    default:
+        return NULL;
+    }
+}
+
+/* Known to those who ask; else the entry is unused, or merely waits for its record to be given
+ * back. */
+static bool is_known(uint8_t where) {
+    return where == LIVE || where == KEPT || where == FETCHED;
+}
+
+/* The only place where an entry changes its state. */
+static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
+    struct entry *e = &t->book[idx];
+    if (e->where != UNKNOWN) {
+        chain_remove(t, chain_of(t, e->where), STATE, idx);
+        if (e->where == FETCHED) {
+            t->fetched_weight -= e->weight;
+        }
+    }
+    if (is_known(e->where) && !is_known((uint8_t)to)) {
+        chain_remove(t, &t->all, ALL, idx);
+    } else if (!is_known(e->where) && is_known((uint8_t)to)) {
+        chain_append(t, &t->all, ALL, idx);
+    }
+    e->where = (uint8_t)to;
+    if (to != UNKNOWN) {
+        chain_append(t, chain_of(t, e->where), STATE, idx);
+        if (to == FETCHED) {
+            t->fetched_weight += e->weight;
+        }
+    }
+}
+
+/* ---- forgetting ---- */
+
+/* Gives a doomed task's record back, if nothing holds it. */
+static void give_back(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    struct entry *e = &t->book[idx];
+    assert(e->where == DOOMED && e->pins == 0);
+    int r = task_free(&d->shm, idx, e->id);
+    if (r == -EAGAIN) {
+        return;
+    }
+    if (r < 0 && r != -ESTALE) {
+        log_warn(LOG_ABOUT(.message = MESSAGE_SEGMENT_DAMAGED), "task record %u: %s", idx,
+                 strerror(-r));
+    }
+    entry_move(t, idx, UNKNOWN);
+    e->id = 0;
+}
+
+static void forget(struct hearthd *d, uint32_t idx) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(e->where == KEPT || e->where == FETCHED);
+    free(e->text);
+    e->text = NULL;
+    if (e->pins > 0) {
+        entry_move(d->tasks, idx, PINNED);
+        return;
+    }
+    entry_move(d->tasks, idx, DOOMED);
+    give_back(d, idx);
+}
+
+/* Forgets the oldest fetched task; false when there is none. */
+static bool forget_fetched(struct hearthd *d) {
+    uint32_t first = d->tasks->fetched.first;
+    if (!first) {
+        return false;
+    }
+    forget(d, first - 1);
+    return true;
+}
+
+void tasks_pin(struct hearthd *d, uint32_t idx) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && is_known(e->where) && e->where != LIVE && e->pins < UINT16_MAX);
+    e->pins++;
+}
+
+void tasks_unpin(struct hearthd *d, uint32_t idx) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && e->pins > 0);
+    if (--e->pins == 0 && e->where == PINNED) {
+        entry_move(d->tasks, idx, DOOMED);
+        give_back(d, idx);
+    }
+}
+
+void tasks_fetched(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    if (t->book[idx].where != KEPT) {
+        return;
+    }
+    entry_move(t, idx, FETCHED);
+    while (t->fetched.n > FETCHED_MAX || (t->fetched_weight > t->fetched_max && t->fetched.n > 1)) {
+        forget_fetched(d);
+    }
+}
+
+static void forget_expired(struct hearthd *d, struct chain *c, uint32_t *budget) {
+    struct tasks *t = d->tasks;
+    while (*budget > 0 && c->first && t->book[c->first - 1].expires_ns <= t->now_ns) {
+        forget(d, c->first - 1);
+        --*budget;
+    }
+}
+
+/* Once around the doomed ones, or as far as the budget goes. */
+static void retry_doomed(struct hearthd *d, uint32_t *budget) {
+    struct tasks *t = d->tasks;
+    for (uint32_t at = t->doomed.first; at && *budget > 0; --*budget) {
+        uint32_t idx = at - 1;
+        at = t->book[idx].link[STATE].next;
+        give_back(d, idx);
+    }
+}
+
+static void timer_fired(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    ((struct tasks *)arg)->timer_at_ns = 0; /* the turn that follows does the work */
+}
+
+static void timer_at(struct tasks *t, uint64_t at_ns) {
+    if (t->timer_at_ns && t->timer_at_ns <= at_ns) {
+        return;
+    }
+    uint64_t in_ns = at_ns > t->now_ns ? at_ns - t->now_ns : 0;
+    in_ns += NS_PER_MS; /* libevent's clock is coarser than ours */
+    struct timeval tv = {.tv_sec = (time_t)(in_ns / NS_PER_SEC),
+                         .tv_usec = (suseconds_t)(in_ns % NS_PER_SEC / 1000)};
+    if (event_add(t->timer, &tv) == 0) {
+        t->timer_at_ns = at_ns;
+    }
+}
+
+static void timer_plan(struct tasks *t) {
+    if (t->kept.first) {
+        timer_at(t, t->book[t->kept.first - 1].expires_ns);
+    }
+    if (t->fetched.first) {
+        timer_at(t, t->book[t->fetched.first - 1].expires_ns);
+    }
+    if (t->doomed.first) {
+        timer_at(t, t->now_ns + RETRY_MS * NS_PER_MS);
+    }
+}
+
+/* ---- opening ---- */
+
+int tasks_open(struct hearthd *d) {
+    _cleanup_free_ struct tasks *t = calloc(1, sizeof(*t));
+    if (!t) {
+        return -ENOMEM;
+    }
+    struct shm_usage u;
+    shm_usage(&d->shm, &u);
+    t->n = u.tasks;
+    t->sweep_from = t->n;
+    t->fetched_max = d->shm.size / FETCHED_SHARE / 16;
+    t->now_ns = clock_now();
+    t->book = mmap(NULL, sizeof(struct entry) * t->n, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (t->book == MAP_FAILED) {
+        return -errno;
+    }
+    t->timer = evtimer_new(d->base, timer_fired, t);
+    if (!t->timer) {
+        munmap(t->book, sizeof(struct entry) * t->n);
+        return -ENOMEM;
+    }
+    d->tasks = steal_ptr(t);
+    return 0;
+}
+
+void tasks_close(struct hearthd *d) {
+    struct tasks *t = d->tasks;
+    if (!t) {
+        return;
+    }
+    for (uint32_t at = t->all.first; at; at = t->book[at - 1].link[ALL].next) {
+        free(t->book[at - 1].text);
+    }
+    event_free(t->timer);
+    munmap(t->book, sizeof(struct entry) * t->n);
+    free(t);
+    d->tasks = NULL;
+}
+
+/* ---- submitting ---- */
+
+static uint64_t spec_bytes(const struct task_spec *spec) {
+    uint64_t bytes = spec->payload.len;
+    for (uint32_t i = 0; i < spec->nargs; i++) {
+        bytes += spec->args[i].len;
+    }
+    return bytes;
+}
+
+int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
+    uint64_t max = p->config->queue_max, max_bytes = p->config->queue_bytes;
+    if (n > max || pool_queued(d, p, max - n + 1) + n > max) {
+        p->count.busy_refused++;
+        return -EBUSY;
+    }
+    if (max_bytes &&
+        (bytes > max_bytes || pool_queued_bytes(d, p, max_bytes - bytes + 1) + bytes > max_bytes)) {
+        p->count.busy_refused++;
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* As task_submit(); forgets fetched results, oldest first, while there is no room. */
+static int submit_with_room(struct hearthd *d, const struct task_spec *spec, struct task_ref *ret) {
+    int r;
+    do {
+        r = task_submit(&d->shm, spec, ret);
+    } while (r == -ENOMEM && forget_fetched(d));
+    return r;
+}
+
+int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
+                 struct task_ref *ret) {
+    struct tasks *t = d->tasks;
+    if (d->stopping) {
+        return -ESHUTDOWN;
+    }
+    uint64_t bytes = spec_bytes(spec);
+    int r = tasks_room(d, p, 1, bytes);
+    if (r < 0) {
+        return r;
+    }
+    struct task_ref ref;
+    r = submit_with_room(d, spec, &ref);
+    if (r < 0) {
+        return r == -ENOBUFS ? -EBUSY : r;
+    }
+    assert(ref.idx < t->n);
+    struct entry *e = &t->book[ref.idx];
+    assert(e->where == UNKNOWN && e->pins == 0);
+    e->id = ref.id;
+    e->weight = 0;
+    e->orphaned = 0;
+    list_init(&e->waiters);
+    entry_move(t, ref.idx, LIVE);
+    p->count.submitted++;
+    p->count.submitted_bytes += bytes;
+    p->wake++;
+    *ret = ref;
+    return 0;
+}
+
+/* ---- ends ---- */
+
+void tasks_wait(struct hearthd *d, uint32_t idx, struct task_waiter *w) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && e->where == LIVE);
+    list_append(&e->waiters, &w->node);
+}
+
+void tasks_unwait(struct task_waiter *w) {
+    list_del(&w->node);
+}
+
+void tasks_on_ended(struct hearthd *d,
+                    bool (*fn)(struct hearthd *d, uint32_t idx, const struct task_view *v)) {
+    d->tasks->on_ended = fn;
+}
+
+static void count_end(struct hearthd *d, const struct task_view *v) {
+    d->tasks->ended[v->state]++;
+    if (v->pool >= d->n_pools) {
+        return;
+    }
+    struct pool_counters *c = &d->pools[v->pool].count;
+    switch (v->state) {
+    case TASK_DONE:
+        c->done++;
+        break;
+    case TASK_FAILED:
+        c->failed++;
+        break;
+    case TASK_LOST:
+        c->lost++;
+        break;
+    case TASK_TIMEOUT:
+        c->timeout++;
+        break;
+    default:
+        c->cancelled++;
+        break;
+    }
+}
+
+static void deliver(struct hearthd *d, uint32_t idx, const struct task_view *v) {
+    struct tasks *t = d->tasks;
+    struct entry *e = &t->book[idx];
+    struct list waiters;
+    list_init(&waiters);
+    while (!list_empty(&e->waiters)) {
+        struct list *node = e->waiters.next;
+        list_del(node);
+        list_append(&waiters, node);
+    }
+    /* Pinned: no waiter's fetch, nor what it makes others do, takes the record away under the rest.
+     */
+    tasks_pin(d, idx);
+    while (!list_empty(&waiters)) {
+        struct task_waiter *w = list_first(&waiters, struct task_waiter, node);
+        list_del(&w->node);
+        w->ended(w, idx, v);
+    }
+    if (t->on_ended && t->on_ended(d, idx, v)) {
+        tasks_fetched(d, idx);
+    }
+    tasks_unpin(d, idx);
+}
+
+/* A record that cannot be read still ends in one event. */
+static void view_damaged(struct hearthd *d, uint32_t idx, struct task_view *ret) {
+    struct entry *e = &d->tasks->book[idx];
+    char id[TASK_ID_TEXT];
+    task_id_text(id, e->id, idx);
+    log_err(LOG_ABOUT(.message = MESSAGE_SEGMENT_DAMAGED, .task = id),
+            "the record of task %s does not make sense: another process has damaged the segment",
+            id);
+    free(e->text);
+    e->text = strdup("record damaged");
+    *ret = (struct task_view){.id = e->id, .state = TASK_LOST, .pool = UINT32_MAX};
+}
+
+void tasks_ended(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    if (idx >= t->n || t->book[idx].where != LIVE) {
+        return;
+    }
+    struct entry *e = &t->book[idx];
+    struct task_view v;
+    int r = task_view(&d->shm, idx, &v);
+    if (r < 0) {
+        view_damaged(d, idx, &v);
+    } else if (v.id != e->id || !task_state_is_terminal(v.state)) {
+        return;
+    }
+    count_end(d, &v);
+    e->expires_ns = t->now_ns + (uint64_t)d->config->result_keep_ms * NS_PER_MS;
+    e->weight = (uint32_t)((v.payload.len + v.output.len + v.args_raw.len + 256) / 16);
+    entry_move(t, idx, KEPT);
+    if (e->orphaned) {
+        forget(d, idx);
+        return;
+    }
+    deliver(d, idx, &v);
+}
+
+/* Looks at every record for ends whose hints were dropped. True: not yet through. */
+static bool sweep(struct hearthd *d) {
+    struct tasks *t = d->tasks;
+    uint32_t end = t->n - t->sweep_from > TURN_SWEEP ? t->sweep_from + TURN_SWEEP : t->n;
+    uint32_t idx;
+    while (t->sweep_from < end && task_sweep(&d->shm, t->sweep_from, &idx) == 0 && idx < t->n) {
+        tasks_ended(d, idx);
+        t->sweep_from = idx + 1;
+    }
+    if (t->sweep_from < end) {
+        t->sweep_from = t->n; /* task_sweep() found no more */
+    }
+    return t->sweep_from < t->n;
+}
+
+bool tasks_turn(struct hearthd *d) {
+    struct tasks *t = d->tasks;
+    t->now_ns = clock_now();
+    bool more = false;
+    int n = 0;
+    for (; n < TURN_ENDS; n++) {
+        uint32_t idx;
+        int r = task_next_ended(&d->shm, &idx);
+        if (r == 0) {
+            tasks_ended(d, idx);
+        } else if (r == -EOVERFLOW) {
+            t->sweep_from = 0;
+        } else {
+            break;
+        }
+    }
+    more = n == TURN_ENDS;
+    if (t->sweep_from < t->n) {
+        more |= sweep(d);
+    }
+    uint32_t budget = TURN_FORGET;
+    forget_expired(d, &t->kept, &budget);
+    forget_expired(d, &t->fetched, &budget);
+    more |= budget == 0;
+    retry_doomed(d, &budget);
+    timer_plan(t);
+    return more;
+}
+
+/* ---- looking ---- */
+
+int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx) {
+    struct tasks *t = d->tasks;
+    uint64_t seq;
+    uint32_t idx;
+    if (task_id_parse(id, len, &seq, &idx) < 0 || idx >= t->n) {
+        return -ENOENT;
+    }
+    const struct entry *e = &t->book[idx];
+    if (e->id != seq || !is_known(e->where) || e->orphaned) {
+        return -ENOENT;
+    }
+    *ret_idx = idx;
+    return 0;
+}
+
+void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),
+                void *arg) {
+    struct tasks *t = d->tasks;
+    for (uint32_t at = t->all.last; at; at = t->book[at - 1].link[ALL].prev) {
+        struct task_view v;
+        if (t->book[at - 1].orphaned || task_view(&d->shm, at - 1, &v) < 0) {
+            continue;
+        }
+        if (!fn(arg, at - 1, &v)) {
+            return;
+        }
+    }
+}
+
+/* ---- cancelling ---- */
+
+static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
+                      enum task_cause cause) {
+    struct task_view v;
+    int r = task_view(&d->shm, idx, &v);
+    if (r < 0) {
+        return r;
+    }
+    r = task_end_queued(&d->shm, idx, d->tasks->book[idx].id, state, cause);
+    if (r < 0) {
+        return r;
+    }
+    if (v.pool < d->n_pools) {
+        struct pool_counters *c = &d->pools[v.pool].count;
+        uint64_t bytes = v.payload.len;
+        struct task_bytes arg;
+        for (size_t at = 0; task_arg(&v, &at, &arg) == 0;) {
+            bytes += arg.len;
+        }
+        c->cancelled_queued++;
+        c->cancelled_queued_bytes += bytes;
+    }
+    return 0;
+}
+
+/* Tells a running task to stop, and plans what happens if it does not. */
+static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view *v) {
+    task_set_cancel(&d->shm, idx, v->id);
+    uint32_t slot = (v->owner & 0xffff) - 1;
+    struct shm_usage u;
+    shm_usage(&d->shm, &u);
+    struct worker *w = slot < u.slots ? d->workers[slot] : NULL;
+    if (!w) {
+        return; /* it is dead already: the reaper ends the task */
+    }
+    uint64_t at = clock_now() + (uint64_t)w->pool->config->kill_grace_ms * NS_PER_MS;
+    if (w->kill_at_ns && w->kill_task_id == v->id && w->kill_at_ns <= at) {
+        return;
+    }
+    w->kill_at_ns = at;
+    w->kill_task_id = v->id;
+    w->kill_cause = CAUSE_CANCELLED;
+    d->check_deadlines = true;
+}
+
+/* 0: it was queued and has ended (not delivered yet); 1: it runs and has been told; -EALREADY. */
+static int cancel(struct hearthd *d, uint32_t idx) {
+    if (end_queued(d, idx, TASK_CANCELLED, CAUSE_CANCELLED) == 0) {
+        return 0;
+    }
+    struct task_view v;
+    if (task_view(&d->shm, idx, &v) < 0 || v.state != TASK_RUNNING) {
+        return -EALREADY; /* its end is on the way to us */
+    }
+    stop_running(d, idx, &v);
+    return 1;
+}
+
+int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text) {
+    struct tasks *t = d->tasks;
+    if (idx >= t->n || !is_known(t->book[idx].where)) {
+        return -ENOENT;
+    }
+    struct entry *e = &t->book[idx];
+    if (e->where != LIVE) {
+        return -EALREADY;
+    }
+    int r = cancel(d, idx);
+    if (r < 0) {
+        return r;
+    }
+    if (!e->text && text) {
+        e->text = strdup(text); /* without it the cause merely names nobody */
+    }
+    if (r == 0) {
+        tasks_ended(d, idx);
+    }
+    return 0;
+}
+
+bool tasks_abandon(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    assert(idx < t->n);
+    struct entry *e = &t->book[idx];
+    if (e->where != LIVE) {
+        if (e->where == KEPT || e->where == FETCHED) {
+            forget(d, idx);
+        }
+        return false;
+    }
+    assert(list_empty(&e->waiters));
+    e->orphaned = 1;
+    cancel(d, idx);
+    tasks_ended(d, idx); /* unless it still runs */
+    return true;
+}
+
+void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause) {
+    struct tasks *t = d->tasks;
+    for (uint32_t at = t->live.first; at;) {
+        uint32_t idx = at - 1;
+        at = t->book[idx]
+                 .link[STATE]
+                 .next; /* delivering one end makes no other task leave this chain */
+        if (end_queued(d, idx, state, cause) == 0) {
+            tasks_ended(d, idx);
+        }
+    }
+}
+
+void tasks_cause_text(struct hearthd *d, uint32_t idx, const struct task_view *v, char out[128]) {
+    const struct tasks *t = d->tasks;
+    const char *text = idx < t->n && t->book[idx].id == v->id ? t->book[idx].text : NULL;
+    if (text && v->cause == CAUSE_CANCELLED) {
+        snprintf(out, 128, "cancelled by %s", text);
+    } else if (text && v->cause == CAUSE_NONE) {
+        snprintf(out, 128, "%s", text);
+    } else {
+        char cause[96];
+        task_cause_text(v, cause);
+        snprintf(out, 128, "%s", cause);
+    }
+}
+
+void tasks_stats(struct hearthd *d, struct tasks_stats *ret) {
+    const struct tasks *t = d->tasks;
+    *ret = (struct tasks_stats){.live = t->live.n, .kept = t->kept.n, .fetched = t->fetched.n};
+    memcpy(ret->ended, t->ended, sizeof(ret->ended));
+}
