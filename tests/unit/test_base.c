@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* The floor under everything: byte queue, list, numbers, and the count of CPUs. */
+#include "lib/base/buf.h"
+#include "lib/base/cpu.h"
+#include "lib/base/list.h"
+#include "lib/base/num.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+TestSuite(buf, .timeout = 10);
+TestSuite(list, .timeout = 10);
+TestSuite(num, .timeout = 10);
+TestSuite(cpu, .timeout = 10);
+
+Test(buf, queue) {
+    struct buf b = BUF_INIT;
+    cr_assert_eq(buf_len(&b), 0);
+    cr_assert_eq(buf_append(&b, "hello", 5), 0);
+    cr_assert_eq(buf_append(&b, NULL, 0), 0);
+    cr_assert_eq(buf_printf(&b, " %s %d", "world", 42), 0);
+    cr_assert_eq(buf_len(&b), 14);
+    cr_assert_eq(memcmp(buf_head(&b), "hello world 42", 14), 0);
+    buf_consume(&b, 6);
+    cr_assert_eq(memcmp(buf_head(&b), "world 42", 8), 0);
+    buf_consume(&b, 8);
+    cr_assert_eq(buf_len(&b), 0);
+    buf_deinit(&b);
+    buf_deinit(&b);
+}
+
+/* However the pieces fall, what comes out is what went in, and the area follows what is in it, not
+ * what went through. */
+Test(buf, stream) {
+    struct buf b = BUF_INIT;
+    unsigned in = 0, out = 0, seed = 1;
+    for (int i = 0; i < 200000; i++) {
+        seed = seed * 1103515245U + 12345U;
+        size_t n = (seed >> 16) % 200;
+        if (buf_len(&b) < 2000) {
+            char *p = buf_room(&b, n);
+            cr_assert_not_null(p);
+            for (size_t k = 0; k < n; k++) {
+                p[k] = (char)in++;
+            }
+            buf_wrote(&b, n);
+        }
+        size_t take = (seed >> 8) % 200;
+        take = take < buf_len(&b) ? take : buf_len(&b);
+        for (size_t k = 0; k < take; k++) {
+            cr_assert_eq(buf_head(&b)[k], (char)out++);
+        }
+        buf_consume(&b, take);
+    }
+    cr_assert_leq(b.cap, 8192);
+    buf_deinit(&b);
+}
+
+Test(buf, emptied_it_gives_back_large_memory_and_keeps_small) {
+    struct buf b = BUF_INIT;
+    cr_assert_not_null(buf_room(&b, 1000));
+    buf_wrote(&b, 1000);
+    buf_consume(&b, 1000);
+    cr_assert_not_null(b.data);
+    cr_assert_not_null(buf_room(&b, 100000));
+    buf_wrote(&b, 100000);
+    buf_consume(&b, 99999);
+    cr_assert_not_null(b.data);
+    buf_consume(&b, 1);
+    cr_assert_null(b.data);
+    buf_deinit(&b);
+}
+
+Test(buf, impossible_sizes_leave_it_as_it_was) {
+    struct buf b = BUF_INIT;
+    buf_append(&b, "abc", 3);
+    cr_assert_null(buf_room(&b, SIZE_MAX));
+    cr_assert_null(buf_room(&b, SIZE_MAX / 2));
+    cr_assert_eq(buf_append(&b, "x", SIZE_MAX), -ENOMEM);
+    cr_assert(buf_len(&b) == 3 && memcmp(buf_head(&b), "abc", 3) == 0);
+    buf_deinit(&b);
+}
+
+Test(buf, long_printf) {
+    struct buf b = BUF_INIT;
+    cr_assert_eq(buf_printf(&b, "%5000d|", 7), 0);
+    cr_assert_eq(buf_len(&b), 5001);
+    cr_assert_eq(memcmp(buf_head(&b) + 4998, " 7|", 3), 0);
+    buf_deinit(&b);
+}
+
+struct item {
+    int value;
+    struct list node;
+};
+
+static int sum(struct list *head) {
+    int s = 0;
+    list_for_each (it, head) {
+        s = s * 10 + list_entry(it, struct item, node)->value;
+    }
+    return s;
+}
+
+Test(list, order_and_deletion) {
+    struct list head = LIST_INIT(head);
+    struct item a = {.value = 1}, b = {.value = 2}, c = {.value = 3};
+    cr_assert(list_empty(&head));
+    list_append(&head, &b.node);
+    list_append(&head, &c.node);
+    list_prepend(&head, &a.node);
+    cr_assert_eq(sum(&head), 123);
+    cr_assert_eq(list_first(&head, struct item, node), &a);
+    list_del(&b.node);
+    cr_assert_eq(sum(&head), 13);
+    list_del(&b.node);
+    cr_assert_eq(sum(&head), 13, "deleting twice is harmless");
+    list_insert(&c.node, &b.node);
+    cr_assert_eq(sum(&head), 123);
+    list_for_each_safe (it, &head) {
+        list_del(it);
+    }
+    cr_assert(list_empty(&head));
+    list_init(&a.node);
+    list_del(&a.node);
+}
+
+static int u64(const char *text, uint64_t *ret) {
+    return num_u64(text, strlen(text), ret);
+}
+
+static int i64(const char *text, int64_t *ret) {
+    return num_i64(text, strlen(text), ret);
+}
+
+Test(num, parse) {
+    uint64_t u = 5;
+    int64_t i = 5;
+    static const char *const bad[] = {"", " 1", "1 ", "+1", "0x1", "1.0", "--1", "a", "-"};
+    for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+        cr_assert_eq(u64(bad[k], &u), -EINVAL, "\"%s\"", bad[k]);
+        cr_assert_eq(i64(bad[k], &i), -EINVAL, "\"%s\"", bad[k]);
+    }
+    cr_assert_eq(u64("-1", &u), -EINVAL);
+    cr_assert_eq(u64("18446744073709551616", &u), -ERANGE);
+    cr_assert_eq(u64("99999999999999999999999999", &u), -ERANGE);
+    cr_assert_eq(u64("99999999999999999999999999x", &u), -EINVAL);
+    cr_assert_eq(i64("9223372036854775808", &i), -ERANGE);
+    cr_assert_eq(i64("-9223372036854775809", &i), -ERANGE);
+    cr_assert(u == 5 && i == 5, "untouched on failure");
+    cr_assert(u64("18446744073709551615", &u) == 0 && u == UINT64_MAX);
+    cr_assert(u64("007", &u) == 0 && u == 7);
+    cr_assert(i64("-9223372036854775808", &i) == 0 && i == INT64_MIN);
+    cr_assert(i64("9223372036854775807", &i) == 0 && i == INT64_MAX);
+    cr_assert(num_u64("123456", 3, &u) == 0 && u == 123);
+}
+
+Test(num, put_reads_back) {
+    char out[21];
+    for (unsigned shift = 0; shift < 64; shift++) {
+        for (uint64_t v = (UINT64_C(1) << shift) - 1, k = 0; k < 3; k++, v++) {
+            uint64_t u;
+            int64_t i;
+            cr_assert_eq(num_u64(out, num_put_u64(out, v), &u), 0);
+            cr_assert_eq(u, v);
+            cr_assert_eq(num_i64(out, num_put_i64(out, (int64_t)v), &i), 0);
+            cr_assert_eq(i, (int64_t)v);
+        }
+    }
+    cr_assert_eq(num_put_u64(out, UINT64_MAX), 20);
+    cr_assert(num_put_i64(out, INT64_MIN) == 20 && memcmp(out, "-9223372036854775808", 20) == 0);
+}
+
+Test(num, sizes) {
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } good[] = {{"0", 0},
+                {"1", 1},
+                {"512B", 512},
+                {"4K", 4096},
+                {"4KB", 4096},
+                {"4KiB", 4096},
+                {"256M", 256 << 20},
+                {"2G", 2ULL << 30},
+                {"1TiB", 1ULL << 40}};
+    uint64_t v;
+    for (size_t k = 0; k < ARRAY_SIZE(good); k++) {
+        cr_assert_eq(num_size(good[k].text, &v), 0, "%s", good[k].text);
+        cr_assert_eq(v, good[k].want, "%s", good[k].text);
+    }
+    static const char *const bad[] = {"", "K", "-1", "1Ki", "1KK", "1k", "1X", "1.5M", "1 M", "BB"};
+    v = 5;
+    for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+        cr_assert_eq(num_size(bad[k], &v), -EINVAL, "\"%s\"", bad[k]);
+    }
+    cr_assert_eq(num_size("16777216T", &v), -ERANGE);
+    cr_assert_eq(v, 5);
+    char text[24];
+    cr_assert_str_eq(num_size_text(text, 0), "0 B");
+    cr_assert_str_eq(num_size_text(text, 1023), "1023 B");
+    cr_assert_str_eq(num_size_text(text, 256 << 20), "256 MiB");
+    cr_assert_str_eq(num_size_text(text, UINT64_MAX), "16777216.0 TiB");
+}
+
+Test(cpu, at_least_one_and_no_more_than_the_affinity_mask) {
+    cpu_set_t set, old;
+    cr_assert_eq(sched_getaffinity(0, sizeof(old), &old), 0);
+    unsigned n = cpu_available();
+    cr_assert(n >= 1 && n <= (unsigned)CPU_COUNT(&old));
+    CPU_ZERO(&set);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &old)) {
+            CPU_SET(cpu, &set);
+            break;
+        }
+    }
+    cr_assert_eq(sched_setaffinity(0, sizeof(set), &set), 0);
+    cr_assert_eq(cpu_available(), 1);
+    cr_assert_eq(sched_setaffinity(0, sizeof(old), &old), 0);
+    cpu_pause();
+}
