@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: MIT */
+/* The configuration, as a whole. A file goes through three sieves: config_scan.c (what libconfig
+ * would take wrongly), libconfig (the grammar), and here the table of options.def: every name must
+ * be a key of its section, every value must suit its type (config_value.c), and the pieces must fit
+ * each other. The main file is read first, then PATH.d/ *.conf in order of their names; each is
+ * applied to the same struct config, so that a later scalar wins and pools are collected.
+ *
+ * The defaults are values like any others: their text in options.def is parsed by the same code,
+ * once per load. Nothing half-read gets out: the caller has a whole checked configuration or an
+ * error with its place.
+ *
+ * Fails: -EINVAL, -ENOMEM or -errno of reading, always with *err filled. */
+#include "daemon/config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <libconfig.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "daemon/config_scan.h"
+#include "daemon/config_value.h"
+#include "lib/base/buf.h"
+#include "lib/base/cleanup.h"
+#include "lib/shm/segment.h"
+
+static const char *const section_names[SECTIONS] = {
+    [SECTION_TOP] = "",
+    [SECTION_LIMITS] = "limits",
+    [SECTION_POOL] = "pools",
+    [SECTION_RLIMITS] = "rlimits",
+};
+
+static const struct option *option_find(enum option_section section, const char *name) {
+    for (unsigned i = 0; i < config_n_options; i++) {
+        const struct option *o = &config_options[i];
+        if (o->section == section && !strcmp(o->name, name)) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+/* ---- unknown keys ---- */
+
+/* Edits (insert, delete, replace) from a to b; anything longer than the rows counts as far. */
+static unsigned distance(const char *a, const char *b) {
+    enum { ROW = 40 };
+    unsigned row[ROW];
+    size_t n = strlen(b);
+    if (n >= ROW || strlen(a) >= ROW) {
+        return ROW;
+    }
+    for (unsigned j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (unsigned i = 1; a[i - 1]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= n; j++) {
+            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static int fail_unknown(const struct reader *r, const config_setting_t *s,
+                        enum option_section section) {
+    const char *name = config_setting_name(s), *near = NULL;
+    unsigned least = 1 + (unsigned)strlen(name) / 3; /* a typing mistake, not another word */
+    struct buf all = BUF_INIT;
+    for (unsigned i = 0; i < config_n_options; i++) {
+        if (config_options[i].section != section) {
+            continue;
+        }
+        unsigned d = distance(name, config_options[i].name);
+        if (d <= least) {
+            near = config_options[i].name;
+            least = d;
+        }
+        buf_printf(&all, "%s%s", buf_len(&all) ? ", " : "", config_options[i].name);
+    }
+    if (near) {
+        config_fail(r, s, "unknown key: did you mean \"%s\"?", near);
+    } else {
+        config_fail(r, s, "unknown key: the keys here are %.*s", (int)buf_len(&all),
+                    buf_len(&all) ? buf_head(&all) : "");
+    }
+    buf_deinit(&all);
+    return -EINVAL;
+}
+
+/* ---- sections ---- */
+
+static int read_group(const struct reader *r, enum option_section section,
+                      const config_setting_t *group, void *base);
+static int read_pools(const struct reader *r, const config_setting_t *list);
+
+static int read_key(const struct reader *r, const struct option *o, const config_setting_t *s,
+                    void *base) {
+    if (o->type == TYPE_POOLS) {
+        return read_pools(r, s);
+    }
+    if (o->type == TYPE_SECTION) {
+        /* limits is a struct inside; rlimits belong to the pool itself */
+        bool limits = o->section == SECTION_TOP;
+        return read_group(r, limits ? SECTION_LIMITS : SECTION_RLIMITS, s,
+                          limits ? (char *)base + o->offset : base);
+    }
+    return config_value_read(r, o, s, base);
+}
+
+static int read_group(const struct reader *r, enum option_section section,
+                      const config_setting_t *group, void *base) {
+    if (!config_setting_is_group(group)) {
+        return config_fail(r, group, "expected a group: %s = { key = value; };",
+                           config_setting_name(group) ? config_setting_name(group) : "...");
+    }
+    for (int i = 0; i < config_setting_length(group); i++) {
+        const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+        const struct option *o = option_find(section, config_setting_name(s));
+        int k = o ? read_key(r, o, s, base) : fail_unknown(r, s, section);
+        if (k) {
+            return k;
+        }
+    }
+    return 0;
+}
+
+/* Gives every key of a section that has a default its value. */
+static int apply_defaults(struct config *c, enum option_section section, void *base,
+                          struct config_error *err) {
+    struct reader r = {.config = c, .err = err, .file = "(defaults)"};
+    struct buf text = BUF_INIT;
+    for (unsigned i = 0; i < config_n_options; i++) {
+        const struct option *o = &config_options[i];
+        if (o->section == section && o->fallback &&
+            buf_printf(&text, "%s = %s;\n", o->name, o->fallback)) {
+            buf_deinit(&text);
+            return -ENOMEM;
+        }
+    }
+    int k = buf_append(&text, "", 1);
+    if (!k) {
+        config_t lc;
+        config_init(&lc);
+        k = config_read_string(&lc, buf_head(&text)) == CONFIG_TRUE
+                ? read_group(&r, section, config_root_setting(&lc), base)
+                : config_fail(&r, NULL, "line %d: %s", config_error_line(&lc),
+                              config_error_text(&lc));
+        config_destroy(&lc);
+    }
+    buf_deinit(&text);
+    return k;
+}
+
+/* ---- pools ---- */
+
+static void pool_deinit(struct pool_config *p) {
+    for (unsigned i = 0; i < config_n_options; i++) {
+        if (config_options[i].section == SECTION_POOL && config_options[i].type != TYPE_SECTION) {
+            config_value_free(&config_options[i], p);
+        }
+    }
+}
+
+/* Keeps a file's name for as long as the configuration; NULL: no memory. */
+static const char *keep_file(struct config *c, const char *file) {
+    size_t n = 0;
+    for (; c->files && c->files[n]; n++) {
+        if (!strcmp(c->files[n], file)) {
+            return c->files[n];
+        }
+    }
+    char **more = realloc(c->files, (n + 2) * sizeof(char *));
+    if (!more) {
+        return NULL;
+    }
+    c->files = more;
+    c->files[n] = strdup(file);
+    c->files[n + 1] = NULL;
+    return c->files[n];
+}
+
+static int pool_check(const struct reader *r, const config_setting_t *group,
+                      struct pool_config *p) {
+    const config_setting_t *module = config_setting_get_member(group, "module");
+    const config_setting_t *exec = config_setting_get_member(group, "exec");
+    if (!p->name) {
+        return config_fail(r, group, "a pool needs a name: name = \"...\"");
+    }
+    if (!module == !exec) {
+        return config_fail(r, exec ? exec : group,
+                           "pool \"%s\" needs either module = \"FILE.so\" or exec = [ \"COMMAND\" "
+                           "], and has %s",
+                           p->name, module ? "both" : "neither");
+    }
+    p->kind = module ? POOL_MODULE : POOL_EXEC;
+    if (exec && p->args.n) {
+        return config_fail(r, config_setting_get_member(group, "args"),
+                           "args are for a module's initializer: write a command's words in exec");
+    }
+    const struct config *c = r->config;
+    for (uint32_t i = 0; i + 1 < c->n_pools; i++) {
+        if (!strcmp(c->pools[i].name, p->name)) {
+            return config_fail(r, config_setting_get_member(group, "name"),
+                               "there is a pool \"%s\" already, at %s:%u", p->name,
+                               c->pools[i].file, c->pools[i].line);
+        }
+    }
+    return 0;
+}
+
+static int read_pool(const struct reader *r, const config_setting_t *group) {
+    struct config *c = r->config;
+    char file[PATH_MAX];
+    if (!config_setting_is_group(group)) {
+        return config_fail(r, group, "expected a pool: { name = \"...\"; module = \"...\"; }");
+    }
+    if (c->n_pools == SHM_POOLS) {
+        return config_fail(r, group, "more than %d pools", SHM_POOLS);
+    }
+    struct pool_config *more = realloc(c->pools, (c->n_pools + 1) * sizeof(*more));
+    if (!more) {
+        return -ENOMEM;
+    }
+    c->pools = more;
+    struct pool_config *p = &c->pools[c->n_pools];
+    *p = (struct pool_config){.exec.v = calloc(1, sizeof(char *))};
+    c->n_pools++;
+    for (unsigned i = 0; i < RLIM_NLIMITS; i++) {
+        p->rlimit[i] = CONFIG_INHERIT;
+    }
+    config_setting_place(r, group, file);
+    p->file = keep_file(c, file);
+    p->line = config_setting_source_line(group);
+    if (!p->exec.v || !p->file) {
+        return -ENOMEM;
+    }
+    int k = apply_defaults(c, SECTION_POOL, p, r->err);
+    k = k ? k : apply_defaults(c, SECTION_RLIMITS, p, r->err);
+    k = k ? k : read_group(r, SECTION_POOL, group, p);
+    return k ? k : pool_check(r, group, p);
+}
+
+static int read_pools(const struct reader *r, const config_setting_t *list) {
+    if (!config_setting_is_list(list)) {
+        return config_fail(r, list,
+                           "expected a list of pools: pools = ( { name = \"...\"; ... } );");
+    }
+    for (int i = 0; i < config_setting_length(list); i++) {
+        int k = read_pool(r, config_setting_get_elem(list, (unsigned)i));
+        if (k) {
+            return k;
+        }
+    }
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+/* What one key alone cannot show. */
+static int check_whole(const struct config *c, const char *name, struct config_error *err) {
+    struct reader r = {.config = (struct config *)c, .err = err, .file = name};
+    uint64_t workers = 0;
+    if (c->tasks_max > 0 && c->tasks_max < 16) {
+        config_fail(&r, NULL, "%u task records are too few: 0 or at least 16", c->tasks_max);
+        snprintf(err->key, sizeof(err->key), "tasks_max");
+        return -EINVAL;
+    }
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        workers += c->pools[i].workers;
+        if (workers > CONFIG_WORKERS_MAX) {
+            config_fail(&r, NULL, "the pools up to \"%s\" have %u workers, at most %d are possible",
+                        c->pools[i].name, (unsigned)workers, CONFIG_WORKERS_MAX);
+            snprintf(err->file, sizeof(err->file), "%s", c->pools[i].file);
+            err->line = c->pools[i].line;
+            snprintf(err->key, sizeof(err->key), "pools");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static void parse_failed(const struct reader *r, const config_t *lc) {
+    const char *file = config_error_file(lc);
+    config_fail(r, NULL, "%s", config_error_text(lc) ? config_error_text(lc) : "cannot be read");
+    if (file && r->dir) {
+        snprintf(r->err->file, sizeof(r->err->file), "%.*s/%s", PATH_MAX / 2, r->dir, file);
+    }
+    r->err->line = config_error_line(lc) > 0 ? (unsigned)config_error_line(lc) : 0;
+}
+
+/* Applies the text of one file. */
+static int apply_text(struct config *c, const char *text, size_t len, const char *name,
+                      const char *dir, struct config_error *err) {
+    struct reader r = {.config = c, .err = err, .file = name, .dir = dir};
+    int k = config_scan(text, len, name, dir, err);
+    if (k) {
+        return k;
+    }
+    config_t lc;
+    config_init(&lc);
+    if (dir) {
+        config_set_include_dir(&lc, dir);
+    }
+    if (config_read_string(&lc, text) != CONFIG_TRUE) {
+        parse_failed(&r, &lc);
+        k = -EINVAL;
+    } else {
+        k = read_group(&r, SECTION_TOP, config_root_setting(&lc), c);
+    }
+    config_destroy(&lc);
+    return k;
+}
+
+static int apply_file(struct config *c, const char *path, struct config_error *err) {
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    int k = config_read_text(path, &text, &len, err);
+    if (k) {
+        return k;
+    }
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *dir =
+        slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!dir || !keep_file(c, path)) {
+        return -ENOMEM;
+    }
+    return apply_text(c, text, len, path, dir, err);
+}
+
+static int is_drop_in(const struct dirent *e) {
+    size_t n = strlen(e->d_name);
+    return n > 5 && e->d_name[0] != '.' && !strcmp(e->d_name + n - 5, ".conf");
+}
+
+static int apply_drop_ins(struct config *c, const char *main_path, struct config_error *err) {
+    struct reader r = {.config = c, .err = err};
+    struct dirent **names;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof(path), "%s.d", main_path) >= (int)sizeof(path)) {
+        return 0; /* such a directory cannot exist */
+    }
+    int n = scandir(path, &names, is_drop_in, alphasort);
+    if (n < 0) {
+        int k = -errno;
+        r.file = path;
+        return k == -ENOENT ? 0 : (config_fail(&r, NULL, "cannot read it: %s", strerror(-k)), k);
+    }
+    int k = 0;
+    for (int i = 0; i < n; i++) {
+        char *file = NULL;
+        if (!k) {
+            k = asprintf(&file, "%s/%s", path, names[i]->d_name) < 0 ? -ENOMEM
+                                                                     : apply_file(c, file, err);
+            free(file);
+        }
+        free(names[i]);
+    }
+    free(names);
+    return k;
+}
+
+static struct config *config_new(struct config_error *err, int *ret_error) {
+    *err = (struct config_error){0};
+    struct config *c = calloc(1, sizeof(*c));
+    int k = c ? apply_defaults(c, SECTION_TOP, c, err) : -ENOMEM;
+    k = k ? k : apply_defaults(c, SECTION_LIMITS, &c->limits, err);
+    *ret_error = k;
+    return k ? config_free(c) : c;
+}
+
+/* The common end of both ways to load: hands over, or frees and sees that the error says something.
+ */
+static int finish(struct config *c, int k, const char *name, struct config **ret,
+                  struct config_error *err) {
+    if (c && !k) {
+        k = check_whole(c, name, err);
+    }
+    if (k) {
+        if (!err->text[0]) {
+            struct reader r = {.err = err, .file = name};
+            config_fail(&r, NULL, "%s", strerror(-k));
+        }
+        config_free(c);
+        return k;
+    }
+    *ret = c;
+    return 0;
+}
+
+int config_load(const char *path, struct config **ret, struct config_error *err) {
+    int k;
+    struct config *c = config_new(err, &k);
+    if (c && path) {
+        k = apply_file(c, path, err);
+        k = k ? k : apply_drop_ins(c, path, err);
+    }
+    return finish(c, k, path ? path : "(defaults)", ret, err);
+}
+
+int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
+                     struct config_error *err) {
+    int k;
+    struct config *c = config_new(err, &k);
+    if (c) {
+        char *copy =
+            strndup(text, len); /* libconfig wants a NUL; a NUL inside is for the scan to find */
+        k = copy ? apply_text(c, copy, memchr(text, 0, len) ? strlen(copy) + 1 : len, name, NULL,
+                              err)
+                 : -ENOMEM;
+        free(copy);
+    }
+    return finish(c, k, name, ret, err);
+}
+
+struct config *config_free(struct config *c) {
+    if (!c) {
+        return NULL;
+    }
+    for (unsigned i = 0; i < config_n_options; i++) {
+        if (config_options[i].section == SECTION_TOP) {
+            config_value_free(&config_options[i], c);
+        }
+    }
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        pool_deinit(&c->pools[i]);
+    }
+    for (size_t i = 0; c->files && c->files[i]; i++) {
+        free(c->files[i]);
+    }
+    free(c->files);
+    free(c->pools);
+    free(c);
+    return NULL;
+}
+
+int config_set_socket(struct config *c, const char *path) {
+    if (!*path || strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    return config_set_string(&c->socket_path, path);
+}
+
+/* ---- writing ---- */
+
+static void print_section(FILE *f, enum option_section section, const void *base,
+                          const char *indent) {
+    for (unsigned i = 0; i < config_n_options; i++) {
+        const struct option *o = &config_options[i];
+        if (o->section != section || o->type == TYPE_SECTION || o->type == TYPE_POOLS) {
+            continue;
+        }
+        if (section == SECTION_POOL) {
+            const struct pool_config *p = base;
+            bool other = (!strcmp(o->name, "module") && p->kind != POOL_MODULE) ||
+                         (!strcmp(o->name, "exec") && p->kind != POOL_EXEC);
+            if (other) {
+                continue;
+            }
+        }
+        fprintf(f, "%s%s = ", indent, o->name);
+        config_value_print(o, base, f);
+        fputs(";\n", f);
+    }
+}
+
+void config_print(const struct config *c, FILE *f) {
+    print_section(f, SECTION_TOP, c, "");
+    fputs("limits = {\n", f);
+    print_section(f, SECTION_LIMITS, &c->limits, "    ");
+    fputs("};\npools = (", f);
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        const struct pool_config *p = &c->pools[i];
+        fprintf(f, "%s\n    { # %s:%u\n", i ? "," : "", p->file, p->line);
+        print_section(f, SECTION_POOL, p, "        ");
+        fputs("        rlimits = {\n", f);
+        print_section(f, SECTION_RLIMITS, p, "            ");
+        fputs("        };\n    }", f);
+    }
+    fputs(c->n_pools ? "\n);\n" : " );\n", f);
+}
+
+char *config_error_format(const struct config_error *err, char *out, size_t n) {
+    char line[16] = "";
+    if (err->line) {
+        snprintf(line, sizeof(line), ":%u", err->line);
+    }
+    snprintf(out, n, "%s%s: %s%s%s", err->file, line, err->key, err->key[0] ? ": " : "", err->text);
+    return out;
+}
+
+const struct config_key *config_key(unsigned i) {
+    static struct config_key key;
+    if (i >= config_n_options) {
+        return NULL;
+    }
+    const struct option *o = &config_options[i];
+    key = (struct config_key){.section = section_names[o->section],
+                              .name = o->name,
+                              .type = config_type_names[o->type],
+                              .fallback = o->fallback,
+                              .doc = o->doc};
+    return &key;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* One key of the configuration: its line of options.def, and how a value of its type is read,
+ * checked, printed and freed. Private to config.c. */
+#pragma once
+
+#include <libconfig.h>
+#include <stddef.h>
+
+#include "daemon/config.h"
+
+enum option_section { SECTION_TOP, SECTION_LIMITS, SECTION_POOL, SECTION_RLIMITS, SECTIONS };
+
+enum option_type {
+    TYPE_SOCKET,
+    TYPE_MODE,
+    TYPE_USER,
+    TYPE_GROUP,
+    TYPE_SIZE,
+    TYPE_SIZE_INHERIT,
+    TYPE_COUNT,
+    TYPE_COUNT_INHERIT,
+    TYPE_NUMBER,
+    TYPE_SECONDS,
+    TYPE_LEVEL,
+    TYPE_NAME,
+    TYPE_WORKERS,
+    TYPE_MODULE,
+    TYPE_DIRECTORY,
+    TYPE_WORDS,
+    TYPE_ENV,
+    TYPE_SECTION, /* a group with a section of its own */
+    TYPE_POOLS,
+    TYPES,
+};
+
+struct option {
+    enum option_section section;
+    const char *name;
+    enum option_type type;
+    size_t offset, size; /* of the field in struct config, config_limits or pool_config */
+    const char *fallback;
+    int64_t min, max;
+    const char *doc;
+};
+
+extern const struct option config_options[];
+extern const unsigned config_n_options;
+extern const char *const config_type_names[TYPES];
+
+/* What is being read. */
+struct reader {
+    struct config *config;
+    struct config_error *err;
+    const char *file; /* the file itself, which libconfig does not name, ... */
+    const char *dir;  /* ... and where the files it includes are; NULL: none */
+};
+
+/* Fills the error with the place of a setting; s NULL: the file as a whole. Always -EINVAL. */
+int config_fail(const struct reader *r, const config_setting_t *s, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The file a setting stands in, into out. */
+void config_setting_place(const struct reader *r, const config_setting_t *s, char out[PATH_MAX]);
+
+/* Reads and checks one value into its field of base; what was there is freed. 0, -EINVAL (error
+ * filled), -ENOMEM. */
+int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
+                      void *base);
+/* Prints the field as one writes it. */
+void config_value_print(const struct option *o, const void *base, FILE *f);
+void config_value_free(const struct option *o, void *base);
+
+/* Replaces *at by a copy of text. */
+int config_set_string(char **at, const char *text);
