@@ -41,8 +41,8 @@ enum {
 struct shm_ring {
     _Alignas(SHM_LINE) _Atomic uint64_t head; /* next position to take */
     _Alignas(SHM_LINE) _Atomic uint64_t tail; /* next position to put */
-    _Alignas(SHM_LINE) uint64_t entries_off;  /* capacity words: cycle << 32 | value */
-    uint64_t capacity;                        /* a power of two */
+    _Alignas(SHM_LINE) _Atomic uint64_t entries_off; /* capacity words: cycle << 32 | value */
+    _Atomic uint64_t capacity;                       /* a power of two */
 };
 
 /* owner word: bit 31 waiters | bits 16-30 generation (low 15 bits) | bits 0-15 slot + 1; 0 = free */
@@ -145,7 +145,7 @@ struct shm_header {
     uint32_t signature; /* over sizes and offsets of every struct here */
     uint64_t size;
     uint64_t created_ms;
-    uint64_t pools_off, slots_off, free_off, tasks_off, arenas_off, chunks_off, map_off, data_off;
+    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, arenas_off, chunks_off, map_off, data_off;
     uint32_t pools, slots, tasks, chunks;
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
     _Atomic uint64_t free_hint;                /* word of the free map where searching begins */

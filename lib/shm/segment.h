@@ -3,23 +3,40 @@
  * A handle belongs to one thread; a second thread of a process attaches with a handle and a slot of its own. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct shm_header;
 struct shm_slot;
+struct shm_pool;
+struct shm_task;
+struct shm_arena;
+struct shm_chunk;
 
 struct shm {
     uint8_t *base; /* NULL: not attached */
     uint64_t size;
-    struct shm_header *head;
-    int fd;      /* the memfd, owned by the handle, close-on-exec */
+    int fd;      /* the memfd, owned by the handle, close-on-exec; -1: a view of memory */
     int bell_fd; /* eventfd towards the daemon, borrowed; -1: none (the daemon itself) */
     uint32_t me; /* owner word of this handle's slot; 0 before slot_attach */
     uint32_t slot;
-    struct shm_slot *mine;   /* the slot itself */
-    uint64_t patience_ns;    /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the daemon) */
-    uint32_t cache_free;     /* private hint: word of the free map last used */
+    struct shm_slot *mine; /* the slot itself */
+    uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the daemon).
+                              5 s unless set */
+    uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
+    uint32_t spin_skip;    /* waits without a spin since the last try */
+    /* where things are, checked once when the segment was attached, so that nobody can move them later */
+    struct shm_header *head;
+    struct shm_pool *pools;
+    struct shm_slot *slots;
+    _Atomic uint64_t *free_map;
+    struct shm_task *tasks;
+    struct shm_arena *arenas;
+    struct shm_chunk *chunks;
+    _Atomic uint64_t *chunk_map;
+    uint64_t data_off;
+    uint32_t n_slots, n_tasks, n_chunks;
 };
 
 struct shm_params {
@@ -36,6 +53,10 @@ int shm_create(struct shm *ret, const struct shm_params *params);
 
 /* Maps a segment. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another layout; -errno. */
 int shm_attach(struct shm *ret, int fd);
+
+/* A handle on a segment that lies in ordinary memory (an image of one: tests, fsck of a dump). The memory stays the
+ * caller's. Errors as shm_attach(). */
+int shm_view(struct shm *ret, void *base, uint64_t size);
 
 /* Unmaps, closes, and lets go of the slot's life word. Accepts a handle that was never attached. */
 void shm_detach(struct shm *s);

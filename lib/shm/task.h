@@ -35,7 +35,7 @@ enum task_cause {
     CAUSE_SIGNAL,    /* the worker, or its command, died by `signal`, with a core or not */
     CAUSE_EXIT,      /* the worker, or its command, exited with status `code` */
     CAUSE_TIMEOUT,   /* over its time limit (timeout_ms) */
-    CAUSE_CANCELLED, /* code: nothing; the canceller's client id in `signal`-free text is the daemon's business */
+    CAUSE_CANCELLED, /* by whom is the daemon's to know */
     CAUSE_STOPPING,  /* the daemon was stopping */
     CAUSE_START,     /* the command could not be started: code is the errno */
     TASK_CAUSES,
@@ -76,9 +76,9 @@ void task_wake(struct shm *s, uint32_t pool, uint32_t n);
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret);
 /* Waits until there may be work or a command (slot_told). Spins for a while when that has paid off lately. */
 void task_wait(struct shm *s, uint32_t pool);
-/* A block for the output of at least size bytes, to be written in place; what was written up to output_len so far is
- * kept (copied when it moves). The pointer is valid until the next call. -ENOMEM, -EMSGSIZE. */
-int task_output(struct shm *s, const struct task_ref *t, uint64_t size, void **ret);
+/* A place for at least size bytes of output, to be written directly; the first `used` bytes written to the former place are
+ * kept (copied when it moves; it at least doubles then). Valid until the next call. -ENOMEM, -EMSGSIZE, -EAGAIN. */
+int task_output(struct shm *s, const struct task_ref *t, uint64_t used, uint64_t size, void **ret);
 /* Keeps a copy of a command's stderr (shown with the task). */
 int task_log(struct shm *s, const struct task_ref *t, const void *data, uint32_t len);
 struct task_outcome {

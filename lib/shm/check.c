@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* The whole segment, accounted for. Every block that some word owns is collected and sorted; then each chunk is gone
+ * through in the same order: its free list, its owned blocks and what was never used must add up, a run must have one
+ * owner and be marked used in the map, a free chunk must be free everywhere, and each chunk with room must be on
+ * its class's list exactly once.
+ *
+ * Everything is read once and bounds-checked; every walk is bounded by the size of what it walks, so a hostile segment
+ * costs time in proportion to its size and nothing else. Fails: -ENOMEM. */
+#include "lib/shm/check.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/shm/alloc.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/slot.h"
+#include "lib/shm/task.h"
+
+struct walk {
+    struct shm *s;
+    struct shm_report *report;
+    uint64_t *owned; /* offsets some word owns, sorted */
+    size_t n, cap, at;
+};
+
+__attribute__((format(printf, 2, 3))) static void wrong(struct walk *w, const char *fmt, ...) {
+    if (w->report->errors++ == 0) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(w->report->first, sizeof(w->report->first), fmt, ap);
+        va_end(ap);
+    }
+}
+
+static int own(struct walk *w, uint64_t off, uint64_t need, const char *what, uint32_t who) {
+    if (!off) {
+        return 0;
+    }
+    uint64_t size = alloc_size(w->s, off);
+    if (size == 0 || size < need) {
+        wrong(w, "%s of %u: offset %llx holds %llu bytes, %llu needed", what, who,
+              (unsigned long long)off, (unsigned long long)size, (unsigned long long)need);
+        return 0;
+    }
+    if (w->n == w->cap) {
+        size_t cap = w->cap ? w->cap * 2 : 1024;
+        uint64_t *more = realloc(w->owned, cap * sizeof(*more));
+        if (!more) {
+            return -ENOMEM;
+        }
+        w->owned = more;
+        w->cap = cap;
+    }
+    w->owned[w->n++] = off;
+    w->report->blocks++;
+    w->report->block_bytes += size;
+    return 0;
+}
+
+static int collect_task(struct walk *w, uint32_t i) {
+    struct shm_task *t = &w->s->tasks[i];
+    uint64_t word = get(&t->state);
+    uint32_t state = word & 15;
+    w->report->tasks[state]++;
+    if (state >= TASK_STATES) {
+        wrong(w, "task record %u: state %u", i, state);
+    }
+    uint64_t owners[] = {get(&t->input_off), get(&t->output_off), get(&t->log_off), get(&t->spare_off)};
+    bool free = state == TASK_FREE;
+    bool settled = state == TASK_QUEUED || task_state_is_terminal(state);
+    uint64_t in = settled && t->input_len <= ALLOC_MAX ? t->input_len + t->args_len : 0;
+    uint64_t out = task_state_is_terminal(state) ? t->output_len : 0;
+    if (free && (owners[0] || owners[1] || owners[2] || owners[3])) {
+        wrong(w, "task record %u is free and owns a block", i);
+    }
+    if (settled && (owners[3] || (in > SHM_INLINE_IN) != (owners[0] != 0))) {
+        wrong(w, "task record %u (%s): input and blocks do not agree", i, task_state_names[state]);
+    }
+    bool bit = get(&w->s->free_map[i / 64]) >> (i % 64) & 1;
+    if (free && !bit) {
+        wrong(w, "task record %u is free and cannot be found", i);
+    }
+    int r = own(w, owners[0], in, "input", i);
+    r = r ? r : own(w, owners[1], out, "output", i);
+    r = r ? r : own(w, owners[2], task_state_is_terminal(state) ? t->log_len : 0, "log", i);
+    return r ? r : own(w, owners[3], 0, "spare", i);
+}
+
+static int collect(struct walk *w) {
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        struct shm_ring *ring = &w->s->pools[i].ready;
+        uint64_t bytes = get(&ring->capacity) < ALLOC_MAX ? get(&ring->capacity) * 8 : ALLOC_MAX;
+        int r = own(w, get(&ring->entries_off), bytes, "ring of pool", i);
+        if (r) {
+            return r;
+        }
+    }
+    for (uint32_t i = 0; i < w->s->n_tasks; i++) {
+        int r = collect_task(w, i);
+        if (r) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int by_offset(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Marks the owned blocks of the chunk in `seen`; returns how many. */
+static unsigned owned_blocks(struct walk *w, uint32_t chunk, const struct alloc_chunk *c,
+                             uint64_t seen[8]) {
+    uint64_t begin = w->s->data_off + (uint64_t)chunk * SHM_CHUNK;
+    unsigned n = 0;
+    for (; w->at < w->n && w->owned[w->at] < begin + SHM_CHUNK; w->at++) {
+        unsigned block = (unsigned)((w->owned[w->at] - begin) / c->size);
+        if (seen[block / 64] >> (block % 64) & 1) {
+            wrong(w, "block %llx has two owners", (unsigned long long)w->owned[w->at]);
+            continue;
+        }
+        seen[block / 64] |= UINT64_C(1) << (block % 64);
+        n++;
+    }
+    return n;
+}
+
+static unsigned free_blocks(struct walk *w, uint32_t chunk, const struct alloc_chunk *c,
+                            uint64_t seen[8]) {
+    uint64_t begin = w->s->data_off + (uint64_t)chunk * SHM_CHUNK;
+    unsigned n = 0;
+    uint64_t at = c->first;
+    while (at) {
+        if (at > c->fresh || at > c->total || (seen[(at - 1) / 64] >> ((at - 1) % 64) & 1)) {
+            wrong(w, "chunk %u: free list meets block %llu, which is owned, free twice or unused", chunk,
+                  (unsigned long long)at);
+            break;
+        }
+        seen[(at - 1) / 64] |= UINT64_C(1) << ((at - 1) % 64);
+        n++;
+        at = get((_Atomic uint64_t *)(void *)(w->s->base + begin + (at - 1) * c->size));
+    }
+    return n;
+}
+
+static void check_small(struct walk *w, uint32_t chunk, const struct alloc_chunk *c) {
+    uint64_t seen[8] = {0};
+    unsigned owned = owned_blocks(w, chunk, c, seen), free = free_blocks(w, chunk, c, seen);
+    if (c->fresh > c->total || owned != c->used || owned + free != c->fresh) {
+        wrong(w, "chunk %u (blocks of %u): %u owned, %u free, %u used so far, head says %u owned",
+              chunk, c->size, owned, free, c->fresh, c->used);
+    }
+}
+
+static void check_run(struct walk *w, uint32_t chunk) {
+    uint64_t begin = w->s->data_off + (uint64_t)chunk * SHM_CHUNK;
+    unsigned n = 0;
+    for (; w->at < w->n && w->owned[w->at] < begin + SHM_CHUNK; w->at++) {
+        n++;
+    }
+    w->report->runs++;
+    if (n != 1) {
+        wrong(w, "run at chunk %u has %u owners", chunk, n);
+    }
+}
+
+static bool chunk_is_free(const struct shm *s, uint32_t chunk) {
+    return get(&s->chunk_map[chunk / 64]) >> (chunk % 64) & 1;
+}
+
+/* A list of chunks with room: bounded, right class, each once (listed counts them). */
+static void check_partial(struct walk *w, unsigned arena, unsigned cls, uint32_t *listed) {
+    uint32_t at = get32(&w->s->arenas[arena].partial[cls]), prev = 0;
+    for (uint32_t steps = 0; at; steps++) {
+        struct alloc_chunk c;
+        if (at > w->s->n_chunks || steps > w->s->n_chunks ||
+            !alloc_describe(w->s, at - 1, &c) || !c.small || c.cls != cls || c.arena != arena ||
+            (!c.first && c.fresh == c.total)) {
+            wrong(w, "arena %u class %u lists chunk %u, which has no place there", arena, cls, at);
+            return;
+        }
+        uint64_t link = get(&w->s->chunks[at - 1].link);
+        if ((uint32_t)link != prev) {
+            wrong(w, "arena %u class %u: chunk %u does not point back", arena, cls, at - 1);
+            return;
+        }
+        (*listed)++;
+        prev = at;
+        at = (uint32_t)(link >> 32);
+    }
+}
+
+static void check_chunks(struct walk *w) {
+    uint32_t free = 0, with_room = 0, listed = 0;
+    for (uint32_t i = 0; i < w->s->n_chunks;) {
+        struct alloc_chunk c;
+        if (!alloc_describe(w->s, i, &c)) {
+            wrong(w, "chunk %u: its head makes no sense", i++);
+            continue;
+        }
+        uint32_t n = c.run ? c.run : 1;
+        bool used = c.run || c.small;
+        for (uint32_t k = i; k < i + n; k++) {
+            free += chunk_is_free(w->s, k);
+            if (chunk_is_free(w->s, k) == used || (k > i && get(&w->s->chunks[k].w0))) {
+                wrong(w, "chunk %u: map and head do not agree", k);
+            }
+        }
+        if (c.small) {
+            check_small(w, i, &c);
+            with_room += c.first || c.fresh < c.total;
+        } else if (c.run) {
+            check_run(w, i);
+        }
+        w->report->chunks_used += used ? n : 0;
+        i += n;
+    }
+    for (unsigned a = 0; a < SHM_ARENAS; a++) {
+        for (unsigned k = 0; k < SHM_CLASSES; k++) {
+            check_partial(w, a, k, &listed);
+        }
+    }
+    if (listed != with_room) {
+        wrong(w, "%u chunks have room, %u are listed", with_room, listed);
+    }
+    if (free != get(&w->s->head->chunks_free)) {
+        wrong(w, "%u chunks are free, the count says %llu", free,
+              (unsigned long long)get(&w->s->head->chunks_free));
+    }
+}
+
+int shm_check(struct shm *s, struct shm_report *ret) {
+    struct shm_report report = {0};
+    struct walk w = {.s = s, .report = &report};
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const struct shm_slot *d = &s->slots[i];
+        if (get32(&d->state) != SLOT_FREE && slot_is_dead(s, owner_word(i, get32(&d->gen)))) {
+            report.dead_slots++;
+        }
+    }
+    int r = collect(&w);
+    if (r == 0) {
+        qsort(w.owned, w.n, sizeof(*w.owned), by_offset);
+        check_chunks(&w);
+    }
+    free(w.owned);
+    if (r == 0) {
+        *ret = report;
+    }
+    return r;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Small things the files of lib/shm share. Not for anybody else. */
+#pragma once
+
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/shm/layout.h"
+#include "lib/shm/segment.h"
+
+#define SHM_SPIN_MAX 50000u /* ns a sleeper polls before it sleeps, when that has paid off */
+
+static inline uint64_t get(const _Atomic uint64_t *w) {
+    return atomic_load_explicit((_Atomic uint64_t *)w, memory_order_relaxed);
+}
+static inline void put(_Atomic uint64_t *w, uint64_t v) {
+    atomic_store_explicit(w, v, memory_order_relaxed);
+}
+static inline uint32_t get32(const _Atomic uint32_t *w) {
+    return atomic_load_explicit((_Atomic uint32_t *)w, memory_order_relaxed);
+}
+static inline void put32(_Atomic uint32_t *w, uint32_t v) {
+    atomic_store_explicit(w, v, memory_order_relaxed);
+}
+/* A killed process keeps program order, so against death the compiler is the only one to hold back. */
+static inline void keep_order(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
+    struct timespec t = {(time_t)(ns / NS_PER_SEC), (long)(ns % NS_PER_SEC)};
+    syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0);
+}
+static inline void futex_wake(_Atomic uint32_t *word, int n) {
+    syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+}
+
+static inline uint32_t owner_word(uint32_t slot, uint32_t gen) {
+    return (slot + 1) | (gen & 0x7fff) << 16;
+}
+static inline uint32_t owner_slot(uint32_t owner) {
+    return (owner & 0xffff) - 1;
+}
+static inline uint32_t owner_gen(uint32_t owner) {
+    return owner >> 16 & 0x7fff;
+}
+
+/* What a chunk is used for, for check.c. False: its head makes no sense. All zero: free, or inside of a run. */
+struct alloc_chunk {
+    bool small;
+    uint32_t run; /* chunks of the run that begins here */
+    unsigned cls, arena, size, total, first, fresh, used;
+};
+bool alloc_describe(const struct shm *s, uint32_t chunk, struct alloc_chunk *ret);

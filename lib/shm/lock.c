@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Locks whose owners may die, and the undo log.
+ *
+ * A lock word names its owner (slot and generation). Taking it uncontended is one compare-and-swap. A waiter that finds
+ * the owner dead rolls back that owner's undo log and only then takes the word over: nobody ever holds a lock over a
+ * half-made change.
+ *
+ * The log lives in the owner's slot, not in the lock: one store of undo_count commits whatever the process changed under
+ * however many locks. Two finders of two locks of one dead owner are kept apart by the slot's rescue lock; its own
+ * holder may die too, and is then simply replaced, since rolling back twice is the same as once. Nobody can have changed
+ * the words meanwhile: all the dead owner's locks still bear its name until its log is empty.
+ *
+ * A killed process has executed a prefix of its program order, so between the log's two stores, the count and the change
+ * a compiler barrier is all that is needed. Other CPUs see the words in order by the acquire and release on lock words.
+ *
+ * Fails: -EAGAIN (no lock within the patience). Asserts that the log has room, that a lock is dropped by its holder and
+ * only with the transaction ended. Damaged logs (another process may write anything) are skipped word by word. */
+#include "lib/shm/lock.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "lib/base/cpu.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/slot.h"
+
+#define WAITERS 0x80000000u
+
+enum { SPINS = 100, WAIT_STEP_NS = 2000000 };
+
+/* ---- the undo log ---- */
+
+void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value) {
+    struct shm_slot *d = s->mine;
+    uint64_t n = get(&d->undo_count);
+    assert(n < SHM_UNDO);
+    put(&d->undo[n].off, (uint64_t)((uint8_t *)word - s->base));
+    put(&d->undo[n].old, get(word));
+    keep_order();
+    put(&d->undo_count, n + 1);
+    keep_order();
+    put(word, value);
+}
+
+void tx_set32(struct shm *s, _Atomic uint32_t *word, uint32_t value) {
+    uint64_t off = (uint64_t)((uint8_t *)word - s->base);
+    _Atomic uint64_t *pair = (void *)(s->base + (off & ~UINT64_C(7)));
+    unsigned shift = off & 4 ? 32 : 0; /* little-endian halves */
+    uint64_t old = get(pair);
+    tx_set(s, pair, (old & ~(UINT64_C(0xffffffff) << shift)) | (uint64_t)value << shift);
+}
+
+void tx_commit(struct shm *s) {
+    keep_order();
+    put(&s->mine->undo_count, 0);
+    keep_order();
+}
+
+static void roll_back(struct shm *s, struct shm_slot *d) {
+    uint64_t n = get(&d->undo_count);
+    if (n > SHM_UNDO) {
+        n = SHM_UNDO;
+    }
+    while (n) {
+        n--;
+        uint64_t off = get(&d->undo[n].off);
+        if (off % 8 == 0 && off <= s->size - 8) {
+            put((void *)(s->base + off), get(&d->undo[n].old));
+        }
+    }
+    keep_order();
+    put(&d->undo_count, 0);
+    keep_order();
+}
+
+void tx_abort(struct shm *s) {
+    roll_back(s, s->mine);
+}
+
+int tx_rescue(struct shm *s, uint32_t slot, uint32_t gen) {
+    assert(slot < s->n_slots);
+    struct shm_slot *d = &s->slots[slot];
+    if (atomic_load(&d->undo_count) == 0 || (get32(&d->gen) & 0x7fff) != (gen & 0x7fff)) {
+        return 0;
+    }
+    uint32_t v = 0;
+    if (!atomic_compare_exchange_strong(&d->rescue.word, &v, s->me) && v != s->me &&
+        !(slot_is_dead(s, v) && atomic_compare_exchange_strong(&d->rescue.word, &v, s->me))) {
+        return -EAGAIN;
+    }
+    if ((get32(&d->gen) & 0x7fff) == (gen & 0x7fff)) {
+        roll_back(s, d);
+    }
+    atomic_store_explicit(&d->rescue.word, 0, memory_order_release);
+    return 0;
+}
+
+/* ---- locks ---- */
+
+/* Takes over from v, whose owner is dead. True when the lock is ours now. */
+static bool take_over(struct shm *s, struct shm_lock *lock, uint32_t v, uint32_t mine) {
+    uint32_t slot = owner_slot(v & ~WAITERS);
+    if (slot < s->n_slots && tx_rescue(s, slot, owner_gen(v & ~WAITERS))) {
+        return false;
+    }
+    return atomic_compare_exchange_strong_explicit(&lock->word, &v, mine, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+int lock_try(struct shm *s, struct shm_lock *lock) {
+    uint32_t v = 0;
+    if (atomic_compare_exchange_strong_explicit(&lock->word, &v, s->me, memory_order_acquire,
+                                                memory_order_relaxed)) {
+        return 0;
+    }
+    /* keep the waiters' bit, so that the drop wakes whoever waited for the dead */
+    if (v && slot_is_dead(s, v & ~WAITERS) && take_over(s, lock, v, s->me | (v & WAITERS))) {
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+static int lock_wait(struct shm *s, struct shm_lock *lock) {
+    for (int i = 0; i < SPINS; i++) {
+        if (!get32(&lock->word) && lock_try(s, lock) == 0) {
+            return 0;
+        }
+        cpu_pause();
+    }
+    uint64_t give_up = clock_now() + s->patience_ns;
+    for (;;) {
+        uint32_t v = get32(&lock->word);
+        if (!v) {
+            /* there may be other waiters: take it with their bit set */
+            if (atomic_compare_exchange_strong_explicit(&lock->word, &v, s->me | WAITERS,
+                                                        memory_order_acquire,
+                                                        memory_order_relaxed)) {
+                return 0;
+            }
+            continue;
+        }
+        if (slot_is_dead(s, v & ~WAITERS) && take_over(s, lock, v, s->me | WAITERS)) {
+            return 0;
+        }
+        if (clock_now() >= give_up) {
+            return -EAGAIN;
+        }
+        if (!(v & WAITERS) && !atomic_compare_exchange_strong(&lock->word, &v, v | WAITERS)) {
+            continue;
+        }
+        /* a short step, because the owner's death wakes nobody */
+        futex_wait(&lock->word, v | WAITERS, WAIT_STEP_NS);
+    }
+}
+
+int lock_take(struct shm *s, struct shm_lock *lock) {
+    int r = lock_try(s, lock);
+    if (r == 0 || s->patience_ns == 0) {
+        return r;
+    }
+    return lock_wait(s, lock);
+}
+
+void lock_drop(struct shm *s, struct shm_lock *lock) {
+    uint32_t v = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+    assert((v & ~WAITERS) == s->me && get(&s->mine->undo_count) == 0);
+    if (v & WAITERS) {
+        futex_wake(&lock->word, 1);
+    }
+}

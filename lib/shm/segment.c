@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/* Making, laying out, sealing and mapping the segment.
+ *
+ * Where everything lies is a pure function of (size, slots, tasks): lay_out(). Attaching recomputes it and compares, so a
+ * header that was damaged, or written by another build, is refused as a whole, and the handle keeps its own copies of
+ * the pointers: no offset of the header is ever read again. The memfd is sealed against shrinking and growing, so nobody
+ * can turn another process's read into SIGBUS.
+ *
+ * Fails: -EINVAL (parameters), -EBADMSG and -EPROTO (not our segment, another layout), -errno of the system. */
+#include "lib/shm/segment.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
+#include "lib/shm/alloc.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/layout.h"
+#include "lib/shm/ring.h"
+
+enum { DONE_RING_MAX = 16384, SLOTS_MAX = 1024, TASKS_MAX = 16 << 20 };
+
+/* FNV-1a over everything a process built differently would disagree on. */
+static uint32_t layout_signature(void) {
+    static const uint32_t facts[] = {
+        SHM_VERSION,
+        sizeof(struct shm_header),
+        sizeof(struct shm_pool),
+        sizeof(struct shm_slot),
+        sizeof(struct shm_arena),
+        sizeof(struct shm_chunk),
+        sizeof(struct shm_task),
+        sizeof(pthread_mutex_t),
+        offsetof(struct shm_header, done),
+        offsetof(struct shm_header, chunk_lock),
+        offsetof(struct shm_slot, hand),
+        offsetof(struct shm_slot, undo),
+        offsetof(struct shm_pool, napping),
+        offsetof(struct shm_task, in),
+        SHM_CHUNK,
+        SHM_CLASSES,
+        SHM_UNDO,
+    };
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < ARRAY_SIZE(facts); i++) {
+        h = (h ^ facts[i]) * 16777619u;
+    }
+    return h;
+}
+
+static uint64_t align_up(uint64_t v, uint64_t to) {
+    return (v + to - 1) & ~(to - 1);
+}
+
+static uint64_t power_of_two(uint64_t at_least) {
+    uint64_t v = 1;
+    while (v < at_least) {
+        v *= 2;
+    }
+    return v;
+}
+
+static uint64_t done_capacity(uint32_t tasks) {
+    uint64_t want = power_of_two((uint64_t)tasks * 2);
+    return want < DONE_RING_MAX ? want : DONE_RING_MAX;
+}
+
+/* Fills in the places; -EINVAL when size cannot hold them and at least one chunk. */
+static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t tasks) {
+    *h = (struct shm_header){.magic = SHM_MAGIC,
+                             .version = SHM_VERSION,
+                             .signature = layout_signature(),
+                             .size = size,
+                             .pools = SHM_POOLS,
+                             .slots = slots,
+                             .tasks = tasks};
+    uint64_t at = align_up(sizeof(*h), 4096);
+    h->pools_off = at;
+    at = align_up(at + SHM_POOLS * sizeof(struct shm_pool), 4096);
+    h->slots_off = at;
+    at = align_up(at + slots * sizeof(struct shm_slot), 4096);
+    h->done_off = at;
+    at += done_capacity(tasks) * 8;
+    h->free_off = at;
+    at = align_up(at + ((uint64_t)tasks + 63) / 64 * 8, 4096);
+    h->tasks_off = at;
+    at += (uint64_t)tasks * sizeof(struct shm_task);
+    h->arenas_off = at;
+    at = align_up(at + SHM_ARENAS * sizeof(struct shm_arena), 4096);
+    if (at + 4 * SHM_CHUNK > size) {
+        return -EINVAL;
+    }
+    /* heads, map and data share what is left */
+    uint64_t chunks = (size - at) / (SHM_CHUNK + sizeof(struct shm_chunk) + 1);
+    for (;; chunks--) {
+        h->chunks_off = at;
+        h->map_off = at + chunks * sizeof(struct shm_chunk);
+        h->data_off = align_up(h->map_off + (chunks + 63) / 64 * 8, SHM_CHUNK);
+        if (chunks <= 1 || h->data_off + chunks * SHM_CHUNK <= size) {
+            break;
+        }
+    }
+    if (chunks < 1 || chunks >= UINT32_MAX) {
+        return -EINVAL;
+    }
+    h->chunks = (uint32_t)chunks;
+    return 0;
+}
+
+static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h) {
+    *s = (struct shm){
+        .base = base,
+        .size = h->size,
+        .fd = -1,
+        .bell_fd = -1,
+        .patience_ns = 5 * NS_PER_SEC,
+        .spin_ns = SHM_SPIN_MAX,
+        .head = (void *)base,
+        .pools = (void *)(base + h->pools_off),
+        .slots = (void *)(base + h->slots_off),
+        .free_map = (void *)(base + h->free_off),
+        .tasks = (void *)(base + h->tasks_off),
+        .arenas = (void *)(base + h->arenas_off),
+        .chunks = (void *)(base + h->chunks_off),
+        .chunk_map = (void *)(base + h->map_off),
+        .data_off = h->data_off,
+        .n_slots = h->slots,
+        .n_tasks = h->tasks,
+        .n_chunks = h->chunks,
+    };
+}
+
+static void fill_bits(_Atomic uint64_t *map, uint64_t n) {
+    for (uint64_t i = 0; i < n / 64; i++) {
+        put(&map[i], UINT64_MAX);
+    }
+    if (n % 64) {
+        put(&map[n / 64], (UINT64_C(1) << (n % 64)) - 1);
+    }
+}
+
+int shm_create(struct shm *ret, const struct shm_params *p) {
+    uint64_t size = align_up(p->size, 4096);
+    uint64_t tasks = p->tasks ? p->tasks : size / 4 / sizeof(struct shm_task);
+    if (!p->tasks && tasks > TASKS_MAX) {
+        tasks = TASKS_MAX;
+    }
+    if (p->size < (1 << 20) || p->size > (UINT64_C(1) << 40) || p->slots < 2 || p->slots > SLOTS_MAX ||
+        tasks < 16 || tasks > TASKS_MAX) {
+        return -EINVAL;
+    }
+    struct shm_header h;
+    int r = lay_out(&h, size, p->slots, (uint32_t)tasks);
+    if (r) {
+        return r;
+    }
+    _cleanup_close_ int fd = memfd_create("hearth-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        return -errno;
+    }
+    uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        return -errno;
+    }
+    h.created_ms = clock_wall_ms();
+    /* room for 2^20 ids a millisecond: no restart can give an id twice */
+    h.next_id = h.created_ms << 20;
+    h.next_check_ns = UINT64_MAX;
+    h.chunks_free = h.chunks;
+    ring_init(&h.done, h.done_off, done_capacity(h.tasks));
+    memcpy(base, &h, sizeof(h));
+    bind_handle(ret, base, &h);
+    ret->fd = steal_fd(&fd);
+    fill_bits(ret->free_map, h.tasks);
+    fill_bits(ret->chunk_map, h.chunks);
+    return 0;
+}
+
+int shm_view(struct shm *ret, void *base, uint64_t size) {
+    const struct shm_header *h = base;
+    if (size < sizeof(*h) || h->magic != SHM_MAGIC) {
+        return -EBADMSG;
+    }
+    if (h->version != SHM_VERSION || h->signature != layout_signature()) {
+        return -EPROTO;
+    }
+    struct shm_header want, have;
+    memcpy(&have, h, sizeof(have));
+    if (have.size != size || have.slots < 2 || have.slots > SLOTS_MAX || have.tasks < 16 ||
+        have.tasks > TASKS_MAX || lay_out(&want, size, have.slots, have.tasks) ||
+        memcmp(&want.pools_off, &have.pools_off,
+               offsetof(struct shm_header, chunks) + sizeof(want.chunks) -
+                   offsetof(struct shm_header, pools_off)) != 0) {
+        return -EBADMSG;
+    }
+    bind_handle(ret, base, &want);
+    return 0;
+}
+
+int shm_attach(struct shm *ret, int fd) {
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+        st.st_size < (1 << 20)) {
+        return -EBADMSG;
+    }
+    _cleanup_close_ int mine = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (mine < 0) {
+        return -errno;
+    }
+    void *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, mine, 0);
+    if (base == MAP_FAILED) {
+        return -errno;
+    }
+    struct shm s;
+    int r = shm_view(&s, base, (uint64_t)st.st_size);
+    if (r) {
+        munmap(base, (size_t)st.st_size);
+        return r;
+    }
+    s.fd = steal_fd(&mine);
+    *ret = s;
+    return 0;
+}
+
+void shm_detach(struct shm *s) {
+    if (!s->base) {
+        return;
+    }
+    if (s->mine) {
+        assert(get(&s->mine->undo_count) == 0);
+        pthread_mutex_unlock(&s->mine->life);
+    }
+    if (s->fd >= 0) {
+        munmap(s->base, s->size);
+        close(s->fd);
+    }
+    *s = (struct shm){.fd = -1, .bell_fd = -1};
+}
+
+/* The pool's ring must read as zeroes; a punched hole does, without touching a page. */
+static int zero_block(struct shm *s, uint64_t off, uint64_t len) {
+    if (s->fd >= 0 && fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+                                (off_t)len) == 0) {
+        return 0;
+    }
+    memset(s->base + off, 0, len);
+    return 0;
+}
+
+int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max) {
+    if (index >= SHM_POOLS || !*name || strlen(name) >= sizeof(s->pools[0].name) || queue_max < 1 ||
+        queue_max > 4 << 20) {
+        return -EINVAL;
+    }
+    struct shm_pool *p = &s->pools[index];
+    if (p->name[0]) {
+        return -EEXIST;
+    }
+    /* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind */
+    uint64_t capacity = power_of_two((uint64_t)queue_max + queue_max / 2 + 64);
+    int r = alloc_give(s, &p->ready.entries_off, capacity * 8);
+    if (r) {
+        return r == -EMSGSIZE ? -EINVAL : r;
+    }
+    uint64_t off = get(&p->ready.entries_off);
+    r = zero_block(s, off, capacity * 8);
+    ring_init(&p->ready, off, capacity);
+    strcpy(p->name, name);
+    return r;
+}
+
+void shm_ring_daemon(struct shm *s) {
+    if (s->bell_fd < 0 || !atomic_load(&s->head->asleep)) {
+        return;
+    }
+    if (atomic_exchange(&s->head->asleep, 0)) {
+        uint64_t one = 1;
+        ssize_t w;
+        do {
+            w = write(s->bell_fd, &one, sizeof(one));
+        } while (w < 0 && errno == EINTR);
+    }
+}
+
+void shm_usage(struct shm *s, struct shm_usage *ret) {
+    *ret = (struct shm_usage){.size = s->size,
+                              .chunk_bytes = SHM_CHUNK,
+                              .chunks = s->n_chunks,
+                              .chunks_free = get(&s->head->chunks_free),
+                              .tasks = s->n_tasks,
+                              .slots = s->n_slots};
+}
+
+void shm_daemon_sleeps(struct shm *s) {
+    atomic_store(&s->head->asleep, 1);
+}
+
+void shm_daemon_wakes(struct shm *s) {
+    atomic_store_explicit(&s->head->asleep, 0, memory_order_relaxed);
+}
+
+uint32_t shm_news(struct shm *s) {
+    return atomic_load_explicit(&s->head->news, memory_order_acquire);
+}
+
+void shm_next_check(struct shm *s, uint64_t at_ns) {
+    atomic_store(&s->head->next_check_ns, at_ns);
+}

@@ -1,0 +1,673 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a task in the segment (the picture is above struct shm_task in layout.h).
+ *
+ * The state word is the only authority; each transition is one compare-and-swap by the one who is entitled to it. The
+ * rings and the free map only hint where to look, so losing or doubling a hint is harmless as long as somebody makes it
+ * again: whoever touches a record first writes its index into the `hand` word of its own slot, and after a death the
+ * reaper looks at that one record. So nothing here blocks on anybody, and nothing must be scanned after a death.
+ *
+ * The free map is one bit per record; setting a bit twice is the same as once, so a free record cannot be lost or given
+ * out twice: the bit is a hint, FREE -> BUILDING decides. Lowest records first, which keeps the touched pages few.
+ *
+ * A claim is counted in the slot (claims, bytes): the value it will have is written before the claim, so the reaper can
+ * complete the count, and "queued = submitted - claimed" stays exact whoever dies.
+ *
+ * Fails: -ENOMEM, -ENOBUFS, -EMSGSIZE, -EAGAIN, -ESTALE, -ENOENT, -EBADMSG as task.h says. What is read from a record is
+ * checked against the bounds of its block, since any process with the segment may have written it. */
+#include "lib/shm/task.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/shm/alloc.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/lock.h"
+#include "lib/shm/ring.h"
+#include "lib/shm/slot.h"
+
+/* ---- the state word ---- */
+
+static uint64_t word_make(uint32_t state, uint32_t attempt, uint32_t owner, uint32_t gen) {
+    return state | (uint64_t)(attempt & 0xff) << 4 | (uint64_t)owner << 12 | (uint64_t)gen << 44;
+}
+static uint32_t word_state(uint64_t w) {
+    return w & 15;
+}
+static uint32_t word_attempt(uint64_t w) {
+    return w >> 4 & 0xff;
+}
+static uint32_t word_owner(uint64_t w) {
+    return (uint32_t)(w >> 12);
+}
+static uint32_t word_gen(uint64_t w) {
+    return (uint32_t)(w >> 44);
+}
+/* The same task in another state. */
+static uint64_t word_to(uint64_t w, uint32_t state, uint32_t owner) {
+    return word_make(state, word_attempt(w), owner, word_gen(w));
+}
+
+static uint64_t state_load(const struct shm_task *t) {
+    return atomic_load_explicit((_Atomic uint64_t *)&t->state, memory_order_acquire);
+}
+static bool state_move(struct shm_task *t, uint64_t from, uint64_t to) {
+    return atomic_compare_exchange_strong(&t->state, &from, to);
+}
+
+static void hand_set(struct shm *s, uint32_t idx) {
+    put(&s->mine->hand, (uint64_t)idx + 1);
+    keep_order();
+}
+static void hand_clear(struct shm *s) {
+    keep_order();
+    put(&s->mine->hand, 0);
+}
+
+/* ---- records ---- */
+
+static void record_hint_free(struct shm *s, uint32_t idx) {
+    atomic_fetch_or(&s->free_map[idx / 64], UINT64_C(1) << (idx % 64));
+    if (idx / 64 < get(&s->head->free_hint)) {
+        put(&s->head->free_hint, idx / 64);
+    }
+}
+
+/* Tries to make record idx ours. */
+static bool record_build(struct shm *s, uint32_t idx, uint64_t *ret_word) {
+    struct shm_task *t = &s->tasks[idx];
+    uint64_t v = state_load(t);
+    uint64_t w = word_make(TASK_BUILDING, 0, s->me, word_gen(v) + 1);
+    if (word_state(v) != TASK_FREE || !state_move(t, v, w)) {
+        return false;
+    }
+    *ret_word = w;
+    return true;
+}
+
+static int record_take(struct shm *s, uint32_t *ret_idx, uint64_t *ret_word) {
+    uint64_t words = ((uint64_t)s->n_tasks + 63) / 64;
+    uint64_t begin = get(&s->head->free_hint);
+    if (begin >= words) {
+        begin = 0;
+    }
+    for (uint64_t i = 0; i < words; i++) {
+        uint64_t w = begin + i < words ? begin + i : begin + i - words;
+        for (uint64_t bits = get(&s->free_map[w]); bits; bits = get(&s->free_map[w])) {
+            uint64_t bit = bits & -bits;
+            uint32_t idx = (uint32_t)(w * 64 + (uint64_t)__builtin_ctzll(bits));
+            if (idx >= s->n_tasks) {
+                break;
+            }
+            hand_set(s, idx);
+            if (!(atomic_fetch_and(&s->free_map[w], ~bit) & bit)) {
+                continue;
+            }
+            if (record_build(s, idx, ret_word)) {
+                if (w != begin) {
+                    put(&s->head->free_hint, w);
+                }
+                *ret_idx = idx;
+                return 0;
+            }
+        }
+    }
+    hand_clear(s);
+    return -ENOMEM;
+}
+
+/* Gives all blocks of a record that nobody else touches back, then the record. -EAGAIN: go on later. */
+static int record_clear(struct shm *s, uint32_t idx, uint64_t word) {
+    struct shm_task *t = &s->tasks[idx];
+    _Atomic uint64_t *const owners[] = {&t->input_off, &t->output_off, &t->log_off, &t->spare_off};
+    for (size_t i = 0; i < ARRAY_SIZE(owners); i++) {
+        if (get(owners[i]) && alloc_take_back(s, owners[i]) == -EAGAIN) {
+            return -EAGAIN;
+        }
+    }
+    atomic_store(&t->state, word_to(word, TASK_FREE, 0));
+    record_hint_free(s, idx);
+    return 0;
+}
+
+/* ---- submitter ---- */
+
+static void write_input(char *out, const struct task_spec *spec) {
+    if (spec->payload.len) {
+        memcpy(out, spec->payload.data, spec->payload.len);
+    }
+    out += spec->payload.len;
+    for (uint32_t i = 0; i < spec->nargs; i++) {
+        uint32_t len = (uint32_t)spec->args[i].len;
+        memcpy(out, &len, sizeof(len));
+        if (len) {
+            memcpy(out + sizeof(len), spec->args[i].data, len);
+        }
+        out[sizeof(len) + len] = '\0';
+        out += sizeof(len) + len + 1;
+    }
+}
+
+/* Payload and arguments together; over ALLOC_MAX when they do not fit. */
+static uint64_t input_size(const struct task_spec *spec) {
+    uint64_t n = spec->payload.len;
+    for (uint32_t i = 0; i < spec->nargs && n <= ALLOC_MAX; i++) {
+        n += sizeof(uint32_t) + spec->args[i].len + 1;
+    }
+    return n;
+}
+
+static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec *spec,
+                       uint64_t size) {
+    char *in = (char *)t->in;
+    if (size > SHM_INLINE_IN) {
+        int r = alloc_give(s, &t->input_off, size);
+        if (r) {
+            return r;
+        }
+        in = (char *)s->base + get(&t->input_off);
+    }
+    write_input(in, spec);
+    t->id = atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed);
+    t->input_len = spec->payload.len;
+    t->args_len = (uint32_t)(size - spec->payload.len);
+    t->nargs = (uint16_t)spec->nargs;
+    t->handler = (uint16_t)spec->handler;
+    t->pool = (uint16_t)spec->pool;
+    t->output_len = 0;
+    t->log_len = 0;
+    t->code = 0;
+    t->started_ns = t->ended_ns = 0;
+    t->submitted_ns = clock_now();
+    t->client = spec->client;
+    t->uid = spec->uid;
+    t->timeout_ms = spec->timeout_ms;
+    t->worker_pid = 0;
+    t->cause = CAUSE_NONE;
+    t->signal = t->core = 0;
+    put32(&t->cancel, 0);
+    return 0;
+}
+
+int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret) {
+    assert(spec->pool < SHM_POOLS && spec->nargs <= UINT16_MAX);
+    uint64_t size = input_size(spec), word = 0;
+    uint32_t idx = 0;
+    if (size > ALLOC_MAX) {
+        return -EMSGSIZE;
+    }
+    int r = record_take(s, &idx, &word);
+    if (r) {
+        return r;
+    }
+    struct shm_task *t = &s->tasks[idx];
+    r = fill_record(s, t, spec, size);
+    if (r == 0) {
+        uint64_t queued = word_to(word, TASK_QUEUED, spec->pool);
+        *ret = (struct task_ref){idx, t->id, queued};
+        atomic_store(&t->state, queued);
+        r = ring_put(s, &s->pools[spec->pool].ready, idx);
+        if (r == 0 || !state_move(t, queued, word)) {
+            hand_clear(s); /* an old hint of this record may have led a worker to it: then it is queued all right */
+            return 0;
+        }
+    }
+    int cleared = record_clear(s, idx, word);
+    assert(cleared == 0 || s->patience_ns == 0);
+    if (cleared) {
+        /* the arena is busy: leave the record for task_free(), which goes on where this stopped */
+        atomic_store(&t->state, word_to(word, TASK_FREEING, s->me));
+        atomic_store(&s->head->sweep, 1);
+    }
+    hand_clear(s);
+    return r;
+}
+
+void task_wake(struct shm *s, uint32_t pool, uint32_t n) {
+    struct shm_pool *p = &s->pools[pool];
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint32_t w = 0; n && w * 64 < s->n_slots; w++) {
+        for (uint64_t v = get(&p->napping[w]); n && v; v &= v - 1) {
+            uint64_t bit = v & -v;
+            uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(v);
+            if (slot < s->n_slots && (atomic_fetch_and(&p->napping[w], ~bit) & bit)) {
+                atomic_fetch_add(&s->slots[slot].bell, 1);
+                futex_wake(&s->slots[slot].bell, 1);
+                n--;
+            }
+        }
+    }
+}
+
+uint64_t task_ring_length(struct shm *s, uint32_t pool) {
+    return ring_length(&s->pools[pool].ready);
+}
+
+/* ---- worker ---- */
+
+/* The daemon looks at deadlines when it has to; tell it only when this one comes before. */
+static void note_deadline(struct shm *s, uint64_t at) {
+    put(&s->mine->deadline_ns, at);
+    if (at < atomic_load(&s->head->next_check_ns)) {
+        atomic_fetch_add(&s->head->news, 1);
+        shm_ring_daemon(s);
+    }
+}
+
+static void begin_claimed(struct shm *s, struct shm_task *t) {
+    uint64_t now = clock_now();
+    put(&s->mine->claims, get(&s->mine->next_claims));
+    put(&s->mine->bytes, get(&s->mine->next_bytes));
+    t->started_ns = now;
+    t->worker_pid = get32(&s->mine->pid);
+    put(&s->mine->started_ns, now);
+    if (t->timeout_ms) {
+        note_deadline(s, now + t->timeout_ms * NS_PER_MS);
+    }
+}
+
+int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
+    struct shm_slot *me = s->mine;
+    uint32_t idx;
+    while (ring_take(s, &s->pools[pool].ready, &me->hand, &idx) == 0) {
+        if (idx >= s->n_tasks) {
+            continue;
+        }
+        struct shm_task *t = &s->tasks[idx];
+        uint64_t v = state_load(t);
+        if (word_state(v) != TASK_QUEUED || word_owner(v) != pool) {
+            continue;
+        }
+        put(&me->next_claims, get(&me->claims) + 1);
+        put(&me->next_bytes, get(&me->bytes) + t->input_len + t->args_len);
+        keep_order();
+        uint64_t w = word_make(TASK_RUNNING, word_attempt(v) + 1, s->me, word_gen(v));
+        if (state_move(t, v, w)) {
+            *ret = (struct task_ref){idx, t->id, w};
+            begin_claimed(s, t);
+            return 0;
+        }
+    }
+    hand_clear(s);
+    return -EAGAIN;
+}
+
+/* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget halves when nothing came
+ * and doubles when something did; after 32 waits without one, a short one is tried again. */
+static bool spin_for_work(struct shm *s, struct shm_pool *p) {
+    if (s->spin_ns < SHM_SPIN_MAX / 32) {
+        if (++s->spin_skip < 32) {
+            return false;
+        }
+        s->spin_skip = 0;
+        s->spin_ns = SHM_SPIN_MAX / 8;
+    }
+    uint64_t until = clock_now() + s->spin_ns;
+    do {
+        if (!ring_is_empty(s, &p->ready)) {
+            s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
+            return true;
+        }
+        if (slot_told(s) == SLOT_EXIT) {
+            return true;
+        }
+        sched_yield();
+    } while (clock_now() < until);
+    s->spin_ns /= 2;
+    return false;
+}
+
+void task_wait(struct shm *s, uint32_t pool) {
+    struct shm_pool *p = &s->pools[pool];
+    if (spin_for_work(s, p)) {
+        return;
+    }
+    uint64_t bit = UINT64_C(1) << (s->slot % 64);
+    _Atomic uint64_t *napping = &p->napping[s->slot / 64];
+    uint32_t bell = atomic_load(&s->mine->bell);
+    atomic_fetch_or(napping, bit);
+    if (ring_is_empty(s, &p->ready) && slot_told(s) != SLOT_EXIT) {
+        futex_wait(&s->mine->bell, bell, 3600 * NS_PER_SEC);
+    }
+    atomic_fetch_and(napping, ~bit);
+}
+
+int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64_t size, void **ret) {
+    struct shm_task *t = &s->tasks[ref->idx];
+    uint64_t off = get(&t->output_off);
+    uint64_t have = off ? alloc_size(s, off) : SHM_INLINE_OUT;
+    if (size > ALLOC_MAX) {
+        return -EMSGSIZE;
+    }
+    if (used > have) {
+        return -EBADMSG;
+    }
+    if (size > have) {
+        uint64_t want = off && have * 2 > size ? have * 2 : size;
+        int r = alloc_give(s, &t->spare_off, want < ALLOC_MAX ? want : ALLOC_MAX);
+        if (r == -ENOMEM && want > size) {
+            r = alloc_give(s, &t->spare_off, size);
+        }
+        if (r) {
+            return r;
+        }
+        if (used) {
+            memcpy(s->base + get(&t->spare_off), off ? (void *)(s->base + off) : t->out, used);
+        }
+        alloc_swap(s, &t->output_off, &t->spare_off);
+        r = alloc_take_back(s, &t->spare_off);
+        if (r) {
+            return r;
+        }
+        off = get(&t->output_off);
+    }
+    *ret = off ? (void *)(s->base + off) : t->out;
+    return 0;
+}
+
+int task_log(struct shm *s, const struct task_ref *ref, const void *data, uint32_t len) {
+    struct shm_task *t = &s->tasks[ref->idx];
+    if (len == 0 || get(&t->log_off)) {
+        return len == 0 ? 0 : -EEXIST;
+    }
+    int r = alloc_give(s, &t->log_off, len);
+    if (r == 0) {
+        memcpy(s->base + get(&t->log_off), data, len);
+        t->log_len = len;
+    }
+    return r;
+}
+
+static void record_end(struct shm_task *t, const struct task_outcome *o) {
+    t->cause = (uint8_t)o->cause;
+    t->code = o->code;
+    t->signal = o->signal;
+    t->core = o->core;
+    t->output_len = o->output_len;
+    t->ended_ns = clock_now();
+}
+
+static void hint_ended(struct shm *s, uint32_t idx) {
+    if (ring_put(s, &s->head->done, idx)) {
+        atomic_store(&s->head->sweep, 1);
+    }
+}
+
+int task_finish(struct shm *s, const struct task_ref *ref, const struct task_outcome *o) {
+    assert(task_state_is_terminal(o->state));
+    struct shm_task *t = &s->tasks[ref->idx];
+    if (state_load(t) != ref->word) {
+        hand_clear(s);
+        return -ESTALE;
+    }
+    record_end(t, o);
+    put(&s->mine->deadline_ns, 0);
+    put(&s->mine->started_ns, 0);
+    bool moved = state_move(t, ref->word, word_to(ref->word, o->state, s->me));
+    if (moved) {
+        put(&s->mine->finished, get(&s->mine->finished) + 1);
+        hint_ended(s, ref->idx);
+    }
+    hand_clear(s);
+    shm_ring_daemon(s);
+    return moved ? 0 : -ESTALE;
+}
+
+bool task_cancel_wanted(struct shm *s, const struct task_ref *ref) {
+    return get32(&s->tasks[ref->idx].cancel) != 0;
+}
+
+/* ---- daemon ---- */
+
+int task_next_ended(struct shm *s, uint32_t *ret_idx) {
+    _Atomic uint64_t hand; /* a hint the daemon loses by dying is made again when its successor sweeps */
+    uint32_t idx;
+    int r = ring_take(s, &s->head->done, &hand, &idx);
+    if (r == 0 && idx < s->n_tasks) {
+        *ret_idx = idx;
+        return 0;
+    }
+    if (r == 0) {
+        return -EOVERFLOW;
+    }
+    return atomic_exchange(&s->head->sweep, 0) ? -EOVERFLOW : -EAGAIN;
+}
+
+bool task_any_ended(struct shm *s) {
+    return !ring_is_empty(s, &s->head->done) || get32(&s->head->sweep);
+}
+
+int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx) {
+    for (uint32_t i = from; i < s->n_tasks; i++) {
+        uint64_t v = get(&s->tasks[i].state);
+        if (task_state_is_terminal(word_state(v))) {
+            *ret_idx = i;
+            return 0;
+        }
+        if (word_state(v) == TASK_FREEING && word_owner(v) == s->me) {
+            hand_set(s, i);
+            if (record_clear(s, i, v)) {
+                atomic_store(&s->head->sweep, 1);
+            }
+            hand_clear(s);
+        }
+    }
+    return -ENOENT;
+}
+
+/* The record of a task, when idx still is that task; NULL otherwise. */
+static struct shm_task *record_of(struct shm *s, uint32_t idx, uint64_t id, uint64_t *ret_word) {
+    if (idx >= s->n_tasks) {
+        return NULL;
+    }
+    struct shm_task *t = &s->tasks[idx];
+    *ret_word = state_load(t);
+    return t->id == id && word_state(*ret_word) != TASK_FREE ? t : NULL;
+}
+
+int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,
+                    enum task_cause cause) {
+    assert(task_state_is_terminal(state));
+    uint64_t v;
+    struct shm_task *t = record_of(s, idx, id, &v);
+    if (!t || word_state(v) != TASK_QUEUED) {
+        return -ESTALE;
+    }
+    hand_set(s, idx);
+    bool moved = state_move(t, v, word_to(v, state, s->me));
+    if (moved) {
+        record_end(t, &(struct task_outcome){.state = state, .cause = cause});
+    }
+    hand_clear(s);
+    return moved ? 0 : -ESTALE;
+}
+
+void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    struct shm_task *t = record_of(s, idx, id, &v);
+    if (t) {
+        atomic_store(&t->cancel, 1);
+    }
+}
+
+/* Ends the task that a dead worker was running. */
+static int reap_running(struct shm *s, struct shm_slot *d, uint32_t idx, uint64_t v,
+                        const struct task_outcome *o) {
+    struct shm_task *t = &s->tasks[idx];
+    put(&d->claims, get(&d->next_claims));
+    put(&d->bytes, get(&d->next_bytes));
+    keep_order();
+    if (alloc_take_back(s, &t->spare_off) == -EAGAIN ||
+        alloc_take_back(s, &t->output_off) == -EAGAIN) {
+        return -EAGAIN;
+    }
+    record_end(t, o);
+    t->output_len = 0;
+    t->worker_pid = get32(&d->pid);
+    return state_move(t, v, word_to(v, o->state, s->me)) ? 1 : 0;
+}
+
+static int reap_hand(struct shm *s, struct shm_slot *d, uint32_t idx, uint32_t dead,
+                     const struct task_outcome *o) {
+    struct shm_task *t = &s->tasks[idx];
+    uint64_t v = state_load(t);
+    uint32_t state = word_state(v);
+    if (state == TASK_QUEUED) {
+        uint32_t pool = word_owner(v);
+        return pool < SHM_POOLS && ring_put(s, &s->pools[pool].ready, idx) == -ENOBUFS ? -EAGAIN : 0;
+    }
+    if (state == TASK_FREE) {
+        record_hint_free(s, idx);
+        return 0;
+    }
+    if (task_state_is_terminal(state)) {
+        hint_ended(s, idx);
+        return 0;
+    }
+    if (word_owner(v) != dead) {
+        return 0;
+    }
+    if (state == TASK_RUNNING) {
+        return reap_running(s, d, idx, v, o);
+    }
+    return record_clear(s, idx, v);
+}
+
+int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outcome *o,
+              uint32_t *ret_idx) {
+    assert(slot < s->n_slots && task_state_is_terminal(o->state));
+    struct shm_slot *d = &s->slots[slot];
+    if (get32(&d->gen) != gen) {
+        return 0;
+    }
+    uint64_t hand = get(&d->hand);
+    int r = 0;
+    if (hand && hand <= s->n_tasks) {
+        uint32_t idx = (uint32_t)(hand - 1);
+        hand_set(s, idx);
+        r = reap_hand(s, d, idx, owner_word(slot, gen), o);
+        if (r >= 0) {
+            keep_order();
+            put(&d->hand, 0);
+        }
+        if (r == 1) {
+            hint_ended(s, idx); /* should this process die before it has delivered the event */
+            *ret_idx = idx;
+        }
+        hand_clear(s);
+    }
+    /* the dead one may have eaten a wake-up */
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        if (s->pools[i].name[0] && !ring_is_empty(s, &s->pools[i].ready)) {
+            task_wake(s, i, UINT32_MAX);
+        }
+    }
+    return r;
+}
+
+int task_free(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    struct shm_task *t = record_of(s, idx, id, &v);
+    if (!t) {
+        return -ESTALE;
+    }
+    hand_set(s, idx);
+    int r = -ESTALE;
+    if (word_state(v) == TASK_FREEING && word_owner(v) == s->me) {
+        r = record_clear(s, idx, v);
+    } else if (task_state_is_terminal(word_state(v))) {
+        uint64_t w = word_to(v, TASK_FREEING, s->me);
+        r = state_move(t, v, w) ? record_clear(s, idx, w) : -ESTALE;
+    }
+    hand_clear(s);
+    return r;
+}
+
+/* ---- reading ---- */
+
+static const void *input_at(struct shm *s, const struct shm_task *t, uint64_t size) {
+    return size <= SHM_INLINE_IN ? t->in : alloc_ptr(s, get(&t->input_off), size);
+}
+
+static int view_output(struct shm *s, const struct shm_task *t, struct task_view *v) {
+    uint64_t off = get(&t->output_off), len = t->output_len;
+    if (len && off) {
+        v->output.data = alloc_ptr(s, off, len);
+    } else if (len <= SHM_INLINE_OUT) {
+        v->output.data = t->out;
+    }
+    v->output.len = len;
+    if (t->log_len) {
+        v->log.data = alloc_ptr(s, get(&t->log_off), t->log_len);
+        v->log.len = v->log.data ? t->log_len : 0;
+    }
+    return v->output.data ? 0 : -EBADMSG;
+}
+
+int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
+    if (idx >= s->n_tasks) {
+        return -ENOENT;
+    }
+    const struct shm_task *t = &s->tasks[idx];
+    uint64_t word = state_load(t);
+    uint32_t state = word_state(word);
+    if (state == TASK_FREE || state == TASK_BUILDING || state >= TASK_FREEING) {
+        return -ENOENT;
+    }
+    struct task_view v = {.id = t->id,
+                          .state = state,
+                          .attempt = word_attempt(word),
+                          .owner = word_owner(word),
+                          .pool = t->pool,
+                          .handler = t->handler,
+                          .client = t->client,
+                          .uid = t->uid,
+                          .timeout_ms = t->timeout_ms,
+                          .submitted_ns = t->submitted_ns,
+                          .nargs = t->nargs};
+    if (state != TASK_QUEUED) {
+        v.started_ns = t->started_ns;
+        v.worker_pid = t->worker_pid;
+    }
+    uint64_t size = t->input_len <= ALLOC_MAX ? t->input_len + t->args_len : UINT64_MAX;
+    const char *in = input_at(s, t, size);
+    if (!in || v.pool >= SHM_POOLS) {
+        return -EBADMSG;
+    }
+    v.payload = (struct task_bytes){in, t->input_len};
+    v.args_raw = (struct task_bytes){in + v.payload.len, t->args_len};
+    if (task_state_is_terminal(state)) {
+        v.ended_ns = t->ended_ns;
+        v.cause = t->cause < TASK_CAUSES ? t->cause : CAUSE_NONE;
+        v.code = t->code;
+        v.signal = t->signal;
+        v.core = t->core;
+        int r = view_output(s, t, &v);
+        if (r) {
+            return r;
+        }
+    }
+    *ret = v;
+    return 0;
+}
+
+int task_arg(const struct task_view *v, size_t *at, struct task_bytes *ret) {
+    uint32_t len;
+    size_t left = v->args_raw.len - *at;
+    if (left == 0) {
+        return -ENOENT;
+    }
+    if (left < sizeof(len) + 1) {
+        return -EBADMSG;
+    }
+    const char *p = (const char *)v->args_raw.data + *at;
+    memcpy(&len, p, sizeof(len));
+    if (len > left - sizeof(len) - 1 || p[sizeof(len) + len] != '\0') {
+        return -EBADMSG;
+    }
+    *ret = (struct task_bytes){p + sizeof(len), len};
+    *at += sizeof(len) + len + 1;
+    return 0;
+}
