@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* The allocator. The data area is cut into chunks of 16 KiB. A chunk holds small blocks of one size class, or is part of a
- * run that holds one large block. Chunk heads and the map of free chunks lie outside of the data, so that a handler that
- * overruns its block destroys payloads, not structure; only the links of free small blocks lie in the blocks.
+/* The allocator. The data area is cut into chunks of 16 KiB. A chunk holds small blocks of one size
+ * class, or is part of a run that holds one large block. Chunk heads and the map of free chunks lie
+ * outside of the data, so that a handler that overruns its block destroys payloads, not structure;
+ * only the links of free small blocks lie in the blocks.
  *
- * Small blocks belong to one of eight arenas, each with a lock and, per class, a list of its chunks that have room. A
- * process uses the arena of its slot number and gives a block back to the arena of its chunk. Whole chunks come from and
- * return to the map under the chunk lock (order: arena, chunk). The map is searched first-fit from a hint below which
- * no chunk is free, so memory stays dense.
+ * Small blocks belong to one of eight arenas, each with a lock and, per class, a list of its chunks
+ * that have room. A process uses the arena of its slot number and gives a block back to the arena
+ * of its chunk. Whole chunks come from and return to the map under the chunk lock (order: arena,
+ * chunk). The map is searched first-fit from a hint below which no chunk is free, so memory stays
+ * dense.
  *
- * Each verb is one transaction that also changes the word that owns the block. The first word of a block is logged when
- * the block is handed out, because it may be overwritten before the commit and holds the link while the block is free.
- * Log entries needed: at most 16 for small blocks; a run of 64 MiB changes 66 words of the map and 4 more.
+ * Each verb is one transaction that also changes the word that owns the block. The first word of a
+ * block is logged when the block is handed out, because it may be overwritten before the commit and
+ * holds the link while the block is free. Log entries needed: at most 16 for small blocks; a run of
+ * 64 MiB changes 66 words of the map and 4 more.
  *
- * Fails: -ENOMEM, -EMSGSIZE, -EAGAIN (locks), -EBADMSG (an offset that names no block, lists that make no sense: another
- * process wrote there); then nothing is changed, except that alloc_take_back() clears such an owner. */
+ * Fails: -ENOMEM, -EMSGSIZE, -EAGAIN (locks), -EBADMSG (an offset that names no block, lists that
+ * make no sense: another process wrote there); then nothing is changed, except that
+ * alloc_take_back() clears such an owner. */
 #include "lib/shm/alloc.h"
 
 #include <assert.h>
@@ -27,8 +31,8 @@
 enum { KIND_NONE = 0, KIND_SMALL = 1, KIND_RUN = 2 };
 
 /* About four steps to a doubling; each divides a chunk with little waste. */
-static const uint16_t class_size[] = {32,   48,   64,   80,   96,   112,  128,  160,  192,  224,
-                                      256,  320,  384,  448,  512,  640,  768,  896,  1024, 1280,
+static const uint16_t class_size[] = {32,   48,   64,   80,   96,   112,  128,  160, 192,  224,
+                                      256,  320,  384,  448,  512,  640,  768,  896, 1024, 1280,
                                       1536, 1792, 2048, 2720, 3264, 4096, 5456, 8192};
 _Static_assert(ARRAY_SIZE(class_size) <= SHM_CLASSES, "size classes");
 #define CLASS_MAX 8192u
@@ -359,8 +363,8 @@ static int take_back_run(struct shm *s, _Atomic uint64_t *owner) {
     return r;
 }
 
-/* Gives an empty chunk back to the map unless it is the only one of its class here. A busy chunk lock is no reason to
- * wait: the chunk just stays. Returns whether the chunk lock is held now. */
+/* Gives an empty chunk back to the map unless it is the only one of its class here. A busy chunk
+ * lock is no reason to wait: the chunk just stays. Returns whether the chunk lock is held now. */
 static bool release_empty(struct shm *s, struct shm_arena *a, unsigned cls, uint32_t chunk) {
     uint64_t link = get(&s->chunks[chunk].link);
     if (!link || lock_try(s, &s->head->chunk_lock)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory in the segment. A block always has an owner: a word in the segment that holds its offset. Giving a block to a
- * word and taking it back are each one transaction, so at no instruction is a block owned by nobody or by two. */
+/* Memory in the segment. A block always has an owner: a word in the segment that holds its offset.
+ * Giving a block to a word and taking it back are each one transaction, so at no instruction is a
+ * block owned by nobody or by two. */
 #pragma once
 
 #include <stdatomic.h>
@@ -8,13 +9,16 @@
 
 #include "lib/shm/segment.h"
 
-#define ALLOC_MAX ((UINT64_C(64) << 20) + 65536) /* the largest block: a payload of 64 MiB and its arguments */
+#define ALLOC_MAX                                                                                  \
+    ((UINT64_C(64) << 20) + 65536) /* the largest block: a payload of 64 MiB and its arguments */
 
-/* Takes a block of at least size (1 .. ALLOC_MAX) bytes, 16-byte aligned, not cleared, and stores its offset in *owner,
- * which holds 0. -ENOMEM: no room; -EAGAIN: locks are busy beyond the handle's patience; -EMSGSIZE: too large. */
+/* Takes a block of at least size (1 .. ALLOC_MAX) bytes, 16-byte aligned, not cleared, and stores
+ * its offset in *owner, which holds 0. -ENOMEM: no room; -EAGAIN: locks are busy beyond the
+ * handle's patience; -EMSGSIZE: too large. */
 int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size);
-/* Gives the block that *owner names back and stores 0. 0 when *owner is 0 already; -EAGAIN as above;
- * -EBADMSG: *owner does not name a block (another process damaged it); it is set to 0 and nothing is freed. */
+/* Gives the block that *owner names back and stores 0. 0 when *owner is 0 already; -EAGAIN as
+ * above; -EBADMSG: *owner does not name a block (another process damaged it); it is set to 0 and
+ * nothing is freed. */
 int alloc_take_back(struct shm *s, _Atomic uint64_t *owner);
 /* *owner gets the block of *spare, and *spare that of *owner, as one transaction. */
 int alloc_swap(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare);

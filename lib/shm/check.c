@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The whole segment, accounted for. Every block that some word owns is collected and sorted; then each chunk is gone
- * through in the same order: its free list, its owned blocks and what was never used must add up, a run must have one
- * owner and be marked used in the map, a free chunk must be free everywhere, and each chunk with room must be on
- * its class's list exactly once.
+/* The whole segment, accounted for. Every block that some word owns is collected and sorted; then
+ * each chunk is gone through in the same order: its free list, its owned blocks and what was never
+ * used must add up, a run must have one owner and be marked used in the map, a free chunk must be
+ * free everywhere, and each chunk with room must be on its class's list exactly once.
  *
- * Everything is read once and bounds-checked; every walk is bounded by the size of what it walks, so a hostile segment
- * costs time in proportion to its size and nothing else. Fails: -ENOMEM. */
+ * Everything is read once and bounds-checked; every walk is bounded by the size of what it walks,
+ * so a hostile segment costs time in proportion to its size and nothing else. Fails: -ENOMEM. */
 #include "lib/shm/check.h"
 
 #include <errno.h>
@@ -69,7 +69,8 @@ static int collect_task(struct walk *w, uint32_t i) {
     if (state >= TASK_STATES) {
         wrong(w, "task record %u: state %u", i, state);
     }
-    uint64_t owners[] = {get(&t->input_off), get(&t->output_off), get(&t->log_off), get(&t->spare_off)};
+    uint64_t owners[] = {get(&t->input_off), get(&t->output_off), get(&t->log_off),
+                         get(&t->spare_off)};
     bool free = state == TASK_FREE;
     bool settled = state == TASK_QUEUED || task_state_is_terminal(state);
     uint64_t in = settled && t->input_len <= ALLOC_MAX ? t->input_len + t->args_len : 0;
@@ -137,8 +138,8 @@ static unsigned free_blocks(struct walk *w, uint32_t chunk, const struct alloc_c
     uint64_t at = c->first;
     while (at) {
         if (at > c->fresh || at > c->total || (seen[(at - 1) / 64] >> ((at - 1) % 64) & 1)) {
-            wrong(w, "chunk %u: free list meets block %llu, which is owned, free twice or unused", chunk,
-                  (unsigned long long)at);
+            wrong(w, "chunk %u: free list meets block %llu, which is owned, free twice or unused",
+                  chunk, (unsigned long long)at);
             break;
         }
         seen[(at - 1) / 64] |= UINT64_C(1) << ((at - 1) % 64);
@@ -178,9 +179,8 @@ static void check_partial(struct walk *w, unsigned arena, unsigned cls, uint32_t
     uint32_t at = get32(&w->s->arenas[arena].partial[cls]), prev = 0;
     for (uint32_t steps = 0; at; steps++) {
         struct alloc_chunk c;
-        if (at > w->s->n_chunks || steps > w->s->n_chunks ||
-            !alloc_describe(w->s, at - 1, &c) || !c.small || c.cls != cls || c.arena != arena ||
-            (!c.first && c.fresh == c.total)) {
+        if (at > w->s->n_chunks || steps > w->s->n_chunks || !alloc_describe(w->s, at - 1, &c) ||
+            !c.small || c.cls != cls || c.arena != arena || (!c.first && c.fresh == c.total)) {
             wrong(w, "arena %u class %u lists chunk %u, which has no place there", arena, cls, at);
             return;
         }

@@ -29,7 +29,8 @@ static inline uint32_t get32(const _Atomic uint32_t *w) {
 static inline void put32(_Atomic uint32_t *w, uint32_t v) {
     atomic_store_explicit(w, v, memory_order_relaxed);
 }
-/* A killed process keeps program order, so against death the compiler is the only one to hold back. */
+/* A killed process keeps program order, so against death the compiler is the only one to hold back.
+ */
 static inline void keep_order(void) {
     atomic_signal_fence(memory_order_seq_cst);
 }
@@ -52,7 +53,8 @@ static inline uint32_t owner_gen(uint32_t owner) {
     return owner >> 16 & 0x7fff;
 }
 
-/* What a chunk is used for, for check.c. False: its head makes no sense. All zero: free, or inside of a run. */
+/* What a chunk is used for, for check.c. False: its head makes no sense. All zero: free, or inside
+ * of a run. */
 struct alloc_chunk {
     bool small;
     uint32_t run; /* chunks of the run that begins here */

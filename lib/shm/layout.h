@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* What lies where in the segment. Included only from lib/shm (and its tests): everybody else goes through the verbs
- * in segment.h, slot.h, lock.h, alloc.h, ring.h, task.h and check.h.
+/* What lies where in the segment. Included only from lib/shm (and its tests): everybody else goes
+ * through the verbs in segment.h, slot.h, lock.h, alloc.h, ring.h, task.h and check.h.
  *
- *   0            header        magic, version, signature, where the rest is, the daemon's doorbell words
- *   pools_off    pools         SHM_POOLS records: name, ring of ready hints
- *   slots_off    slots         one per attached process: life, hand, counters, undo log
- *   done_off     done ring     hints of ended tasks, towards the daemon
- *   free_off     free map      one bit per task record: 1 = probably free
- *   tasks_off    task records  256 bytes each
- *   arenas_off   arenas        a lock and lists of partly used chunks, per size class
- *   chunks_off   chunk heads   what each chunk of the data area is used for
- *   map_off      chunk map     one bit per chunk: 1 = free
- *   data_off     data area     chunks of 16 KiB: blocks of one size class each, or runs; rings of pools
+ *   0            header        magic, version, signature, where the rest is, the daemon's doorbell
+ * words pools_off    pools         SHM_POOLS records: name, ring of ready hints slots_off    slots
+ * one per attached process: life, hand, counters, undo log done_off     done ring     hints of
+ * ended tasks, towards the daemon free_off     free map      one bit per task record: 1 = probably
+ * free tasks_off    task records  256 bytes each arenas_off   arenas        a lock and lists of
+ * partly used chunks, per size class chunks_off   chunk heads   what each chunk of the data area is
+ * used for map_off      chunk map     one bit per chunk: 1 = free data_off     data area     chunks
+ * of 16 KiB: blocks of one size class each, or runs; rings of pools
  *
- * Rules for every field: fixed width, offsets from the start of the segment (0 = none), no pointers, no enums. A word that
- * more than one process may write is _Atomic. Whatever a reader takes from here is bounds-checked before use: another
- * process may have written anything.
+ * Rules for every field: fixed width, offsets from the start of the segment (0 = none), no
+ * pointers, no enums. A word that more than one process may write is _Atomic. Whatever a reader
+ * takes from here is bounds-checked before use: another process may have written anything.
  *
- * If you change a struct here: 1. bump SHM_VERSION, 2. mend its _Static_assert, 3. mend check.c, 4. run the crash tests. */
+ * If you change a struct here: 1. bump SHM_VERSION, 2. mend its _Static_assert, 3. mend check.c, 4.
+ * run the crash tests. */
 #pragma once
 
 #include <pthread.h>
@@ -28,24 +27,26 @@
 #define SHM_VERSION 1u
 
 enum {
-    SHM_LINE = 64,      /* cache line */
-    SHM_UNDO = 256,     /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
-    SHM_CHUNK = 16384,  /* bytes of a chunk */
-    SHM_ARENAS = 8,     /* small blocks are sharded by slot, so that workers rarely meet on a lock */
-    SHM_CLASSES = 32,   /* size classes of small blocks, see alloc.c */
+    SHM_LINE = 64, /* cache line */
+    SHM_UNDO =
+        256, /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
+    SHM_CHUNK = 16384, /* bytes of a chunk */
+    SHM_ARENAS = 8,    /* small blocks are sharded by slot, so that workers rarely meet on a lock */
+    SHM_CLASSES = 32,  /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
     SHM_INLINE_OUT = 56,
 };
 
 /* A bounded ring of hints (task indices), many producers and consumers, see ring.c. */
 struct shm_ring {
-    _Alignas(SHM_LINE) _Atomic uint64_t head; /* next position to take */
-    _Alignas(SHM_LINE) _Atomic uint64_t tail; /* next position to put */
+    _Alignas(SHM_LINE) _Atomic uint64_t head;        /* next position to take */
+    _Alignas(SHM_LINE) _Atomic uint64_t tail;        /* next position to put */
     _Alignas(SHM_LINE) _Atomic uint64_t entries_off; /* capacity words: cycle << 32 | value */
     _Atomic uint64_t capacity;                       /* a power of two */
 };
 
-/* owner word: bit 31 waiters | bits 16-30 generation (low 15 bits) | bits 0-15 slot + 1; 0 = free */
+/* owner word: bit 31 waiters | bits 16-30 generation (low 15 bits) | bits 0-15 slot + 1; 0 = free
+ */
 struct shm_lock {
     _Atomic uint32_t word;
     uint32_t reserved;
@@ -57,33 +58,38 @@ struct shm_undo {
 };
 
 struct shm_slot {
-    _Alignas(SHM_LINE) pthread_mutex_t life; /* robust; held by the owner for life, so the kernel marks its death */
-    _Atomic uint32_t gen;                    /* +1 for each reservation; written by the supervisor only */
-    _Atomic uint32_t state;                  /* enum slot_state */
+    _Alignas(SHM_LINE) pthread_mutex_t
+        life;               /* robust; held by the owner for life, so the kernel marks its death */
+    _Atomic uint32_t gen;   /* +1 for each reservation; written by the supervisor only */
+    _Atomic uint32_t state; /* enum slot_state */
     _Atomic uint32_t pid;
-    _Atomic uint32_t pool;                   /* index of the pool served */
+    _Atomic uint32_t pool; /* index of the pool served */
     /* a line of its own: words that wake the owner */
     _Alignas(SHM_LINE) _Atomic uint32_t bell; /* futex: +1 and woken when there may be work */
     _Atomic uint32_t command;                 /* enum slot_command, by the supervisor */
-    _Atomic uint32_t child;                   /* process group of the command an exec worker runs, or 0 */
-    _Atomic uint32_t ending;                  /* 1: the owner is about to have served its max_tasks */
+    _Atomic uint32_t child;  /* process group of the command an exec worker runs, or 0 */
+    _Atomic uint32_t ending; /* 1: the owner is about to have served its max_tasks */
     /* the owner's work; written by the owner, read by the supervisor */
-    _Alignas(SHM_LINE) _Atomic uint64_t hand; /* index + 1 of the task being touched; set BEFORE touching it */
-    _Atomic uint64_t claims, next_claims;     /* tasks claimed; next_* is written before the claim, so that the */
-    _Atomic uint64_t bytes, next_bytes;       /* reaper can complete the count of one that died just after it */
-    _Atomic uint64_t started_ns;              /* when the task in hand began; 0 = idle */
-    _Atomic uint64_t deadline_ns;             /* when it must have ended; 0 = never */
-    _Atomic uint64_t finished;                /* tasks ended by this owner, for statistics */
+    _Alignas(SHM_LINE) _Atomic uint64_t
+        hand; /* index + 1 of the task being touched; set BEFORE touching it */
+    _Atomic uint64_t claims,
+        next_claims; /* tasks claimed; next_* is written before the claim, so that the */
+    _Atomic uint64_t bytes,
+        next_bytes;               /* reaper can complete the count of one that died just after it */
+    _Atomic uint64_t started_ns;  /* when the task in hand began; 0 = idle */
+    _Atomic uint64_t deadline_ns; /* when it must have ended; 0 = never */
+    _Atomic uint64_t finished;    /* tasks ended by this owner, for statistics */
     /* the transaction under way */
     _Alignas(SHM_LINE) struct shm_lock rescue; /* held while somebody rolls this log back */
-    _Atomic uint64_t undo_count;               /* entries that count; 0 = no transaction: the commit point */
+    _Atomic uint64_t undo_count; /* entries that count; 0 = no transaction: the commit point */
     struct shm_undo undo[SHM_UNDO];
 };
 
 struct shm_pool {
     _Alignas(SHM_LINE) char name[40]; /* NUL-terminated; empty = unused */
     struct shm_ring ready;
-    _Alignas(SHM_LINE) _Atomic uint64_t napping[16]; /* bit per slot: asleep and not yet being woken */
+    _Alignas(
+        SHM_LINE) _Atomic uint64_t napping[16]; /* bit per slot: asleep and not yet being woken */
 };
 
 struct shm_arena {
@@ -95,24 +101,28 @@ struct shm_arena {
 /* Head of a chunk. w0 is written with the chunk-map lock held, the rest under its arena's lock.
  *   kind: 0 free or inside of a run, 1 small blocks, 2 first of a run */
 struct shm_chunk {
-    _Atomic uint64_t w0;   /* kind (8) | class (8) | arena (16) | chunks in the run (32) */
-    _Atomic uint64_t w1;   /* first free block + 1 (16) | never used yet from block (16) | used blocks (16) */
-    _Atomic uint64_t link; /* previous (32) and next (32) chunk of the partial list, each index + 1 */
+    _Atomic uint64_t w0; /* kind (8) | class (8) | arena (16) | chunks in the run (32) */
+    _Atomic uint64_t
+        w1; /* first free block + 1 (16) | never used yet from block (16) | used blocks (16) */
+    _Atomic uint64_t
+        link; /* previous (32) and next (32) chunk of the partial list, each index + 1 */
     _Atomic uint64_t reserved;
 };
 
 /*  state word: 0-3 state | 4-11 attempts | 12-43 owner word (QUEUED: the pool) | 44-63 generation.
  *
- *    FREE --submitter--> BUILDING --submitter--> QUEUED --worker--> RUNNING --worker--> DONE | FAILED
- *      ^                    | reaper                | daemon           | reaper: LOST TIMEOUT CANCELLED
+ *    FREE --submitter--> BUILDING --submitter--> QUEUED --worker--> RUNNING --worker--> DONE |
+ * FAILED ^                    | reaper                | daemon           | reaper: LOST TIMEOUT
+ * CANCELLED
  *      +--- FREEING <-------+                       +--> CANCELLED ... +
  *             ^------------------ daemon: any terminal state
- *  Each arrow is one CAS. The other words of a record belong to whoever the state word names: the builder, the running
- *  worker, or (terminal states) the daemon. */
+ *  Each arrow is one CAS. The other words of a record belong to whoever the state word names: the
+ * builder, the running worker, or (terminal states) the daemon. */
 struct shm_task {
     _Alignas(SHM_LINE) _Atomic uint64_t state;
     uint64_t id;
-    _Atomic uint64_t input_off; /* owners of blocks: changed only inside a transaction of the allocator; 0: inline */
+    _Atomic uint64_t input_off; /* owners of blocks: changed only inside a transaction of the
+                                   allocator; 0: inline */
     _Atomic uint64_t output_off;
     _Atomic uint64_t log_off;   /* stderr of a command */
     _Atomic uint64_t spare_off; /* the larger block while an output grows */
@@ -145,17 +155,18 @@ struct shm_header {
     uint32_t signature; /* over sizes and offsets of every struct here */
     uint64_t size;
     uint64_t created_ms;
-    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, arenas_off, chunks_off, map_off, data_off;
+    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, arenas_off, chunks_off, map_off,
+        data_off;
     uint32_t pools, slots, tasks, chunks;
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
-    _Atomic uint64_t free_hint;                /* word of the free map where searching begins */
+    _Atomic uint64_t free_hint;                    /* word of the free map where searching begins */
     _Alignas(SHM_LINE) struct shm_lock chunk_lock; /* the chunk map and every w0 */
-    _Atomic uint64_t chunk_hint;               /* word of the chunk map where searching begins */
+    _Atomic uint64_t chunk_hint; /* word of the chunk map where searching begins */
     _Atomic uint64_t chunks_free;
     _Alignas(SHM_LINE) _Atomic uint32_t asleep; /* the daemon is about to sleep: ring its bell */
-    _Atomic uint32_t news;                      /* +1 when a slot has something to tell the supervisor */
-    _Atomic uint32_t sweep;                     /* 1: the done ring was full; the daemon must look at all records */
-    _Atomic uint64_t next_check_ns;             /* when the daemon will look at deadlines anyway */
+    _Atomic uint32_t news;  /* +1 when a slot has something to tell the supervisor */
+    _Atomic uint32_t sweep; /* 1: the done ring was full; the daemon must look at all records */
+    _Atomic uint64_t next_check_ns; /* when the daemon will look at deadlines anyway */
     struct shm_ring done;
 };
 

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* Locks whose owners may die, and the undo log.
  *
- * A lock word names its owner (slot and generation). Taking it uncontended is one compare-and-swap. A waiter that finds
- * the owner dead rolls back that owner's undo log and only then takes the word over: nobody ever holds a lock over a
- * half-made change.
+ * A lock word names its owner (slot and generation). Taking it uncontended is one compare-and-swap.
+ * A waiter that finds the owner dead rolls back that owner's undo log and only then takes the word
+ * over: nobody ever holds a lock over a half-made change.
  *
- * The log lives in the owner's slot, not in the lock: one store of undo_count commits whatever the process changed under
- * however many locks. Two finders of two locks of one dead owner are kept apart by the slot's rescue lock; its own
- * holder may die too, and is then simply replaced, since rolling back twice is the same as once. Nobody can have changed
- * the words meanwhile: all the dead owner's locks still bear its name until its log is empty.
+ * The log lives in the owner's slot, not in the lock: one store of undo_count commits whatever the
+ * process changed under however many locks. Two finders of two locks of one dead owner are kept
+ * apart by the slot's rescue lock; its own holder may die too, and is then simply replaced, since
+ * rolling back twice is the same as once. Nobody can have changed the words meanwhile: all the dead
+ * owner's locks still bear its name until its log is empty.
  *
- * A killed process has executed a prefix of its program order, so between the log's two stores, the count and the change
- * a compiler barrier is all that is needed. Other CPUs see the words in order by the acquire and release on lock words.
+ * A killed process has executed a prefix of its program order, so between the log's two stores, the
+ * count and the change a compiler barrier is all that is needed. Other CPUs see the words in order
+ * by the acquire and release on lock words.
  *
- * Fails: -EAGAIN (no lock within the patience). Asserts that the log has room, that a lock is dropped by its holder and
- * only with the transaction ended. Damaged logs (another process may write anything) are skipped word by word. */
+ * Fails: -EAGAIN (no lock within the patience). Asserts that the log has room, that a lock is
+ * dropped by its holder and only with the transaction ended. Damaged logs (another process may
+ * write anything) are skipped word by word. */
 #include "lib/shm/lock.h"
 
 #include <assert.h>
@@ -132,9 +135,8 @@ static int lock_wait(struct shm *s, struct shm_lock *lock) {
         uint32_t v = get32(&lock->word);
         if (!v) {
             /* there may be other waiters: take it with their bit set */
-            if (atomic_compare_exchange_strong_explicit(&lock->word, &v, s->me | WAITERS,
-                                                        memory_order_acquire,
-                                                        memory_order_relaxed)) {
+            if (atomic_compare_exchange_strong_explicit(
+                    &lock->word, &v, s->me | WAITERS, memory_order_acquire, memory_order_relaxed)) {
                 return 0;
             }
             continue;

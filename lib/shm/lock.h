@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Locks in the segment, and transactions. Death of the holder at any instruction leaves every word that was changed
- * through tx_set() as it was before the transaction, or (once tx_commit() has stored its one word) as after it.
+/* Locks in the segment, and transactions. Death of the holder at any instruction leaves every word
+ * that was changed through tx_set() as it was before the transaction, or (once tx_commit() has
+ * stored its one word) as after it.
  *
- * A process runs one transaction at a time and its undo log lives in its slot, so that one commit covers words under
- * several locks. Who meets a lock whose owner is dead first rolls that owner's log back (whole), then takes the lock.
+ * A process runs one transaction at a time and its undo log lives in its slot, so that one commit
+ * covers words under several locks. Who meets a lock whose owner is dead first rolls that owner's
+ * log back (whole), then takes the lock.
  *
- *     lock_take(s, &a->lock);  tx_set(s, &a->x, 1);  tx_set(s, &a->y, 2);  tx_commit(s);  lock_drop(s, &a->lock);
+ *     lock_take(s, &a->lock);  tx_set(s, &a->x, 1);  tx_set(s, &a->y, 2);  tx_commit(s);
+ * lock_drop(s, &a->lock);
  *
  * Lock order (README.md): an arena's lock, then the chunk lock. */
 #pragma once
@@ -22,13 +25,15 @@ int lock_take(struct shm *s, struct shm_lock *lock);
 int lock_try(struct shm *s, struct shm_lock *lock);
 void lock_drop(struct shm *s, struct shm_lock *lock);
 
-/* Logs the old value of an aligned word in the segment, then changes it. Asserts that the log has room: each operation has
- * a bound below SHM_UNDO. The lock that protects the word must be held. */
+/* Logs the old value of an aligned word in the segment, then changes it. Asserts that the log has
+ * room: each operation has a bound below SHM_UNDO. The lock that protects the word must be held. */
 void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value);
-void tx_set32(struct shm *s, _Atomic uint32_t *word, uint32_t value); /* logs the aligned 8 bytes around it: the caller
-                                                                         holds the lock of both halves */
+void tx_set32(struct shm *s, _Atomic uint32_t *word,
+              uint32_t value); /* logs the aligned 8 bytes around it: the caller
+                                  holds the lock of both halves */
 void tx_commit(struct shm *s);
 void tx_abort(struct shm *s); /* everything as before */
 
-/* Rolls back the log of a slot whose owner is dead. 0, or -EAGAIN (somebody else is at it). Idempotent. */
+/* Rolls back the log of a slot whose owner is dead. 0, or -EAGAIN (somebody else is at it).
+ * Idempotent. */
 int tx_rescue(struct shm *s, uint32_t slot, uint32_t gen);

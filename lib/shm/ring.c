@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Rings of hints. Each entry holds the cycle (how often the ring has gone round) in which it was written and a value; a
- * put writes the entry with one compare-and-swap and then advances the tail, a take advances the head. Whoever finds
- * an entry written and the tail behind advances it for the writer, so a process killed between the two blocks nobody.
+/* Rings of hints. Each entry holds the cycle (how often the ring has gone round) in which it was
+ * written and a value; a put writes the entry with one compare-and-swap and then advances the tail,
+ * a take advances the head. Whoever finds an entry written and the tail behind advances it for the
+ * writer, so a process killed between the two blocks nobody.
  *
- * Hints may be lost (killed after taking) or doubled (made again by the reaper): the record's state word decides what a
- * hint is worth. Positions are compared signed: the head may already be past a tail that was read earlier, and
- * unsigned such a ring looks full. Cycles begin at 1, so zeroed entries are empty.
+ * Hints may be lost (killed after taking) or doubled (made again by the reaper): the record's state
+ * word decides what a hint is worth. Positions are compared signed: the head may already be past a
+ * tail that was read earlier, and unsigned such a ring looks full. Cycles begin at 1, so zeroed
+ * entries are empty.
  *
- * Fails: -ENOBUFS (full), -EAGAIN (empty), -EBADMSG (a ring that another process has damaged: the loops are bounded). */
+ * Fails: -ENOBUFS (full), -EAGAIN (empty), -EBADMSG (a ring that another process has damaged: the
+ * loops are bounded). */
 #include "lib/shm/ring.h"
 
 #include <errno.h>

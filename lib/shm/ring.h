@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Bounded lock-free rings of hints. A death may lose or double a hint, never block the ring: see ring.c. */
+/* Bounded lock-free rings of hints. A death may lose or double a hint, never block the ring: see
+ * ring.c. */
 #pragma once
 
 #include <stdatomic.h>
@@ -13,8 +14,8 @@
 void ring_init(struct shm_ring *ring, uint64_t entries_off, uint64_t capacity);
 /* 0, -ENOBUFS (full), -EBADMSG (the ring is damaged). */
 int ring_put(struct shm *s, struct shm_ring *ring, uint32_t value);
-/* Writes value + 1 to *hand before the ring gives the value up, so that a death in between leaves a trace.
- * 0, -EAGAIN (empty), -EBADMSG. */
+/* Writes value + 1 to *hand before the ring gives the value up, so that a death in between leaves a
+ * trace. 0, -EAGAIN (empty), -EBADMSG. */
 int ring_take(struct shm *s, struct shm_ring *ring, _Atomic uint64_t *hand, uint32_t *ret);
 bool ring_is_empty(struct shm *s, struct shm_ring *ring);
 uint64_t ring_length(struct shm_ring *ring); /* approximate */

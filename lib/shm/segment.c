@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Making, laying out, sealing and mapping the segment.
  *
- * Where everything lies is a pure function of (size, slots, tasks): lay_out(). Attaching recomputes it and compares, so a
- * header that was damaged, or written by another build, is refused as a whole, and the handle keeps its own copies of
- * the pointers: no offset of the header is ever read again. The memfd is sealed against shrinking and growing, so nobody
- * can turn another process's read into SIGBUS.
+ * Where everything lies is a pure function of (size, slots, tasks): lay_out(). Attaching recomputes
+ * it and compares, so a header that was damaged, or written by another build, is refused as a
+ * whole, and the handle keeps its own copies of the pointers: no offset of the header is ever read
+ * again. The memfd is sealed against shrinking and growing, so nobody can turn another process's
+ * read into SIGBUS.
  *
- * Fails: -EINVAL (parameters), -EBADMSG and -EPROTO (not our segment, another layout), -errno of the system. */
+ * Fails: -EINVAL (parameters), -EBADMSG and -EPROTO (not our segment, another layout), -errno of
+ * the system. */
 #include "lib/shm/segment.h"
 
 #include <assert.h>
@@ -152,8 +154,8 @@ int shm_create(struct shm *ret, const struct shm_params *p) {
     if (!p->tasks && tasks > TASKS_MAX) {
         tasks = TASKS_MAX;
     }
-    if (p->size < (1 << 20) || p->size > (UINT64_C(1) << 40) || p->slots < 2 || p->slots > SLOTS_MAX ||
-        tasks < 16 || tasks > TASKS_MAX) {
+    if (p->size < (1 << 20) || p->size > (UINT64_C(1) << 40) || p->slots < 2 ||
+        p->slots > SLOTS_MAX || tasks < 16 || tasks > TASKS_MAX) {
         return -EINVAL;
     }
     struct shm_header h;
@@ -251,8 +253,8 @@ void shm_detach(struct shm *s) {
 
 /* The pool's ring must read as zeroes; a punched hole does, without touching a page. */
 static int zero_block(struct shm *s, uint64_t off, uint64_t len) {
-    if (s->fd >= 0 && fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-                                (off_t)len) == 0) {
+    if (s->fd >= 0 &&
+        fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0) {
         return 0;
     }
     memset(s->base + off, 0, len);
@@ -268,7 +270,8 @@ int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t qu
     if (p->name[0]) {
         return -EEXIST;
     }
-    /* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind */
+    /* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind
+     */
     uint64_t capacity = power_of_two((uint64_t)queue_max + queue_max / 2 + 64);
     int r = alloc_give(s, &p->ready.entries_off, capacity * 8);
     if (r) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The segment: creating, attaching, and the handle that every other verb of lib/shm takes.
- * A handle belongs to one thread; a second thread of a process attaches with a handle and a slot of its own. */
+ * A handle belongs to one thread; a second thread of a process attaches with a handle and a slot of
+ * its own. */
 #pragma once
 
 #include <stdatomic.h>
@@ -22,11 +23,12 @@ struct shm {
     uint32_t me; /* owner word of this handle's slot; 0 before slot_attach */
     uint32_t slot;
     struct shm_slot *mine; /* the slot itself */
-    uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the daemon).
-                              5 s unless set */
+    uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the
+                              daemon).  5 s unless set */
     uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
     uint32_t spin_skip;    /* waits without a spin since the last try */
-    /* where things are, checked once when the segment was attached, so that nobody can move them later */
+    /* where things are, checked once when the segment was attached, so that nobody can move them
+     * later */
     struct shm_header *head;
     struct shm_pool *pools;
     struct shm_slot *slots;
@@ -47,22 +49,23 @@ struct shm_params {
 
 enum { SHM_POOLS = 64 };
 
-/* Makes a memfd, lays it out and seals it against resizing. -EINVAL: the parameters do not fit; -errno of the system.
- * The caller still needs a slot: slot_reserve() and slot_attach(). */
+/* Makes a memfd, lays it out and seals it against resizing. -EINVAL: the parameters do not fit;
+ * -errno of the system. The caller still needs a slot: slot_reserve() and slot_attach(). */
 int shm_create(struct shm *ret, const struct shm_params *params);
 
-/* Maps a segment. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another layout; -errno. */
+/* Maps a segment. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another
+ * layout; -errno. */
 int shm_attach(struct shm *ret, int fd);
 
-/* A handle on a segment that lies in ordinary memory (an image of one: tests, fsck of a dump). The memory stays the
- * caller's. Errors as shm_attach(). */
+/* A handle on a segment that lies in ordinary memory (an image of one: tests, fsck of a dump). The
+ * memory stays the caller's. Errors as shm_attach(). */
 int shm_view(struct shm *ret, void *base, uint64_t size);
 
 /* Unmaps, closes, and lets go of the slot's life word. Accepts a handle that was never attached. */
 void shm_detach(struct shm *s);
 
-/* Defines pool `index` (0 .. SHM_POOLS-1) with a ring that holds queue_max tasks and some more. Supervisor only, once per
- * index. -ENOMEM: the segment is full; -EEXIST; -EINVAL; -EAGAIN. */
+/* Defines pool `index` (0 .. SHM_POOLS-1) with a ring that holds queue_max tasks and some more.
+ * Supervisor only, once per index. -ENOMEM: the segment is full; -EEXIST; -EINVAL; -EAGAIN. */
 int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max);
 
 /* Tells the daemon that there is something to look at, if it sleeps. Any process. */
@@ -76,7 +79,11 @@ struct shm_usage {
 void shm_usage(struct shm *s, struct shm_usage *ret);
 
 /* The daemon's side of its doorbell. */
-void shm_daemon_sleeps(struct shm *s); /* declares it is about to sleep; then it must look once more for work */
+void shm_daemon_sleeps(
+    struct shm *s); /* declares it is about to sleep; then it must look once more for work */
 void shm_daemon_wakes(struct shm *s);
-uint32_t shm_news(struct shm *s); /* changes whenever a slot has changed state or has a nearer deadline */
-void shm_next_check(struct shm *s, uint64_t at_ns); /* when the daemon looks at deadlines by itself; UINT64_MAX: never */
+uint32_t
+shm_news(struct shm *s); /* changes whenever a slot has changed state or has a nearer deadline */
+void shm_next_check(
+    struct shm *s,
+    uint64_t at_ns); /* when the daemon looks at deadlines by itself; UINT64_MAX: never */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots. The owner holds the slot's robust mutex for life: when it dies, however it dies, the kernel marks the mutex, so
- * anybody who meets one of its locks can tell without asking the supervisor. A generation, bumped before the life word
- * is made anew, keeps words of earlier owners from naming the next one.
+/* Slots. The owner holds the slot's robust mutex for life: when it dies, however it dies, the
+ * kernel marks the mutex, so anybody who meets one of its locks can tell without asking the
+ * supervisor. A generation, bumped before the life word is made anew, keeps words of earlier owners
+ * from naming the next one.
  *
- * Only the supervisor reserves, buries and releases, and it does so after it has reaped the process: these verbs trust it
- * that the owner is dead. They may be interrupted by the supervisor's own death anywhere and be done again.
- * Fails: -ENOSPC (no slot), -ESTALE (not this slot's generation), -EAGAIN (a rescue under way). */
+ * Only the supervisor reserves, buries and releases, and it does so after it has reaped the
+ * process: these verbs trust it that the owner is dead. They may be interrupted by the supervisor's
+ * own death anywhere and be done again. Fails: -ENOSPC (no slot), -ESTALE (not this slot's
+ * generation), -EAGAIN (a rescue under way). */
 #include "lib/shm/slot.h"
 
 #include <assert.h>
@@ -172,6 +174,7 @@ bool slot_is_dead(const struct shm *s, uint32_t owner) {
         return true;
     }
     /* the futex word comes first in every pthread_mutex_t of Linux; the kernel sets the bit */
-    uint32_t life = atomic_load_explicit((_Atomic uint32_t *)(void *)&d->life, memory_order_acquire);
+    uint32_t life =
+        atomic_load_explicit((_Atomic uint32_t *)(void *)&d->life, memory_order_acquire);
     return life & FUTEX_OWNER_DIED;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots: who is attached. The supervisor reserves a slot and hands (slot, gen) to a new process, which attaches; when that
- * process is dead the supervisor buries it. Nothing in the segment is owned by a bare pid. */
+/* Slots: who is attached. The supervisor reserves a slot and hands (slot, gen) to a new process,
+ * which attaches; when that process is dead the supervisor buries it. Nothing in the segment is
+ * owned by a bare pid. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,16 +30,18 @@ enum slot_command {
 /* ---- supervisor ---- */
 /* -ENOSPC when all are taken. */
 int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret_gen);
-void slot_command(struct shm *s, uint32_t slot, enum slot_command command); /* and wakes the owner */
-/* After the owner is dead (its pidfd said so): rolls its transaction back, forgets its sleep, completes its counters.
- * -EAGAIN: somebody else is at it; try later. Call task_reap() between this and slot_release(). Idempotent. */
+void slot_command(struct shm *s, uint32_t slot,
+                  enum slot_command command); /* and wakes the owner */
+/* After the owner is dead (its pidfd said so): rolls its transaction back, forgets its sleep,
+ * completes its counters. -EAGAIN: somebody else is at it; try later. Call task_reap() between this
+ * and slot_release(). Idempotent. */
 int slot_bury(struct shm *s, uint32_t slot, uint32_t gen);
 void slot_release(struct shm *s, uint32_t slot, uint32_t gen);
 
 /* A reading of a slot, for supervision and WORKER.LIST. */
 struct slot_view {
     uint32_t state, gen, pid, pool, command, child, ending;
-    uint64_t hand;   /* task index + 1, or 0 */
+    uint64_t hand; /* task index + 1, or 0 */
     uint64_t claims, bytes, finished, started_ns, deadline_ns;
 };
 void slot_view(struct shm *s, uint32_t slot, struct slot_view *ret); /* slot < usage.slots */
@@ -54,5 +57,6 @@ void slot_set_child(struct shm *s, uint32_t pgid);
 void slot_set_ending(struct shm *s); /* asks for a replacement; tells the supervisor */
 
 /* ---- anybody ---- */
-/* True when the process behind an owner word is dead or its slot has moved on. A malformed word counts as dead. */
+/* True when the process behind an owner word is dead or its slot has moved on. A malformed word
+ * counts as dead. */
 bool slot_is_dead(const struct shm *s, uint32_t owner);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of a task in the segment (the picture is above struct shm_task in layout.h).
  *
- * The state word is the only authority; each transition is one compare-and-swap by the one who is entitled to it. The
- * rings and the free map only hint where to look, so losing or doubling a hint is harmless as long as somebody makes it
- * again: whoever touches a record first writes its index into the `hand` word of its own slot, and after a death the
- * reaper looks at that one record. So nothing here blocks on anybody, and nothing must be scanned after a death.
+ * The state word is the only authority; each transition is one compare-and-swap by the one who is
+ * entitled to it. The rings and the free map only hint where to look, so losing or doubling a hint
+ * is harmless as long as somebody makes it again: whoever touches a record first writes its index
+ * into the `hand` word of its own slot, and after a death the reaper looks at that one record. So
+ * nothing here blocks on anybody, and nothing must be scanned after a death.
  *
- * The free map is one bit per record; setting a bit twice is the same as once, so a free record cannot be lost or given
- * out twice: the bit is a hint, FREE -> BUILDING decides. Lowest records first, which keeps the touched pages few.
+ * The free map is one bit per record; setting a bit twice is the same as once, so a free record
+ * cannot be lost or given out twice: the bit is a hint, FREE -> BUILDING decides. Lowest records
+ * first, which keeps the touched pages few.
  *
- * A claim is counted in the slot (claims, bytes): the value it will have is written before the claim, so the reaper can
- * complete the count, and "queued = submitted - claimed" stays exact whoever dies.
+ * A claim is counted in the slot (claims, bytes): the value it will have is written before the
+ * claim, so the reaper can complete the count, and "queued = submitted - claimed" stays exact
+ * whoever dies.
  *
- * Fails: -ENOMEM, -ENOBUFS, -EMSGSIZE, -EAGAIN, -ESTALE, -ENOENT, -EBADMSG as task.h says. What is read from a record is
- * checked against the bounds of its block, since any process with the segment may have written it. */
+ * Fails: -ENOMEM, -ENOBUFS, -EMSGSIZE, -EAGAIN, -ESTALE, -ENOENT, -EBADMSG as task.h says. What is
+ * read from a record is checked against the bounds of its block, since any process with the segment
+ * may have written it. */
 #include "lib/shm/task.h"
 
 #include <assert.h>
@@ -118,7 +122,8 @@ static int record_take(struct shm *s, uint32_t *ret_idx, uint64_t *ret_word) {
     return -ENOMEM;
 }
 
-/* Gives all blocks of a record that nobody else touches back, then the record. -EAGAIN: go on later. */
+/* Gives all blocks of a record that nobody else touches back, then the record. -EAGAIN: go on
+ * later. */
 static int record_clear(struct shm *s, uint32_t idx, uint64_t word) {
     struct shm_task *t = &s->tasks[idx];
     _Atomic uint64_t *const owners[] = {&t->input_off, &t->output_off, &t->log_off, &t->spare_off};
@@ -210,7 +215,8 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
         atomic_store(&t->state, queued);
         r = ring_put(s, &s->pools[spec->pool].ready, idx);
         if (r == 0 || !state_move(t, queued, word)) {
-            hand_clear(s); /* an old hint of this record may have led a worker to it: then it is queued all right */
+            hand_clear(s); /* an old hint of this record may have led a worker to it: then it is
+                              queued all right */
             return 0;
         }
     }
@@ -294,8 +300,9 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     return -EAGAIN;
 }
 
-/* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget halves when nothing came
- * and doubles when something did; after 32 waits without one, a short one is tried again. */
+/* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget
+ * halves when nothing came and doubles when something did; after 32 waits without one, a short one
+ * is tried again. */
 static bool spin_for_work(struct shm *s, struct shm_pool *p) {
     if (s->spin_ns < SHM_SPIN_MAX / 32) {
         if (++s->spin_skip < 32) {
@@ -334,7 +341,8 @@ void task_wait(struct shm *s, uint32_t pool) {
     atomic_fetch_and(napping, ~bit);
 }
 
-int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64_t size, void **ret) {
+int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64_t size,
+                void **ret) {
     struct shm_task *t = &s->tasks[ref->idx];
     uint64_t off = get(&t->output_off);
     uint64_t have = off ? alloc_size(s, off) : SHM_INLINE_OUT;
@@ -422,7 +430,8 @@ bool task_cancel_wanted(struct shm *s, const struct task_ref *ref) {
 /* ---- daemon ---- */
 
 int task_next_ended(struct shm *s, uint32_t *ret_idx) {
-    _Atomic uint64_t hand; /* a hint the daemon loses by dying is made again when its successor sweeps */
+    _Atomic uint64_t
+        hand; /* a hint the daemon loses by dying is made again when its successor sweeps */
     uint32_t idx;
     int r = ring_take(s, &s->head->done, &hand, &idx);
     if (r == 0 && idx < s->n_tasks) {
@@ -516,7 +525,8 @@ static int reap_hand(struct shm *s, struct shm_slot *d, uint32_t idx, uint32_t d
     uint32_t state = word_state(v);
     if (state == TASK_QUEUED) {
         uint32_t pool = word_owner(v);
-        return pool < SHM_POOLS && ring_put(s, &s->pools[pool].ready, idx) == -ENOBUFS ? -EAGAIN : 0;
+        return pool < SHM_POOLS && ring_put(s, &s->pools[pool].ready, idx) == -ENOBUFS ? -EAGAIN
+                                                                                       : 0;
     }
     if (state == TASK_FREE) {
         record_hint_free(s, idx);

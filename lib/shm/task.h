@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Tasks: records in the segment whose state word is the only authority. Submitters, workers and the daemon each do their
- * part here without a lock on the way; only blocks for large inputs and outputs take the allocator's.
- * "idx" is a record's index; it means a task only together with its id or state word. */
+/* Tasks: records in the segment whose state word is the only authority. Submitters, workers and the
+ * daemon each do their part here without a lock on the way; only blocks for large inputs and
+ * outputs take the allocator's. "idx" is a record's index; it means a task only together with its
+ * id or state word. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,7 +24,8 @@ enum task_state {
     TASK_FREEING, /* its blocks are being given back */
     TASK_STATES,
 };
-extern const char *const task_state_names[TASK_STATES]; /* "free" "building" "queued" "running" "done" ... */
+extern const char
+    *const task_state_names[TASK_STATES]; /* "free" "building" "queued" "running" "done" ... */
 static inline bool task_state_is_terminal(uint32_t state) {
     return state >= TASK_DONE && state <= TASK_CANCELLED;
 }
@@ -40,7 +42,8 @@ enum task_cause {
     CAUSE_START,     /* the command could not be started: code is the errno */
     TASK_CAUSES,
 };
-extern const char *const task_cause_names[TASK_CAUSES]; /* "none" "result" "error" "signal" "exit" "timeout" ... */
+extern const char *const
+    task_cause_names[TASK_CAUSES]; /* "none" "result" "error" "signal" "exit" "timeout" ... */
 
 struct task_bytes {
     const void *data;
@@ -57,7 +60,8 @@ struct task_spec {
     uint32_t nargs; /* <= 65535 */
 };
 
-/* A task as submitted or claimed: which record, and the state word that proves it is still that task. */
+/* A task as submitted or claimed: which record, and the state word that proves it is still that
+ * task. */
 struct task_ref {
     uint32_t idx;
     uint64_t id;
@@ -65,19 +69,23 @@ struct task_ref {
 };
 
 /* ---- submitter ---- */
-/* Queues a task. The caller then calls task_wake() (once for many). -ENOMEM: the segment or the table of records is full;
- * -ENOBUFS: the pool's ring is full; -EMSGSIZE: payload and arguments over ALLOC_MAX; -EAGAIN: locks are busy (daemon). */
+/* Queues a task. The caller then calls task_wake() (once for many). -ENOMEM: the segment or the
+ * table of records is full; -ENOBUFS: the pool's ring is full; -EMSGSIZE: payload and arguments
+ * over ALLOC_MAX; -EAGAIN: locks are busy (daemon). */
 int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret);
 /* Wakes up to n sleeping workers of the pool. */
 void task_wake(struct shm *s, uint32_t pool, uint32_t n);
 
 /* ---- worker ---- */
-/* Takes the next task of the pool. 0, or -EAGAIN when there is none. On 0 the record is the caller's until task_finish. */
+/* Takes the next task of the pool. 0, or -EAGAIN when there is none. On 0 the record is the
+ * caller's until task_finish. */
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret);
-/* Waits until there may be work or a command (slot_told). Spins for a while when that has paid off lately. */
+/* Waits until there may be work or a command (slot_told). Spins for a while when that has paid off
+ * lately. */
 void task_wait(struct shm *s, uint32_t pool);
-/* A place for at least size bytes of output, to be written directly; the first `used` bytes written to the former place are
- * kept (copied when it moves; it at least doubles then). Valid until the next call. -ENOMEM, -EMSGSIZE, -EAGAIN. */
+/* A place for at least size bytes of output, to be written directly; the first `used` bytes written
+ * to the former place are kept (copied when it moves; it at least doubles then). Valid until the
+ * next call. -ENOMEM, -EMSGSIZE, -EAGAIN. */
 int task_output(struct shm *s, const struct task_ref *t, uint64_t used, uint64_t size, void **ret);
 /* Keeps a copy of a command's stderr (shown with the task). */
 int task_log(struct shm *s, const struct task_ref *t, const void *data, uint32_t len);
@@ -88,33 +96,39 @@ struct task_outcome {
     uint8_t signal, core;
     uint64_t output_len; /* bytes of task_output() that count */
 };
-/* Ends the claimed task and hands it to the daemon. 0, or -ESTALE when it is no longer this worker's. */
+/* Ends the claimed task and hands it to the daemon. 0, or -ESTALE when it is no longer this
+ * worker's. */
 int task_finish(struct shm *s, const struct task_ref *t, const struct task_outcome *o);
 bool task_cancel_wanted(struct shm *s, const struct task_ref *t);
 
 /* ---- daemon ---- */
-/* The next ended task. 0, -EAGAIN (none), or -EOVERFLOW: hints were dropped; look at every record with task_sweep. A hint
- * may come twice or be stale: the caller checks the id and state by task_view(). */
+/* The next ended task. 0, -EAGAIN (none), or -EOVERFLOW: hints were dropped; look at every record
+ * with task_sweep. A hint may come twice or be stale: the caller checks the id and state by
+ * task_view(). */
 int task_next_ended(struct shm *s, uint32_t *ret_idx);
 bool task_any_ended(struct shm *s);
 /* From record `from`, the next one in a terminal state; -ENOENT at the end. */
 int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx);
-/* QUEUED -> a terminal state (CANCELLED, LOST) by the daemon. 0, or -ESTALE when it is not queued any more. */
-int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state, enum task_cause cause);
+/* QUEUED -> a terminal state (CANCELLED, LOST) by the daemon. 0, or -ESTALE when it is not queued
+ * any more. */
+int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,
+                    enum task_cause cause);
 /* Asks a running task to stop (the handler sees it). */
 void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id);
-/* After slot_bury(): settles the task a dead owner had in hand: its hint is made again, a half-built record is freed, a
- * running task ends as `o` says (*ret_idx, returns 1: a terminal event the caller must deliver). 0: nothing ended.
- * -EAGAIN: busy, try again later. Idempotent. */
-int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outcome *o, uint32_t *ret_idx);
-/* Gives an ended task's memory back. 0; -EAGAIN: try again later; -ESTALE: not an ended task of that id. */
+/* After slot_bury(): settles the task a dead owner had in hand: its hint is made again, a
+ * half-built record is freed, a running task ends as `o` says (*ret_idx, returns 1: a terminal
+ * event the caller must deliver). 0: nothing ended. -EAGAIN: busy, try again later. Idempotent. */
+int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outcome *o,
+              uint32_t *ret_idx);
+/* Gives an ended task's memory back. 0; -EAGAIN: try again later; -ESTALE: not an ended task of
+ * that id. */
 int task_free(struct shm *s, uint32_t idx, uint64_t id);
 /* Tasks waiting in the pool's ring, cancelled ones included until they are skipped. */
 uint64_t task_ring_length(struct shm *s, uint32_t pool);
 
 /* ---- reading ---- */
-/* A checked copy of a record; pointers lead into the segment (input: valid while the task is not freed; output: once
- * terminal, until freed). */
+/* A checked copy of a record; pointers lead into the segment (input: valid while the task is not
+ * freed; output: once terminal, until freed). */
 struct task_view {
     uint64_t id;
     uint32_t state, attempt, owner, pool, handler;
@@ -130,12 +144,16 @@ struct task_view {
 };
 /* 0; -ENOENT: idx out of range or the record is free; -EBADMSG: its offsets do not make sense. */
 int task_view(struct shm *s, uint32_t idx, struct task_view *ret);
-/* Steps through the arguments: *at begins as 0. 0, -ENOENT at the end, -EBADMSG. Each is followed by a NUL byte. */
+/* Steps through the arguments: *at begins as 0. 0, -ENOENT at the end, -EBADMSG. Each is followed
+ * by a NUL byte. */
 int task_arg(const struct task_view *v, size_t *at, struct task_bytes *ret);
 
 /* ---- ids as text: hex sequence, '-', hex index ---- */
 enum { TASK_ID_TEXT = 28 };
-size_t task_id_text(char out[TASK_ID_TEXT], uint64_t id, uint32_t idx); /* with NUL; returns its length */
-int task_id_parse(const char *text, size_t len, uint64_t *ret_id, uint32_t *ret_idx); /* 0 or -EINVAL */
-/* The cause for people: "error 3", "signal 11 (SIGSEGV), core dumped", "exit status 2", "time limit of 500 ms". */
+size_t task_id_text(char out[TASK_ID_TEXT], uint64_t id,
+                    uint32_t idx); /* with NUL; returns its length */
+int task_id_parse(const char *text, size_t len, uint64_t *ret_id,
+                  uint32_t *ret_idx); /* 0 or -EINVAL */
+/* The cause for people: "error 3", "signal 11 (SIGSEGV), core dumped", "exit status 2", "time limit
+ * of 500 ms". */
 void task_cause_text(const struct task_view *v, char out[96]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tasks in words: state and cause names, ids, causes for people. Pure. Fails: -EINVAL for a text that is no id. */
+/* Tasks in words: state and cause names, ids, causes for people. Pure. Fails: -EINVAL for a text
+ * that is no id. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,15 +8,15 @@
 #include "lib/shm/task.h"
 
 const char *const task_state_names[TASK_STATES] = {
-    [TASK_FREE] = "free",           [TASK_BUILDING] = "building", [TASK_QUEUED] = "queued",
-    [TASK_RUNNING] = "running",     [TASK_DONE] = "done",         [TASK_FAILED] = "failed",
-    [TASK_LOST] = "lost",           [TASK_TIMEOUT] = "timeout",   [TASK_CANCELLED] = "cancelled",
+    [TASK_FREE] = "free",       [TASK_BUILDING] = "building", [TASK_QUEUED] = "queued",
+    [TASK_RUNNING] = "running", [TASK_DONE] = "done",         [TASK_FAILED] = "failed",
+    [TASK_LOST] = "lost",       [TASK_TIMEOUT] = "timeout",   [TASK_CANCELLED] = "cancelled",
     [TASK_FREEING] = "freeing",
 };
 
 const char *const task_cause_names[TASK_CAUSES] = {
-    [CAUSE_NONE] = "none",         [CAUSE_RESULT] = "result",       [CAUSE_ERROR] = "error",
-    [CAUSE_SIGNAL] = "signal",     [CAUSE_EXIT] = "exit",           [CAUSE_TIMEOUT] = "timeout",
+    [CAUSE_NONE] = "none",           [CAUSE_RESULT] = "result",     [CAUSE_ERROR] = "error",
+    [CAUSE_SIGNAL] = "signal",       [CAUSE_EXIT] = "exit",         [CAUSE_TIMEOUT] = "timeout",
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
 };
 
@@ -90,7 +91,8 @@ void task_cause_text(const struct task_view *v, char out[96]) {
         snprintf(out, 96, "daemon stopping");
         break;
     case CAUSE_START:
-        snprintf(out, 96, "could not start: %s", strerrordesc_np(v->code) ? strerrordesc_np(v->code) : "?");
+        snprintf(out, 96, "could not start: %s",
+                 strerrordesc_np(v->code) ? strerrordesc_np(v->code) : "?");
         break;
     default:
         snprintf(out, 96, "%s", task_cause_names[v->cause]);
