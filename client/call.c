@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of a handle, and the functions that send one request and wait for its reply.
  *
- * The greeting asks for RESP3 and for pushes at the ends of this connection's tasks, in one write; a server that does not
- * know TASK.NOTIFY is not Hearth. hearth_call() uses TASK.CALL, one request and one reply, rather than a submission and a
- * push: half the messages on the path whose latency matters.
- * Fails: see hearth.h; everything a reply says is checked. */
+ * The greeting asks for RESP3 and for pushes at the ends of this connection's tasks, in one write;
+ * a server that does not know TASK.NOTIFY is not Hearth. hearth_call() uses TASK.CALL, one request
+ * and one reply, rather than a submission and a push: half the messages on the path whose latency
+ * matters. Fails: see hearth.h; everything a reply says is checked. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -163,7 +163,8 @@ const char *hearth_errmsg(const struct hearth *h) {
 
 /* ---- requests with one reply ---- */
 
-/* The request has been appended from mark on with the outcome r: sends it and waits for the reply, which is h->doc. */
+/* The request has been appended from mark on with the outcome r: sends it and waits for the reply,
+ * which is h->doc. */
 static int exchange(struct hearth *h, size_t mark, int r) {
     if (r == 0) {
         r = command_expect(h, REQUEST_SYNC, NULL, 0);
@@ -201,7 +202,8 @@ int hearth_call(struct hearth *h, const struct hearth_task *task, struct hearth_
     return dispatch_leave(h, r);
 }
 
-static int put_ids(struct hearth *h, const char *verb, const char *const *ids, size_t n, size_t more) {
+static int put_ids(struct hearth *h, const char *verb, const char *const *ids, size_t n,
+                   size_t more) {
     int r = command_put_head(h, 1 + n + more);
     if (r == 0) {
         r = command_put_text(h, verb);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* The socket of a handle: buffered output, big reads, and how to wait.
  *
- * Output gathers in one buffer and leaves in as few system calls as the socket allows. A large payload of a blocking call
- * is not copied into it: it is sent from where it lies, between the bytes before and behind it (`direct`).
+ * Output gathers in one buffer and leaves in as few system calls as the socket allows. A large
+ * payload of a blocking call is not copied into it: it is sent from where it lies, between the
+ * bytes before and behind it (`direct`).
  *
- * Waiting: a sleeper on another CPU is woken in about 70 us on virtual machines, one that polls sees the byte in 5. So
- * conn_wait() first polls for up to 50 us, giving its CPU away each time round since the daemon and a worker may need it.
- * That is wasted when the answer takes longer, so each miss doubles how many waits in a row go straight to sleep (up to
- * 63), and each hit halves it. With one CPU there is nothing to win and it never spins.
+ * Waiting: a sleeper on another CPU is woken in about 70 us on virtual machines, one that polls
+ * sees the byte in 5. So conn_wait() first polls for up to 50 us, giving its CPU away each time
+ * round since the daemon and a worker may need it. That is wasted when the answer takes longer, so
+ * each miss doubles how many waits in a row go straight to sleep (up to 63), and each hit halves
+ * it. With one CPU there is nothing to win and it never spins.
  *
- * The fd stays open after a loss: an event loop may still watch it, and a closed number could be reused.
- * Fails: whatever send() and recv() say ends the connection; ENOMEM does too, for a reply must not be skipped. */
+ * The fd stays open after a loss: an event loop may still watch it, and a closed number could be
+ * reused. Fails: whatever send() and recv() say ends the connection; ENOMEM does too, for a reply
+ * must not be skipped. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -61,7 +64,8 @@ int conn_lose(struct hearth *h, int reason, const char *text) {
     return reason;
 }
 
-/* Empties without giving memory back, unless it is much: a stream of requests would otherwise allocate per flush. */
+/* Empties without giving memory back, unless it is much: a stream of requests would otherwise
+ * allocate per flush. */
 static void drop(struct buf *b, size_t n) {
     b->head += n;
     if (b->head == b->tail) {

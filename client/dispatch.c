@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Input to callbacks. Replies come in the order of the requests; pushes come whenever they like, and are the only thing
- * that may. A reply someone waits for stops the turn: its bytes stay at the head of the input buffer (`held`) until the
- * next call with the handle, so that it can be handed out without a copy.
+/* Input to callbacks. Replies come in the order of the requests; pushes come whenever they like,
+ * and are the only thing that may. A reply someone waits for stops the turn: its bytes stay at the
+ * head of the input buffer (`held`) until the next call with the handle, so that it can be handed
+ * out without a copy.
  *
- * A lost connection is found by whoever reads, but told in one place, dispatch_leave(): there every outstanding callback
- * is called. Nothing waits inside a callback (-EDEADLK): the message it runs for is still being read.
- * Fails: HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, each ending the connection. */
+ * A lost connection is found by whoever reads, but told in one place, dispatch_leave(): there every
+ * outstanding callback is called. Nothing waits inside a callback (-EDEADLK): the message it runs
+ * for is still being read. Fails: HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, each ending
+ * the connection. */
 #include "client/handle.h"
 
 #include <errno.h>

@@ -12,11 +12,11 @@
 #include "lib/wire/resp.h"
 
 enum {
-    HANDLE_FLUSH = 64 * 1024,       /* output that is sent without waiting for a dispatch */
-    HANDLE_READ = 64 * 1024,        /* least room of a read */
-    HANDLE_TURN = 1024 * 1024,      /* input per hearth_dispatch() */
-    HANDLE_KEEP = 4 * 1024 * 1024,  /* buffers up to this size are kept when empty */
-    HANDLE_DIRECT = 32 * 1024,      /* payloads of hearth_call() from this size on are not copied */
+    HANDLE_FLUSH = 64 * 1024,      /* output that is sent without waiting for a dispatch */
+    HANDLE_READ = 64 * 1024,       /* least room of a read */
+    HANDLE_TURN = 1024 * 1024,     /* input per hearth_dispatch() */
+    HANDLE_KEEP = 4 * 1024 * 1024, /* buffers up to this size are kept when empty */
+    HANDLE_DIRECT = 32 * 1024,     /* payloads of hearth_call() from this size on are not copied */
     HANDLE_SPIN_US = 50,
 };
 
@@ -42,7 +42,8 @@ struct hearth {
     bool has_path;
 
     struct buf out;
-    const void *direct; /* sent between out[0..direct_at) and the rest; the caller waits until it is gone */
+    const void *
+        direct; /* sent between out[0..direct_at) and the rest; the caller waits until it is gone */
     size_t direct_len, direct_at;
 
     struct buf in;
@@ -53,7 +54,8 @@ struct hearth {
     struct request *requests; /* a ring of request_cap (power of two) */
     uint32_t request_cap, request_head, request_count;
     struct table table;
-    struct table early; /* ends that came before the id did, by id; arg is a struct early of task.c */
+    struct table
+        early; /* ends that came before the id did, by id; arg is a struct early of task.c */
 
     uint32_t spin_skip, spin_penalty; /* see conn_wait() */
     bool can_spin;
@@ -71,8 +73,9 @@ int conn_open(struct hearth *h);
 int conn_flush(struct hearth *h);
 /* Reads once. The number of bytes, 0: nothing there now; negative or positive error: lost. */
 int conn_read(struct hearth *h, size_t *ret_n);
-/* Sends and waits until something can be read or, with output left, written. deadline in clock_now() terms,
- * 0: now, UINT64_MAX: none. 0 (try), HEARTH_E_PENDING (deadline), -EINTR, or lost. */
+/* Sends and waits until something can be read or, with output left, written. deadline in
+ * clock_now() terms, 0: now, UINT64_MAX: none. 0 (try), HEARTH_E_PENDING (deadline), -EINTR, or
+ * lost. */
 int conn_wait(struct hearth *h, uint64_t deadline);
 /* Marks the connection lost for a reason, and returns it. */
 int conn_lose(struct hearth *h, int reason, const char *text);
@@ -90,8 +93,8 @@ void command_undo(struct hearth *h, size_t len);
 int command_expect(struct hearth *h, enum request_kind kind, struct task *task, uint32_t n);
 
 /* ---- dispatch.c ---- */
-/* Handles the messages in the input buffer; stops behind the reply of a REQUEST_SYNC (1), else 0 when there is no
- * whole message left, or an error: lost. */
+/* Handles the messages in the input buffer; stops behind the reply of a REQUEST_SYNC (1), else 0
+ * when there is no whole message left, or an error: lost. */
 int dispatch_input(struct hearth *h);
 /* Waits for the reply of the one REQUEST_SYNC sent last; it is h->doc then. 0 or an error. */
 int dispatch_sync(struct hearth *h, uint64_t deadline);
@@ -112,21 +115,25 @@ void task_end(struct hearth *h, struct task *t, struct hearth_result *r);
 void task_drop_early(struct hearth *h);
 /* Asks the daemon to cancel a task whose id is known. 0 or -ENOMEM. */
 int task_put_cancel(struct hearth *h, const struct task *t);
-/* Appends "TASK.CALL pool handler payload ARG.. TIMEOUT.." with the payload's bytes left out if direct. */
+/* Appends "TASK.CALL pool handler payload ARG.. TIMEOUT.." with the payload's bytes left out if
+ * direct. */
 int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct);
 
 /* ---- result.c: replies to results ---- */
 /* An error reply as a HEARTH_E_ code, its words in h->message. */
 int result_error(struct hearth *h, const struct resp_value *v);
-/* Fills status, data, cause from three values [status, result, cause]. HEARTH_E_PROTOCOL if they are not. */
+/* Fills status, data, cause from three values [status, result, cause]. HEARTH_E_PROTOCOL if they
+ * are not. */
 int result_fill(struct hearth *h, const struct resp_value *status, struct hearth_result *ret);
-/* Fills from an error reply to TASK.CALL: -FAILED, -LOST, -TIMEOUT, -CANCELLED; else result_error()'s code. */
+/* Fills from an error reply to TASK.CALL: -FAILED, -LOST, -TIMEOUT, -CANCELLED; else
+ * result_error()'s code. */
 int result_call_error(struct hearth *h, const struct resp_value *v, struct hearth_result *ret);
 void result_init(struct hearth_result *r);
 /* Makes texts end in NUL in place and sibling indexes relative, which hearth_reply_next() needs. */
 void result_seal(struct resp_doc *d);
 /* Sets h->message; returns error. */
-int result_say(struct hearth *h, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int result_say(struct hearth *h, int error, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static inline const struct resp_value *value_next(const struct resp_value *v) {
     return v + v->next;
 }

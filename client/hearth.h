@@ -3,27 +3,31 @@
  *
  *     struct hearth *h;
  *     struct hearth_result r;
- *     struct hearth_task t = {.pool = "text", .handler = "words", .payload = doc, .payload_len = n};
- *     if (hearth_connect(NULL, &h) == 0 && hearth_call(h, &t, &r) == 0 && r.status == HEARTH_DONE) {
- *         fwrite(r.data, 1, r.len, stdout);
+ *     struct hearth_task t = {.pool = "text", .handler = "words", .payload = doc, .payload_len =
+ * n}; if (hearth_connect(NULL, &h) == 0 && hearth_call(h, &t, &r) == 0 && r.status == HEARTH_DONE)
+ * { fwrite(r.data, 1, r.len, stdout);
  *     }
  *     hearth_close(h);
  *
- * A task is a handler's name, a payload and text arguments. Each task accepted by the daemon ends exactly once, in one
- * of: done, failed, lost, timeout, cancelled. There are two ways to hear of it: hearth_call() and hearth_map() block;
- * hearth_submit() returns at once and calls a function of yours later, from inside hearth_dispatch() (call it when your
- * event loop says the descriptor is ready) or hearth_run() (which is such a loop).
+ * A task is a handler's name, a payload and text arguments. Each task accepted by the daemon ends
+ * exactly once, in one of: done, failed, lost, timeout, cancelled. There are two ways to hear of
+ * it: hearth_call() and hearth_map() block; hearth_submit() returns at once and calls a function of
+ * yours later, from inside hearth_dispatch() (call it when your event loop says the descriptor is
+ * ready) or hearth_run() (which is such a loop).
  *
- * Return values: 0; a negative errno (-ENOMEM, -EINVAL, ...) for what should not happen; a positive HEARTH_E_ code for
- * what may. hearth_strerror() names both; hearth_errmsg() has the daemon's own words for the last failure of a handle.
+ * Return values: 0; a negative errno (-ENOMEM, -EINVAL, ...) for what should not happen; a positive
+ * HEARTH_E_ code for what may. hearth_strerror() names both; hearth_errmsg() has the daemon's own
+ * words for the last failure of a handle.
  *
- * Threads: a handle is used by one thread at a time; the library takes no lock. Different handles are independent and
- * there is no global state, so give each thread its own handle. Signals: no function raises SIGPIPE or changes a
- * handler. Fork: descriptors are close-on-exec; a child of fork() must not use its parent's handles.
+ * Threads: a handle is used by one thread at a time; the library takes no lock. Different handles
+ * are independent and there is no global state, so give each thread its own handle. Signals: no
+ * function raises SIGPIPE or changes a handler. Fork: descriptors are close-on-exec; a child of
+ * fork() must not use its parent's handles.
  *
- * Memory: what a function puts into a hearth_result, hearth_task_info or hearth_reply belongs to the handle and is valid
- * until the next call with that handle (in a callback: until it returns). What you pass in is copied before the function
- * returns, unless stated otherwise. Nothing given to you is ever yours to free, except the handle. */
+ * Memory: what a function puts into a hearth_result, hearth_task_info or hearth_reply belongs to
+ * the handle and is valid until the next call with that handle (in a callback: until it returns).
+ * What you pass in is copied before the function returns, unless stated otherwise. Nothing given to
+ * you is ever yours to free, except the handle. */
 #ifndef HEARTH_H
 #define HEARTH_H
 
@@ -48,15 +52,16 @@ extern "C" {
 /* ---- what can go wrong ---- */
 
 enum hearth_error {
-    HEARTH_E_REFUSED = 1,      /* the daemon said no, in words that hearth_errmsg() has */
-    HEARTH_E_NOPOOL = 2,       /* there is no pool of that name */
-    HEARTH_E_NOHANDLER = 3,    /* the pool has no handler of that name */
-    HEARTH_E_BUSY = 4,         /* the pool's queue is full: try again when some of your tasks have ended */
-    HEARTH_E_OOM = 5,          /* the daemon's segment is full */
+    HEARTH_E_REFUSED = 1,   /* the daemon said no, in words that hearth_errmsg() has */
+    HEARTH_E_NOPOOL = 2,    /* there is no pool of that name */
+    HEARTH_E_NOHANDLER = 3, /* the pool has no handler of that name */
+    HEARTH_E_BUSY = 4, /* the pool's queue is full: try again when some of your tasks have ended */
+    HEARTH_E_OOM = 5,  /* the daemon's segment is full */
     HEARTH_E_NOTASK = 6,       /* no task of that id: never accepted, or forgotten since */
     HEARTH_E_PENDING = 7,      /* not ended yet, or the time given is over */
     HEARTH_E_DISCONNECTED = 8, /* the connection is lost: see hearth_reconnect() */
-    HEARTH_E_PROTOCOL = 9      /* the other side does not speak Hearth's protocol; the connection is lost */
+    HEARTH_E_PROTOCOL =
+        9 /* the other side does not speak Hearth's protocol; the connection is lost */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -66,46 +71,50 @@ HEARTH_API const char *hearth_strerror(int error);
 
 struct hearth;
 
-/* Connects to the daemon's socket and greets it; blocks for up to 30 s. path NULL: $HEARTH_SOCKET if set and not empty,
- * else HEARTH_DEFAULT_SOCKET. Errors: those of connect(2), of which -ENOENT and -ECONNREFUSED mean that no daemon is
- * there and -EACCES that this user may not; -ENAMETOOLONG: more than 107 bytes; -ETIMEDOUT: no answer;
- * HEARTH_E_PROTOCOL: something else listens there. *ret_h is set on success only and ended by hearth_close(). */
+/* Connects to the daemon's socket and greets it; blocks for up to 30 s. path NULL: $HEARTH_SOCKET
+ * if set and not empty, else HEARTH_DEFAULT_SOCKET. Errors: those of connect(2), of which -ENOENT
+ * and -ECONNREFUSED mean that no daemon is there and -EACCES that this user may not; -ENAMETOOLONG:
+ * more than 107 bytes; -ETIMEDOUT: no answer; HEARTH_E_PROTOCOL: something else listens there.
+ * *ret_h is set on success only and ended by hearth_close(). */
 HEARTH_API int hearth_connect(const char *path, struct hearth **ret_h);
 
-/* The same over a connected stream socket, which the handle owns from now on, also on failure. Such a handle cannot
- * hearth_reconnect(). */
+/* The same over a connected stream socket, which the handle owns from now on, also on failure. Such
+ * a handle cannot hearth_reconnect(). */
 HEARTH_API int hearth_connect_fd(int fd, struct hearth **ret_h);
 
-/* Closes and frees. Accepted tasks go on in the daemon; callbacks still outstanding are not called. Output not yet sent
- * is dropped (hearth_run() before, if it matters). NULL is fine. Not from a callback. */
+/* Closes and frees. Accepted tasks go on in the daemon; callbacks still outstanding are not called.
+ * Output not yet sent is dropped (hearth_run() before, if it matters). NULL is fine. Not from a
+ * callback. */
 HEARTH_API void hearth_close(struct hearth *h);
 
-/* Connects again, to the same path, after the connection was lost. A lost connection is never repaired silently: every
- * outstanding callback is called with HEARTH_DISCONNECTED and the task's id (empty when the daemon had not yet answered,
- * so that the task may or may not have been accepted), and every function returns HEARTH_E_DISCONNECTED until this one
- * succeeds. Tasks that were accepted went on meanwhile: hearth_wait() with their ids finds their results. Returns as
- * hearth_connect(); -EISCONN: it is not lost; -ENOTSUP: made by hearth_connect_fd(). The descriptor changes. Not from a
- * callback (-EDEADLK). */
+/* Connects again, to the same path, after the connection was lost. A lost connection is never
+ * repaired silently: every outstanding callback is called with HEARTH_DISCONNECTED and the task's
+ * id (empty when the daemon had not yet answered, so that the task may or may not have been
+ * accepted), and every function returns HEARTH_E_DISCONNECTED until this one succeeds. Tasks that
+ * were accepted went on meanwhile: hearth_wait() with their ids finds their results. Returns as
+ * hearth_connect(); -EISCONN: it is not lost; -ENOTSUP: made by hearth_connect_fd(). The descriptor
+ * changes. Not from a callback (-EDEADLK). */
 HEARTH_API int hearth_reconnect(struct hearth *h);
 
 /* The path connected to; "" after hearth_connect_fd(). */
 HEARTH_API const char *hearth_path(const struct hearth *h);
 
-/* The last failure of a function of this handle, in words; "" if there was none. Valid until the next failure. */
+/* The last failure of a function of this handle, in words; "" if there was none. Valid until the
+ * next failure. */
 HEARTH_API const char *hearth_errmsg(const struct hearth *h);
 
 /* ---- tasks ---- */
 
 /* A task to run. Zero what you do not use. */
 struct hearth_task {
-    const char *pool;         /* required */
-    const char *handler;      /* required; the handler of an exec pool is "run" */
-    const void *payload;      /* any bytes, up to 64 MiB */
-    size_t payload_len;       /* 0: the empty payload */
-    const char *const *args;  /* n_args texts */
-    const size_t *arg_lens;   /* their lengths; NULL: they end at their NUL */
+    const char *pool;        /* required */
+    const char *handler;     /* required; the handler of an exec pool is "run" */
+    const void *payload;     /* any bytes, up to 64 MiB */
+    size_t payload_len;      /* 0: the empty payload */
+    const char *const *args; /* n_args texts */
+    const size_t *arg_lens;  /* their lengths; NULL: they end at their NUL */
     size_t n_args;
-    uint64_t timeout_ms;      /* time limit of a run, from its start; 0: the pool's own */
+    uint64_t timeout_ms; /* time limit of a run, from its start; 0: the pool's own */
 };
 
 enum hearth_status {
@@ -123,43 +132,46 @@ HEARTH_API const char *hearth_status_name(enum hearth_status status);
 
 /* How a task ended. */
 struct hearth_result {
-    const char *id;            /* "" when it has none or (hearth_call) it is not told */
-    uint64_t ticket;           /* of hearth_submit(); 0 elsewhere */
-    size_t index;              /* position in hearth_submit_many() or hearth_map(); 0 elsewhere */
+    const char *id;  /* "" when it has none or (hearth_call) it is not told */
+    uint64_t ticket; /* of hearth_submit(); 0 elsewhere */
+    size_t index;    /* position in hearth_submit_many() or hearth_map(); 0 elsewhere */
     enum hearth_status status;
-    int error;                 /* HEARTH_REFUSED: an enum hearth_error; else 0 */
-    int code;                  /* HEARTH_FAILED: the handler's code, or the command's exit status; else 0 */
-    const char *data;          /* the result, followed by a NUL that is not counted; "" unless HEARTH_DONE */
+    int error;        /* HEARTH_REFUSED: an enum hearth_error; else 0 */
+    int code;         /* HEARTH_FAILED: the handler's code, or the command's exit status; else 0 */
+    const char *data; /* the result, followed by a NUL that is not counted; "" unless HEARTH_DONE */
     size_t len;
-    const char *cause;         /* one line for people, as "signal 9 (SIGKILL)"; "" when done */
+    const char *cause; /* one line for people, as "signal 9 (SIGKILL)"; "" when done */
 };
 
-/* Called once per task, from hearth_dispatch(), hearth_run() or another function that waits; never from
- * hearth_submit(). In it you may call hearth_submit(), hearth_submit_many(), hearth_cancel(), hearth_pending() and the
- * functions that only look; those that wait return -EDEADLK. */
+/* Called once per task, from hearth_dispatch(), hearth_run() or another function that waits; never
+ * from hearth_submit(). In it you may call hearth_submit(), hearth_submit_many(), hearth_cancel(),
+ * hearth_pending() and the functions that only look; those that wait return -EDEADLK. */
 typedef void (*hearth_done_fn)(struct hearth *h, const struct hearth_result *r, void *arg);
 
-/* Queues a task (multiprocessing's apply_async): fn(h, result, arg) will be called when it has ended. Does not block
- * and does not wait for the daemon's answer: a refusal is told to fn too. It is sent by the next hearth_dispatch(),
- * hearth_run() or hearth_flush(), or when 64 KiB have gathered. *ret_ticket (may be NULL) is this handle's number of the
- * task, never 0, and not used again. fn may be NULL: nobody wants to know.
- * -EINVAL: pool or handler missing; -ENOMEM; HEARTH_E_DISCONNECTED: then fn is not called. */
-HEARTH_API int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_fn fn, void *arg,
-                             uint64_t *ret_ticket);
+/* Queues a task (multiprocessing's apply_async): fn(h, result, arg) will be called when it has
+ * ended. Does not block and does not wait for the daemon's answer: a refusal is told to fn too. It
+ * is sent by the next hearth_dispatch(), hearth_run() or hearth_flush(), or when 64 KiB have
+ * gathered. *ret_ticket (may be NULL) is this handle's number of the task, never 0, and not used
+ * again. fn may be NULL: nobody wants to know. -EINVAL: pool or handler missing; -ENOMEM;
+ * HEARTH_E_DISCONNECTED: then fn is not called. */
+HEARTH_API int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_fn fn,
+                             void *arg, uint64_t *ret_ticket);
 
 struct hearth_bytes {
     const void *data;
     size_t len;
 };
 
-/* Queues n (1 to 1,000,000) tasks that differ in their payloads only (task's own is ignored), in one request: all are
- * accepted or none. fn is called for each, result.index telling which. ret_tickets (may be NULL) has room for n. Errors as
- * hearth_submit(). */
-HEARTH_API int hearth_submit_many(struct hearth *h, const struct hearth_task *task, const struct hearth_bytes *payloads,
-                                  size_t n, hearth_done_fn fn, void *arg, uint64_t *ret_tickets);
+/* Queues n (1 to 1,000,000) tasks that differ in their payloads only (task's own is ignored), in
+ * one request: all are accepted or none. fn is called for each, result.index telling which.
+ * ret_tickets (may be NULL) has room for n. Errors as hearth_submit(). */
+HEARTH_API int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
+                                  const struct hearth_bytes *payloads, size_t n, hearth_done_fn fn,
+                                  void *arg, uint64_t *ret_tickets);
 
-/* Asks for a task of this handle to be cancelled, queued or running. Does not block. Its callback is called as ever: with
- * HEARTH_CANCELLED, or with how it ended if that came first. A ticket of an ended task: HEARTH_E_NOTASK. */
+/* Asks for a task of this handle to be cancelled, queued or running. Does not block. Its callback
+ * is called as ever: with HEARTH_CANCELLED, or with how it ended if that came first. A ticket of an
+ * ended task: HEARTH_E_NOTASK. */
 HEARTH_API int hearth_cancel(struct hearth *h, uint64_t ticket);
 
 /* The id the daemon gave to the task of a ticket: "" while not known, NULL when it has ended. */
@@ -170,16 +182,17 @@ HEARTH_API size_t hearth_pending(const struct hearth *h);
 
 /* ---- with an event loop of yours ---- */
 
-/* The descriptor to watch. It stays the same, and open, until hearth_reconnect() or hearth_close(). */
+/* The descriptor to watch. It stays the same, and open, until hearth_reconnect() or hearth_close().
+ */
 HEARTH_API int hearth_get_fd(const struct hearth *h);
 
-/* What to watch it for: POLLIN, with POLLOUT while output waits; 0 when the connection is lost. Ask again after each
- * hearth_dispatch() and after submitting. */
+/* What to watch it for: POLLIN, with POLLOUT while output waits; 0 when the connection is lost. Ask
+ * again after each hearth_dispatch() and after submitting. */
 HEARTH_API int hearth_events(const struct hearth *h);
 
-/* Sends what waits, reads what has come, calls callbacks. Never blocks; bounded work (about 1 MiB of input), so a
- * level-triggered loop calls again. 0, or HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM (the connection is lost,
- * all callbacks have been called). -EDEADLK from a callback. */
+/* Sends what waits, reads what has come, calls callbacks. Never blocks; bounded work (about 1 MiB
+ * of input), so a level-triggered loop calls again. 0, or HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL,
+ * -ENOMEM (the connection is lost, all callbacks have been called). -EDEADLK from a callback. */
 HEARTH_API int hearth_dispatch(struct hearth *h);
 
 /* Sends what waits, as far as the socket takes it now. Never blocks, calls no callback. */
@@ -187,18 +200,20 @@ HEARTH_API int hearth_flush(struct hearth *h);
 
 /* ---- blocking ---- */
 
-/* Dispatches until no task is pending (0), or timeout_ms (-1: none) have passed (HEARTH_E_PENDING), or a signal handler
- * ran (-EINTR: look at your flags and call again). Errors as hearth_dispatch(). */
+/* Dispatches until no task is pending (0), or timeout_ms (-1: none) have passed (HEARTH_E_PENDING),
+ * or a signal handler ran (-EINTR: look at your flags and call again). Errors as hearth_dispatch().
+ */
 HEARTH_API int hearth_run(struct hearth *h, int timeout_ms);
 
-/* Runs one task and waits for its end (multiprocessing's apply). 0 when it was accepted, whatever its end: look at
- * ret->status. HEARTH_E_NOPOOL, _NOHANDLER, _BUSY, _OOM, _REFUSED when it was not. Callbacks of other tasks are called
- * meanwhile. Goes on after signals. */
-HEARTH_API int hearth_call(struct hearth *h, const struct hearth_task *task, struct hearth_result *ret);
+/* Runs one task and waits for its end (multiprocessing's apply). 0 when it was accepted, whatever
+ * its end: look at ret->status. HEARTH_E_NOPOOL, _NOHANDLER, _BUSY, _OOM, _REFUSED when it was not.
+ * Callbacks of other tasks are called meanwhile. Goes on after signals. */
+HEARTH_API int hearth_call(struct hearth *h, const struct hearth_task *task,
+                           struct hearth_result *ret);
 
-/* Waits for the first of n (1 to 1,000,000) tasks, of any connection, to end; timeout_ms -1: for ever, 0: only looks. A
- * task that has ended already counts. HEARTH_E_PENDING: none in time. HEARTH_E_NOTASK: one of them is not known. Goes on
- * after signals. */
+/* Waits for the first of n (1 to 1,000,000) tasks, of any connection, to end; timeout_ms -1: for
+ * ever, 0: only looks. A task that has ended already counts. HEARTH_E_PENDING: none in time.
+ * HEARTH_E_NOTASK: one of them is not known. Goes on after signals. */
 HEARTH_API int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t timeout_ms,
                            struct hearth_result *ret);
 
@@ -232,59 +247,64 @@ struct hearth_map {
     /* The payloads: an array of n (it must stay as it is during the map), ... */
     const struct hearth_bytes *payloads;
     size_t n;
-    /* ... or, if next is set, as many as next() gives, each asked for when there is room for it. It sets *ret_payload to
-     * bytes that stay valid until done() has been called for this index, and returns 1; or 0: no more; or a negative
-     * errno: hearth_map() gives up with it. */
+    /* ... or, if next is set, as many as next() gives, each asked for when there is room for it. It
+     * sets *ret_payload to bytes that stay valid until done() has been called for this index, and
+     * returns 1; or 0: no more; or a negative errno: hearth_map() gives up with it. */
     int (*next)(void *arg, size_t index, struct hearth_bytes *ret_payload);
-    /* Called once for each, in order of completion or, if ordered is set, of index. Anything but 0: hearth_map() stops. */
+    /* Called once for each, in order of completion or, if ordered is set, of index. Anything but 0:
+     * hearth_map() stops. */
     int (*done)(void *arg, const struct hearth_result *r);
-    /* If set: called about every tick_ms (0: 200) and after signals. Anything but 0: hearth_map() stops. */
+    /* If set: called about every tick_ms (0: 200) and after signals. Anything but 0: hearth_map()
+     * stops. */
     int (*tick)(void *arg);
     int tick_ms;
     void *arg;
-    int ordered;         /* results that come early are kept in memory until their turn */
-    size_t window;       /* most tasks in the daemon at a time; 0: 256. Ordered: also most results kept */
+    int ordered;   /* results that come early are kept in memory until their turn */
+    size_t window; /* most tasks in the daemon at a time; 0: 256. Ordered: also most results kept */
     size_t window_bytes; /* no task is added while the payloads there exceed this; 0: 64 MiB */
-    int busy_ms;         /* how long to try again when refused as busy or out of memory while nothing of this map is
-                            left in the daemon; then the task ends HEARTH_REFUSED. 0: 30 s */
+    int busy_ms; /* how long to try again when refused as busy or out of memory while nothing of
+                    this map is left in the daemon; then the task ends HEARTH_REFUSED. 0: 30 s */
 };
 
-/* 0 when done() has been called for every payload, whatever the statuses. What done() or tick() returned to stop it, or the
- * error of next(): the tasks in the daemon have then been told to cancel, and done() will not be called for them. A full
- * queue is met by waiting, not by failing. Lost connection: done() is called for what was in the daemon, with
- * HEARTH_DISCONNECTED, then HEARTH_E_DISCONNECTED is returned. */
+/* 0 when done() has been called for every payload, whatever the statuses. What done() or tick()
+ * returned to stop it, or the error of next(): the tasks in the daemon have then been told to
+ * cancel, and done() will not be called for them. A full queue is met by waiting, not by failing.
+ * Lost connection: done() is called for what was in the daemon, with HEARTH_DISCONNECTED, then
+ * HEARTH_E_DISCONNECTED is returned. */
 HEARTH_API int hearth_map(struct hearth *h, const struct hearth_map *map);
 
 /* ---- any command ---- */
 
 enum hearth_reply_type {
     HEARTH_REPLY_NULL,
-    HEARTH_REPLY_TEXT,   /* bytes: RESP's simple, bulk, verbatim strings and big numbers */
-    HEARTH_REPLY_ERROR,  /* text: "CODE message" */
+    HEARTH_REPLY_TEXT,  /* bytes: RESP's simple, bulk, verbatim strings and big numbers */
+    HEARTH_REPLY_ERROR, /* text: "CODE message" */
     HEARTH_REPLY_INT,
     HEARTH_REPLY_DOUBLE,
     HEARTH_REPLY_BOOL,
-    HEARTH_REPLY_ARRAY,  /* also sets and pushes */
+    HEARTH_REPLY_ARRAY, /* also sets and pushes */
     HEARTH_REPLY_MAP
 };
 
 struct hearth_reply;
 
-/* Sends a command of argc (at least 1) words and waits for its reply, of whatever kind: also an error reply gives 0.
- * lens NULL: the words end at their NUL. *ret_reply is valid until the next call with this handle. The answers to
- * SUBSCRIBE and its kin are pushes (hearth_on_push()): for them *ret_reply is NULL. Refused with -EOPNOTSUPP, as they
- * would upset the handle: RESET, HELLO 2, CLIENT REPLY, TASK.NOTIFY. */
-HEARTH_API int hearth_command(struct hearth *h, size_t argc, const char *const *argv, const size_t *lens,
-                              const struct hearth_reply **ret_reply);
+/* Sends a command of argc (at least 1) words and waits for its reply, of whatever kind: also an
+ * error reply gives 0. lens NULL: the words end at their NUL. *ret_reply is valid until the next
+ * call with this handle. The answers to SUBSCRIBE and its kin are pushes (hearth_on_push()): for
+ * them *ret_reply is NULL. Refused with -EOPNOTSUPP, as they would upset the handle: RESET, HELLO
+ * 2, CLIENT REPLY, TASK.NOTIFY. */
+HEARTH_API int hearth_command(struct hearth *h, size_t argc, const char *const *argv,
+                              const size_t *lens, const struct hearth_reply **ret_reply);
 
-/* fn (NULL: none) is called with each push that is not the end of a task of this handle: what one has subscribed to. The
- * rules of hearth_done_fn hold. */
+/* fn (NULL: none) is called with each push that is not the end of a task of this handle: what one
+ * has subscribed to. The rules of hearth_done_fn hold. */
 typedef void (*hearth_push_fn)(struct hearth *h, const struct hearth_reply *push, void *arg);
 HEARTH_API void hearth_on_push(struct hearth *h, hearth_push_fn fn, void *arg);
 
 /* The accessors take any reply, NULL included, and answer with nothing for what it is not. */
 HEARTH_API enum hearth_reply_type hearth_reply_type(const struct hearth_reply *r);
-/* The text of a TEXT, ERROR or number, followed by a NUL; else "" with *ret_len 0. ret_len may be NULL. */
+/* The text of a TEXT, ERROR or number, followed by a NUL; else "" with *ret_len 0. ret_len may be
+ * NULL. */
 HEARTH_API const char *hearth_reply_text(const struct hearth_reply *r, size_t *ret_len);
 /* An INT or BOOL, or a text that is a decimal integer; else 0. */
 HEARTH_API int64_t hearth_reply_int(const struct hearth_reply *r);
@@ -292,12 +312,14 @@ HEARTH_API int64_t hearth_reply_int(const struct hearth_reply *r);
 HEARTH_API double hearth_reply_double(const struct hearth_reply *r);
 /* Elements of an ARRAY, pairs of a MAP; else 0. */
 HEARTH_API size_t hearth_reply_count(const struct hearth_reply *r);
-/* The first element (of a map: its first key) and the one behind an element; only as many as there are. A map's keys and
- * values alternate. O(1). */
+/* The first element (of a map: its first key) and the one behind an element; only as many as there
+ * are. A map's keys and values alternate. O(1). */
 HEARTH_API const struct hearth_reply *hearth_reply_first(const struct hearth_reply *r);
 HEARTH_API const struct hearth_reply *hearth_reply_next(const struct hearth_reply *element);
-/* The value of a key of a MAP (or of an array of keys and values); NULL when there is none. O(count). */
-HEARTH_API const struct hearth_reply *hearth_reply_get(const struct hearth_reply *r, const char *key);
+/* The value of a key of a MAP (or of an array of keys and values); NULL when there is none.
+ * O(count). */
+HEARTH_API const struct hearth_reply *hearth_reply_get(const struct hearth_reply *r,
+                                                       const char *key);
 
 #ifdef __cplusplus
 }

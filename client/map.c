@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* One function over many payloads. At most `window` of them are in the daemon at a time, so neither side's memory grows
- * with the length of the input. An item is in one of these places:
+/* One function over many payloads. At most `window` of them are in the daemon at a time, so neither
+ * side's memory grows with the length of the input. An item is in one of these places:
  *
  *     free --next()--> flying --ended--> (ordered, not its turn) kept --> done(), free
  *                        |  ^
  *           BUSY or OOM  v  | room: one of ours has ended; or, with none flying, time has passed
  *                       waiting
  *
- * While items wait no new ones are taken. A refusal with nothing of ours in the daemon means that others fill it, or that
- * the payload can never fit: the two cannot be told apart, so all that wait are tried again with growing pauses, for
- * busy_ms at most.
- * In ordered mode item i lives in slot i % window, which is free once i - window has been delivered; so results kept are
- * bounded by the window as well.
- * Fails: as hearth_map() says. After it returns no callback points here any more. */
+ * While items wait no new ones are taken. A refusal with nothing of ours in the daemon means that
+ * others fill it, or that the payload can never fit: the two cannot be told apart, so all that wait
+ * are tried again with growing pauses, for busy_ms at most. In ordered mode item i lives in slot i
+ * % window, which is free once i - window has been delivered; so results kept are bounded by the
+ * window as well. Fails: as hearth_map() says. After it returns no callback points here any more.
+ */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -42,11 +42,12 @@ struct run {
     struct item *items, *free;
     struct item *waiting, **waiting_tail;
     size_t flying, flying_bytes;
-    size_t room;                 /* ends since the last refusal: how many that wait may be tried */
-    size_t index;                /* the next to take */
-    size_t turn;                 /* ordered: the next to deliver */
-    bool ended;                  /* no more payloads */
-    uint64_t stuck, pause, again; /* first refusal with nothing flying; pause in ms; when to try again */
+    size_t room;  /* ends since the last refusal: how many that wait may be tried */
+    size_t index; /* the next to take */
+    size_t turn;  /* ordered: the next to deliver */
+    bool ended;   /* no more payloads */
+    uint64_t stuck, pause,
+        again; /* first refusal with nothing flying; pause in ms; when to try again */
     uint64_t next_tick;
     int result; /* not 0: stop */
 };
@@ -284,7 +285,8 @@ static int loop(struct run *run) {
 static int stop(struct run *run) {
     struct hearth *h = run->h;
     for (size_t i = 0; i < run->window; i++) {
-        struct task *t = run->items[i].ticket ? table_by_ticket(&h->table, run->items[i].ticket) : NULL;
+        struct task *t =
+            run->items[i].ticket ? table_by_ticket(&h->table, run->items[i].ticket) : NULL;
         if (t) {
             t->fn = NULL;
             (void)hearth_cancel(h, run->items[i].ticket);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* From the daemon's words to ours: error replies to HEARTH_E_ codes, [status, result, cause] to struct hearth_result, and
- * the walk over any reply. Nothing is copied: results point into the input buffer, whose every text is followed by the
- * protocol's CR LF, so that a NUL can be put there once the message has been parsed as a whole.
- * Fails: HEARTH_E_PROTOCOL for a reply of the wrong shape. */
+/* From the daemon's words to ours: error replies to HEARTH_E_ codes, [status, result, cause] to
+ * struct hearth_result, and the walk over any reply. Nothing is copied: results point into the
+ * input buffer, whose every text is followed by the protocol's CR LF, so that a NUL can be put
+ * there once the message has been parsed as a whole. Fails: HEARTH_E_PROTOCOL for a reply of the
+ * wrong shape. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -120,7 +121,8 @@ static int cause_code(const char *cause) {
         if (strncmp(cause, heads[i], n) == 0) {
             int64_t v;
             size_t len = strspn(cause + n, "-0123456789");
-            return num_i64(cause + n, len, &v) == 0 && v >= INT32_MIN && v <= INT32_MAX ? (int)v : 0;
+            return num_i64(cause + n, len, &v) == 0 && v >= INT32_MIN && v <= INT32_MAX ? (int)v
+                                                                                        : 0;
         }
     }
     return 0;
@@ -182,13 +184,15 @@ int result_call_error(struct hearth *h, const struct resp_value *v, struct heart
         }
         ret->code = (int)code;
         text += digits + (text[digits] == ' ');
-        /* The same words as everywhere else: an exit status names itself, a handler's error is given its number. */
+        /* The same words as everywhere else: an exit status names itself, a handler's error is
+         * given its number. */
         if (strncmp(text, "exit status ", 12) == 0 || strncmp(text, "error ", 6) == 0) {
             ret->cause = text;
             return 0;
         }
         h->text.head = h->text.tail = 0;
-        if (buf_printf(&h->text, "error %d: %s", ret->code, text) < 0 || buf_append(&h->text, "", 1) < 0) {
+        if (buf_printf(&h->text, "error %d: %s", ret->code, text) < 0 ||
+            buf_append(&h->text, "", 1) < 0) {
             return -ENOMEM;
         }
         ret->cause = buf_head(&h->text);
@@ -256,12 +260,16 @@ int64_t hearth_reply_int(const struct hearth_reply *r) {
 }
 
 double hearth_reply_double(const struct hearth_reply *r) {
-    return hearth_reply_type(r) == HEARTH_REPLY_DOUBLE ? value(r)->number : (double)hearth_reply_int(r);
+    return hearth_reply_type(r) == HEARTH_REPLY_DOUBLE ? value(r)->number
+                                                       : (double)hearth_reply_int(r);
 }
 
 size_t hearth_reply_count(const struct hearth_reply *r) {
     enum hearth_reply_type type = hearth_reply_type(r);
-    return type == HEARTH_REPLY_ARRAY || type == HEARTH_REPLY_MAP ? value(r)->count : 0;
+    if (type == HEARTH_REPLY_MAP) {
+        return value(r)->count / 2;
+    }
+    return type == HEARTH_REPLY_ARRAY ? value(r)->count : 0;
 }
 
 const struct hearth_reply *hearth_reply_first(const struct hearth_reply *r) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The tasks of a handle that have not ended: found by ticket and, once the daemon has named them, by id. Both O(1).
- * Tasks live in chunks that are kept until the handle is closed, so a task costs no allocation in the steady state. */
+/* The tasks of a handle that have not ended: found by ticket and, once the daemon has named them,
+ * by id. Both O(1). Tasks live in chunks that are kept until the handle is closed, so a task costs
+ * no allocation in the steady state. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,13 +30,14 @@ struct table {
     uint32_t n_chunks;
     struct task *free;
     size_t pending;
-    size_t unnamed; /* pending tasks without an id */
+    size_t unnamed;              /* pending tasks without an id */
     struct table_entry *entries; /* open addressing, linear; cap is a power of two */
     uint32_t cap, count;
 };
 
 void table_deinit(struct table *t);
-/* A task in use without an id; NULL: no memory. Also makes sure that table_name() cannot fail for it. */
+/* A task in use without an id; NULL: no memory. Also makes sure that table_name() cannot fail for
+ * it. */
 struct task *table_new(struct table *t);
 /* Ends its use: its ticket and its id find nothing any more. */
 void table_free(struct table *t, struct task *task);

@@ -2,13 +2,16 @@
 /* Tasks with a callback: submitted, named by the reply, ended by a push.
  *
  *     hearth_submit() --> unnamed --reply: id--> named --push task.done--> callback
- *                            |                     \--connection lost----> callback (HEARTH_DISCONNECTED, id)
- *                            \--reply: error-----------------------------> callback (HEARTH_REFUSED)
+ *                            |                     \--connection lost----> callback
+ * (HEARTH_DISCONNECTED, id)
+ *                            \--reply: error-----------------------------> callback
+ * (HEARTH_REFUSED)
  *
- * A worker may be so quick that the push overtakes the reply with the id. Such an early end is copied aside under its id
- * and found when the reply comes; when no task is unnamed any more, what is left there was not ours and is dropped. A
- * callback runs after its task has left the table, so it may submit again at once.
- * Fails: -ENOMEM and HEARTH_E_PROTOCOL end the connection; a task is never forgotten. */
+ * A worker may be so quick that the push overtakes the reply with the id. Such an early end is
+ * copied aside under its id and found when the reply comes; when no task is unnamed any more, what
+ * is left there was not ours and is dropped. A callback runs after its task has left the table, so
+ * it may submit again at once. Fails: -ENOMEM and HEARTH_E_PROTOCOL end the connection; a task is
+ * never forgotten. */
 #include "client/handle.h"
 
 #include <assert.h>
@@ -52,7 +55,8 @@ static size_t n_words(const struct hearth_task *task) {
     return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0);
 }
 
-static int put_names(struct hearth *h, const char *verb, size_t words, const struct hearth_task *task) {
+static int put_names(struct hearth *h, const char *verb, size_t words,
+                     const struct hearth_task *task) {
     int r = command_put_head(h, words);
     if (r == 0) {
         r = command_put_text(h, verb);
@@ -163,8 +167,8 @@ static struct task *new_chain(struct hearth *h, size_t n, hearth_done_fn fn, voi
     return first;
 }
 
-static int put_many(struct hearth *h, const struct hearth_task *task, const struct hearth_bytes *payloads,
-                    size_t n, struct task *first) {
+static int put_many(struct hearth *h, const struct hearth_task *task,
+                    const struct hearth_bytes *payloads, size_t n, struct task *first) {
     char digits[20];
     int r = put_names(h, "TASK.MSUBMIT", n_words(task) + 1 + n, task);
     if (r == 0) {
@@ -179,8 +183,9 @@ static int put_many(struct hearth *h, const struct hearth_task *task, const stru
     return r == 0 ? command_expect(h, REQUEST_MANY, first, (uint32_t)n) : r;
 }
 
-int hearth_submit_many(struct hearth *h, const struct hearth_task *task, const struct hearth_bytes *payloads,
-                       size_t n, hearth_done_fn fn, void *arg, uint64_t *ret_tickets) {
+int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
+                       const struct hearth_bytes *payloads, size_t n, hearth_done_fn fn, void *arg,
+                       uint64_t *ret_tickets) {
     if (h->lost) {
         return HEARTH_E_DISCONNECTED;
     }
@@ -278,7 +283,8 @@ void task_drop_early(struct hearth *h) {
     }
 }
 
-static int keep_early(struct hearth *h, const struct resp_value *id, const struct hearth_result *r) {
+static int keep_early(struct hearth *h, const struct resp_value *id,
+                      const struct hearth_result *r) {
     if (id->len == 0 || id->len > HEARTH_ID_MAX || table_find(&h->early, id->data, id->len)) {
         return 0;
     }
@@ -289,7 +295,8 @@ static int keep_early(struct hearth *h, const struct resp_value *id, const struc
         free(e);
         return -ENOMEM;
     }
-    *e = (struct early){.status = r->status, .code = r->code, .len = r->len, .cause_len = cause_len};
+    *e =
+        (struct early){.status = r->status, .code = r->code, .len = r->len, .cause_len = cause_len};
     memcpy(e->bytes, r->data, r->len + 1);
     memcpy(e->bytes + r->len + 1, r->cause, cause_len + 1);
     t->arg = e;
@@ -370,7 +377,8 @@ int task_accepted(struct hearth *h, const struct request *q) {
 
 int task_pushed(struct hearth *h) {
     const struct resp_value *v = h->doc.v, *kind = v + 1;
-    if (v->count >= 5 && value_is_text(kind) && kind->len == 9 && memcmp(kind->data, "task.done", 9) == 0) {
+    if (v->count >= 5 && value_is_text(kind) && kind->len == 9 &&
+        memcmp(kind->data, "task.done", 9) == 0) {
         const struct resp_value *id = value_next(kind);
         struct hearth_result r;
         result_init(&r);
