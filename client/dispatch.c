@@ -75,6 +75,7 @@ int dispatch_input(struct hearth *h) {
 }
 
 void dispatch_lost(struct hearth *h) {
+    resp_doc_reset(&h->doc);
     h->request_count = 0;
     h->need = 0;
     h->in.head = h->in.tail = 0;
