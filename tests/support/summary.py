@@ -21,7 +21,7 @@ def subtests(logs):
         cases = suite.findall("testcase")
         bad = sum(c.find("failure") is not None or c.find("error") is not None for c in cases)
         skipped = sum(c.find("skipped") is not None for c in cases)
-        # A TAP test is a suite of its own, named PROJECT.TEST or PROJECT:SUITE.TEST.
+        # A TAP test is a suite of its own, named "PROJECT." and the name that testlog.json has.
         found[suite.get("name").split(".", 1)[-1]] = (len(cases) - bad - skipped, bad, skipped)
     return found
 
@@ -33,8 +33,7 @@ def main():
     with open(os.path.join(logs, "testlog.json"), encoding="utf-8") as f:
         tests = [json.loads(line) for line in f]
     for test in tests:
-        name = test["name"].rsplit(" / ", 1)[-1].rsplit(":", 1)[-1]
-        good, bad, skip = found.get(name, (0, 0, 0))
+        good, bad, skip = found.get(test["name"], (0, 0, 0))
         is_bad = test["result"] in BAD
         if good + bad + skip == 0:
             bad, skip = int(is_bad), int(test["result"] == "SKIP")

@@ -22,9 +22,9 @@ static int answer(void *arg) {
 
 static int hang(void *arg) {
     (void)arg;
-    for (;;) {
-        pause();
+    while (pause() < 0) {
     }
+    return 0;
 }
 
 Test(support, child_reports_by_exit_status) {
