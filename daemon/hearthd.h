@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the rooms of the daemon share: one struct hearthd, its pools and its workers. supervise/ changes pools and workers,
- * serve/ only reads them; tasks.c keeps the book of tasks for both; main.c owns the loop and joins them. One thread. */
+/* What the rooms of the daemon share: one struct hearthd, its pools and its workers. supervise/
+ * changes pools and workers, serve/ only reads them; tasks.c keeps the book of tasks for both;
+ * main.c owns the loop and joins them. One thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,18 +17,18 @@ struct tasks;
 struct supervise;
 struct serve;
 
-/*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error says why)
- *  any --stop--> STOPPING   */
+/*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error says
+ * why) any --stop--> STOPPING   */
 enum pool_state { POOL_STARTING, POOL_READY, POOL_FAILING, POOL_STOPPING };
 extern const char *const pool_state_names[]; /* "starting" "ready" "failing" "stopping" */
 
 struct pool_counters {
     uint64_t submitted, done, failed, lost, timeout, cancelled;
-    uint64_t submitted_bytes;      /* payloads and arguments */
-    uint64_t cancelled_queued;     /* ended by the daemon while queued, ... */
+    uint64_t submitted_bytes;  /* payloads and arguments */
+    uint64_t cancelled_queued; /* ended by the daemon while queued, ... */
     uint64_t cancelled_queued_bytes;
-    uint64_t buried_claims;        /* claims by workers that are gone, ... */
-    uint64_t buried_bytes;         /* so that queued = submitted - claims - these */
+    uint64_t buried_claims; /* claims by workers that are gone, ... */
+    uint64_t buried_bytes;  /* so that queued = submitted - claims - these */
     uint64_t spawned, deaths, recycled, spawn_failures;
     uint64_t busy_refused;
 };
@@ -44,8 +45,9 @@ struct pool {
     uint32_t n_workers;
     char *last_error; /* why the pool is failing, or why it last was; NULL: never */
     uint64_t backoff_until_ns;
-    void *zygote;     /* supervise's own */
-    uint32_t wake;    /* tasks queued in this turn whose workers must still be woken: hearthd_flush_wakes() */
+    void *zygote;  /* supervise's own */
+    uint32_t wake; /* tasks queued in this turn whose workers must still be woken:
+                      hearthd_flush_wakes() */
 };
 
 struct worker {
@@ -55,7 +57,8 @@ struct worker {
     pid_t pid;
     int pidfd;
     uint64_t spawned_ns, warm_ns;
-    uint64_t kill_at_ns;   /* 0: nothing planned; else the time of SIGKILL for the task in hand, ... */
+    uint64_t
+        kill_at_ns; /* 0: nothing planned; else the time of SIGKILL for the task in hand, ... */
     uint64_t kill_task_id; /* ... if it still is this task */
     int kill_cause;        /* enum task_cause to report */
     void *supervise;       /* its own */
@@ -72,22 +75,24 @@ struct hearthd {
     struct tasks *tasks;
     struct supervise *supervise;
     struct serve *serve;
-    bool stopping;          /* no new connections or tasks */
-    bool check_deadlines;   /* something nearer was planned: look at kill_at_ns in this turn */
+    bool stopping;        /* no new connections or tasks */
+    bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */
     uint64_t started_ns, started_wall_ms;
     uint64_t turns;
+    uint64_t heard; /* +1 by every callback that did something for a client: tells the loop whether
+                       spinning pays */
 };
 
 /* By name (len bytes); NULL when there is none. */
 struct pool *hearthd_pool(struct hearthd *d, const char *name, size_t len);
 /* Index of a handler in a pool; -1. */
 int pool_handler(const struct pool *p, const char *name, size_t len);
-/* Tasks and payload bytes now waiting, exact while nobody dies: counters, never a walk of the tasks. Walks the workers only
- * when the cheap upper bound is at least `enough`. */
+/* Tasks and payload bytes now waiting, exact while nobody dies: counters, never a walk of the
+ * tasks. Walks the workers only when the cheap upper bound is at least `enough`. */
 uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough);
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough);
 /* Workers with a task in hand. */
 uint32_t pool_busy(struct hearthd *d, const struct pool *p);
-/* Wakes workers for the tasks queued since the last call (p->wake); called before the loop sleeps, and by serve after it has
- * handled what a client sent. */
+/* Wakes workers for the tasks queued since the last call (p->wake); called before the loop sleeps,
+ * and by serve after it has handled what a client sent. */
 void hearthd_flush_wakes(struct hearthd *d);

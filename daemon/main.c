@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/* hearthd: reads its arguments, opens the rooms of the daemon in order, runs the loop, closes them
+ * in reverse.
+ *
+ *   config, log -> segment and the daemon's slot -> libevent -> book of tasks -> socket (bound and
+ * listening, so that early clients wait in its backlog instead of being refused) -> zygotes, all at
+ * once -> every pool warm -> READY=1, accept
+ *
+ * Signals. SIGTERM and SIGINT: no new connections or tasks; queued tasks end CANCELLED (they never
+ * ran), running ones may finish within stop_timeout and end LOST after it (they may have done half
+ * of their work), both with CAUSE_STOPPING; then the ends are delivered, clients' output is written
+ * (for at most FLUSH_MS), and the exit status is 0. A second SIGINT kills everything at once and
+ * exits 1. SIGHUP: reading the configuration again is not there in this version, so it is ignored,
+ * unless we were started from a terminal: then it means that the terminal is gone, and we stop.
+ * SIGPIPE is ignored.
+ *
+ * The daemon is a subreaper: workers are its children although zygotes fork them, and what a
+ * command leaves behind becomes its child too, so that nothing outlives an orderly end.
+ *
+ * Fails: exit status 1, with the reason in the log; 2 for wrong arguments. */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/hearthd.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/notify.h"
+#include "daemon/serve/serve.h"
+#include "daemon/supervise/supervise.h"
+#include "daemon/tasks.h"
+#include "lib/base/clock.h"
+#include "lib/shm/slot.h"
+
+#define FLUSH_NS (2 * NS_PER_SEC)
+
+enum { STOP_SIGNALS = 3 };
+
+struct options {
+    const char *config, *socket;
+    bool check, print;
+};
+
+struct run {
+    struct hearthd d;
+    struct loop *loop;
+    struct event *signals[STOP_SIGNALS];
+    uint32_t interrupts;
+    bool hurry;
+};
+
+/* ---- arguments ---- */
+
+static const char help[] =
+    "usage: hearthd [-c FILE] [-s SOCKET] [--check | --print-config]\n"
+    "\n"
+    "Keeps pools of warm worker processes and serves tasks to them over a Unix socket.\n"
+    "\n"
+    "  -c, --config FILE   configuration (default: " HEARTH_CONF_DIR
+    "/hearthd.conf, if it exists)\n"
+    "  -s, --socket PATH   listen here, whatever the configuration says\n"
+    "      --check         check the configuration and exit\n"
+    "      --print-config  print the configuration with every effective value and exit\n"
+    "      --foreground    stay in the foreground: hearthd always does; for the habit\n"
+    "      --version       print the version and exit\n"
+    "      --help          print this and exit\n"
+    "\n"
+    "SIGTERM or SIGINT stops it: running tasks may finish within stop_timeout. A second SIGINT\n"
+    "ends everything at once.\n";
+
+static void parse(int argc, char **argv, struct options *o) {
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
+        {"check", no_argument, NULL, 'k'},        {"print-config", no_argument, NULL, 'p'},
+        {"foreground", no_argument, NULL, 'f'},   {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},         {0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:s:h", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            o->config = optarg;
+            break;
+        case 's':
+            o->socket = optarg;
+            break;
+        case 'k':
+            o->check = true;
+            break;
+        case 'p':
+            o->print = true;
+            break;
+        case 'f':
+            break;
+        case 'v':
+            puts("hearthd " HEARTH_VERSION);
+            exit(0);
+        case 'h':
+            fputs(help, stdout);
+            exit(0);
+        default:
+            fputs("hearthd --help tells what there is\n", stderr);
+            exit(2);
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "hearthd: unexpected argument \"%s\"; hearthd --help tells what there is\n",
+                argv[optind]);
+        exit(2);
+    }
+}
+
+/* Descriptors 0 to 2 must be something, or the next thing opened would be taken for them. */
+static void fill_stdio(void) {
+    int fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd < 2) {
+        fd = dup(fd);
+    }
+    if (fd > 2) {
+        close(fd);
+    }
+}
+
+static int load_config(const struct options *o, struct config **ret) {
+    static const char fallback[] = HEARTH_CONF_DIR "/hearthd.conf";
+    static struct config_error err; /* large */
+    static char text[PATH_MAX + 1024];
+    const char *path = o->config;
+
+    if (!path && access(fallback, F_OK) == 0) {
+        path = fallback;
+    }
+    int r = config_load(path, ret, &err);
+    if (r < 0) {
+        log_err(LOG_ABOUT(.message = MESSAGE_CONFIG), "%s",
+                config_error_format(&err, text, sizeof(text)));
+        return r;
+    }
+    if (o->socket) {
+        r = config_set_socket(*ret, o->socket);
+        if (r < 0) {
+            log_err(NULL, "-s %s: %s", o->socket, strerror(-r));
+        }
+    }
+    return r;
+}
+
+/* ---- opening ---- */
+
+static int open_segment(struct hearthd *d) {
+    uint32_t slot, gen;
+    struct shm_params params = {
+        .size = d->config->segment_size,
+        .slots = supervise_slots(d->config),
+        .tasks = d->config->tasks_max,
+    };
+    int r = shm_create(&d->shm, &params);
+    if (r < 0) {
+        log_err(NULL, "cannot make a segment of %llu bytes: %s",
+                (unsigned long long)d->config->segment_size,
+                r == -EINVAL ? "too small for its pools and tasks_max" : strerror(-r));
+        return r;
+    }
+    d->shm.patience_ns = 0; /* it only tries, and comes back */
+    r = slot_reserve(&d->shm, UINT32_MAX, &slot, &gen);
+    if (r == 0) {
+        r = slot_attach(&d->shm, slot, gen);
+    }
+    if (r < 0) {
+        log_err(NULL, "cannot attach to the segment: %s", strerror(-r));
+    }
+    return r;
+}
+
+static int open_base(struct hearthd *d) {
+    struct event_config *c = event_config_new();
+    if (!c) {
+        return -ENOMEM;
+    }
+    event_config_set_flag(c, EVENT_BASE_FLAG_NOLOCK); /* one thread */
+    d->base = event_base_new_with_config(c);
+    event_config_free(c);
+    d->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!d->base || d->bell_fd < 0) {
+        log_err(NULL, "cannot make the event loop: %s", strerror(errno));
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static void stop(struct run *run, const char *why) {
+    struct hearthd *d = &run->d;
+    uint64_t wait = d->config->stop_timeout_ms * NS_PER_MS;
+
+    if (d->stopping) {
+        return;
+    }
+    d->stopping = true;
+    log_notice(LOG_ABOUT(.message = MESSAGE_STOPPING),
+               "%s: stopping; running tasks may finish within %g s", why,
+               d->config->stop_timeout_ms / 1000.0);
+    notify_stopping();
+    if (d->serve) {
+        serve_accepting(d, false);
+    }
+    supervise_stop(d, clock_now() + wait);
+    tasks_end_all_queued(d, TASK_CANCELLED, CAUSE_STOPPING);
+}
+
+static void on_signal(evutil_socket_t sig, short what, void *arg) {
+    struct run *run = arg;
+    (void)what;
+    if (sig == SIGINT && ++run->interrupts > 1) {
+        run->hurry = true;
+    }
+    stop(run, sig == SIGINT ? "SIGINT" : sig == SIGTERM ? "SIGTERM" : "the terminal is gone");
+}
+
+static int open_signals(struct run *run) {
+    bool terminal = isatty(STDERR_FILENO);
+    const int which[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    for (int i = 0; i < (terminal ? STOP_SIGNALS : STOP_SIGNALS - 1); i++) {
+        run->signals[i] = evsignal_new(run->d.base, which[i], on_signal, run);
+        if (!run->signals[i] || event_add(run->signals[i], NULL) < 0) {
+            log_err(NULL, "cannot watch signals: out of memory");
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static int open_all(struct run *run) {
+    struct hearthd *d = &run->d;
+    int r = open_segment(d);
+
+    if (r == 0) {
+        r = open_base(d);
+    }
+    if (r == 0) {
+        r = open_signals(run);
+    }
+    if (r == 0 && (r = tasks_open(d)) < 0) {
+        log_err(NULL, "cannot keep the book of tasks: %s", strerror(-r));
+    }
+    if (r == 0) {
+        r = supervise_open(d); /* the zygotes load their modules while we go on */
+    }
+    if (r == 0) {
+        r = serve_open(d);
+    }
+    if (r == 0 && (r = loop_open(d, &run->loop)) < 0) {
+        log_err(NULL, "cannot make the loop: %s", strerror(-r));
+    }
+    return r;
+}
+
+/* ---- running ---- */
+
+static uint32_t count_workers(const struct hearthd *d) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        n += d->pools[i].n_workers;
+    }
+    return n;
+}
+
+/* Until every pool is warm. 0, or -1: it cannot start. */
+static int warm_up(struct run *run) {
+    struct hearthd *d = &run->d;
+
+    while (!d->stopping && !supervise_ready(d)) {
+        const char *why = supervise_start_error(d);
+        if (why) {
+            log_err(LOG_ABOUT(.message = MESSAGE_POOL_FAILING), "cannot start: %s", why);
+            return -1;
+        }
+        loop_turn(run->loop);
+    }
+    if (!d->stopping) {
+        serve_accepting(d, true);
+        notify_ready();
+        log_notice(LOG_ABOUT(.message = MESSAGE_READY),
+                   "ready: %u workers in %u pools after %.1f ms, listening on %s", count_workers(d),
+                   d->n_pools, (double)(clock_now() - d->started_ns) / NS_PER_MS,
+                   d->config->socket_path);
+    }
+    return 0;
+}
+
+static int run_loop(struct run *run) {
+    struct hearthd *d = &run->d;
+
+    if (warm_up(run) < 0) {
+        return 1;
+    }
+    while (!run->hurry && !(d->stopping && supervise_stopped(d))) {
+        loop_turn(run->loop);
+    }
+    if (run->hurry) {
+        log_warn(LOG_ABOUT(.message = MESSAGE_STOPPED), "interrupted again: ending at once");
+        return 1;
+    }
+    while (tasks_turn(d)) {
+    }
+    serve_flush(d, clock_now() + FLUSH_NS);
+    log_info(LOG_ABOUT(.message = MESSAGE_STOPPED), "stopped");
+    return 0;
+}
+
+static void close_all(struct run *run) {
+    struct hearthd *d = &run->d;
+
+    serve_close(d); /* first: it may still look at pools and workers */
+    supervise_close(d);
+    tasks_close(d);
+    run->loop = loop_close(run->loop);
+    for (int i = 0; i < STOP_SIGNALS; i++) {
+        if (run->signals[i]) {
+            event_free(run->signals[i]);
+        }
+    }
+    if (d->base) {
+        event_base_free(d->base);
+    }
+    if (d->bell_fd >= 0) {
+        close(d->bell_fd);
+    }
+    shm_detach(&d->shm);
+    d->config = config_free(d->config);
+    libevent_global_shutdown();
+}
+
+int main(int argc, char **argv) {
+    static struct run run;
+    struct hearthd *d = &run.d;
+    struct options o = {0};
+
+    d->started_ns = clock_now();
+    d->started_wall_ms = clock_wall_ms();
+    d->bell_fd = d->shm.fd = d->shm.bell_fd = -1;
+    parse(argc, argv, &o);
+    fill_stdio();
+    if (load_config(&o, &d->config) < 0) {
+        d->config = config_free(d->config);
+        return 1;
+    }
+    if (o.check || o.print) {
+        if (o.print) {
+            config_print(d->config, stdout);
+        } else {
+            puts("the configuration is good");
+        }
+        d->config = config_free(d->config);
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    log_open(d->config->log_level);
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
+        log_err(NULL, "cannot become a subreaper: %s", strerror(errno));
+        return 1;
+    }
+    int status = open_all(&run) < 0 ? 1 : run_loop(&run);
+    close_all(&run);
+    return status;
+}

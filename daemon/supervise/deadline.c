@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* Time: limits of running tasks, planned kills, starts that take too long, pauses that are over.
+ *
+ * A worker writes its task's deadline into its slot and rings only when that is earlier than the
+ * time at which the daemon will look anyway (shm_next_check). So a stream of short tasks with long
+ * limits rings once per limit, not once per task: when the timer fires, the deadline that set it is
+ * usually long gone, and the next one is looked up. After that time has been put later the slots
+ * are read once more, because a worker may have judged by the old one meanwhile.
+ *
+ * A module's task that is over its limit costs its worker: SIGKILL, at once. A command first gets
+ * SIGTERM (and SIGCONT, or a stopped one would not hear it) and, if it is still the same task after
+ * kill_grace, SIGKILL with its group and its worker. The same for a cancel, which tasks_cancel()
+ * has planned in kill_at_ns. Before each kill the slot is read: `hand` must still be that task,
+ * running, by this worker. The end the task gets is decided when the worker is buried, reap.c.
+ *
+ * Fails: nothing. */
+#include "daemon/supervise/private.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "daemon/tasks.h"
+#include "lib/base/clock.h"
+
+#define NEVER      UINT64_MAX
+#define DEAD_RETRY (2 * NS_PER_MS) /* for slots that could not be buried */
+#define ASKED_LOOK (20 * NS_PER_MS)
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* ---- killing ---- */
+
+void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
+    struct slot_view v;
+
+    if (w->pool->config->kind != POOL_EXEC) {
+        return;
+    }
+    slot_view(&s->d->shm, w->slot, &v);
+    /* The number comes from the segment: never let it mean everybody, ourselves, or a process that
+     * we keep. */
+    if (v.child <= 1 || v.child > INT32_MAX || (pid_t)v.child == getpgrp() ||
+        (pid_t)v.child == getpid()) {
+        return;
+    }
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        if (s->zygotes[i].pid == (pid_t)v.child) {
+            return;
+        }
+    }
+    kill(-(pid_t)v.child, sig);
+}
+
+void worker_kill(struct supervise *s, struct worker *w) {
+    watch_of(w)->killed = true;
+    worker_signal_command(s, w, SIGKILL);
+    pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
+}
+
+/* The id of the task this worker runs now, or 0. */
+static uint64_t running(struct supervise *s, const struct worker *w, struct slot_view *v,
+                        uint32_t *ret_idx) {
+    struct task_view t;
+
+    slot_view(&s->d->shm, w->slot, v);
+    if (v->hand == 0 || v->hand > UINT32_MAX) {
+        return 0;
+    }
+    uint32_t idx = (uint32_t)(v->hand - 1);
+    if (task_view(&s->d->shm, idx, &t) < 0 || t.state != TASK_RUNNING ||
+        (t.owner & 0xffff) != w->slot + 1) {
+        return 0;
+    }
+    *ret_idx = idx;
+    return t.id;
+}
+
+static void plan(struct worker *w, uint64_t task, int cause, uint64_t at) {
+    w->kill_task_id = task;
+    w->kill_cause = cause;
+    w->kill_at_ns = at;
+}
+
+static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
+    struct watch *x = watch_of(w);
+    struct slot_view v;
+    uint32_t idx = 0;
+
+    if (x->killed || x->phase < PHASE_STARTING || x->phase == PHASE_DEAD) {
+        return;
+    }
+    uint64_t task = running(s, w, &v, &idx);
+    if (w->kill_at_ns != 0 && task != w->kill_task_id) {
+        plan(w, 0, 0, 0); /* it has ended by itself */
+    }
+    if (task == 0) {
+        return;
+    }
+    bool is_command = w->pool->config->kind == POOL_EXEC;
+    if (v.deadline_ns != 0 && v.deadline_ns <= now && w->kill_task_id != task) {
+        task_set_cancel(&s->d->shm, idx, task);
+        plan(w, task, CAUSE_TIMEOUT,
+             is_command ? now + w->pool->config->kill_grace_ms * NS_PER_MS : now);
+    }
+    if (w->kill_at_ns != 0 && w->kill_at_ns <= now) {
+        worker_kill(s, w);
+    } else if (w->kill_at_ns != 0 && is_command && x->term_id != task && v.child != 0) {
+        x->term_id = task;
+        worker_signal_command(s, w, SIGTERM);
+        worker_signal_command(s, w, SIGCONT);
+    }
+}
+
+static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
+    struct watch *x = watch_of(w);
+    uint64_t limit = w->pool->config->start_timeout_ms * NS_PER_MS;
+
+    if (now - x->since_ns < limit || x->killed) {
+        return;
+    }
+    if (x->phase == PHASE_ASKED && x->orphaned_ns == 0) {
+        zygote_kill(zygote_of(w->pool)); /* it does not fork: its end settles the rest */
+    } else if (x->phase == PHASE_STARTING || x->phase == PHASE_LEAVING) {
+        x->late = true;
+        worker_kill(s, w);
+    }
+}
+
+static void look_at_zygote(struct supervise *s, struct zygote *z, uint64_t now) {
+    uint64_t limit = z->pool->config->start_timeout_ms * NS_PER_MS;
+    if (z->state == ZYGOTE_STARTING && !z->killed && now - z->started_ns >= limit) {
+        pool_failed(s, z->pool, "its module was not loaded within %u ms",
+                    z->pool->config->start_timeout_ms);
+        zygote_kill(z);
+    }
+}
+
+void deadline_turn(struct supervise *s) {
+    uint64_t now = clock_now();
+
+    s->d->check_deadlines = false;
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        look_at_zygote(s, &s->zygotes[i], now);
+        list_for_each (it, &s->d->pools[i].workers) {
+            struct worker *w = list_entry(it, struct worker, in_pool);
+            look_at_task(s, w, now);
+            look_at_start(s, w, now);
+        }
+    }
+}
+
+/* ---- the timer ---- */
+
+/* When this worker's task must be looked at. */
+static uint64_t task_time(struct supervise *s, const struct worker *w) {
+    const struct watch *x = watch_of((struct worker *)w);
+    struct slot_view v;
+    uint64_t at = NEVER;
+
+    if (x->killed || x->phase == PHASE_DEAD) {
+        return NEVER;
+    }
+    slot_view(&s->d->shm, w->slot, &v);
+    if (v.hand != 0 && v.deadline_ns != 0 && w->kill_cause != CAUSE_TIMEOUT) {
+        at = v.deadline_ns;
+    }
+    return w->kill_at_ns != 0 ? earlier(at, w->kill_at_ns) : at;
+}
+
+/* The earliest of what only tasks decide. */
+static uint64_t tasks_time(struct supervise *s) {
+    uint64_t at = NEVER;
+
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        list_for_each (it, &s->d->pools[i].workers) {
+            at = earlier(at, task_time(s, list_entry(it, struct worker, in_pool)));
+        }
+    }
+    return at;
+}
+
+static uint64_t worker_time(const struct worker *w) {
+    const struct watch *x = watch_of((struct worker *)w);
+    uint64_t limit = w->pool->config->start_timeout_ms * NS_PER_MS;
+
+    if (x->phase == PHASE_ASKED && x->orphaned_ns != 0) {
+        return clock_now() + ASKED_LOOK;
+    }
+    bool timed = x->phase == PHASE_ASKED || x->phase == PHASE_STARTING || x->phase == PHASE_LEAVING;
+    return timed && !x->killed ? x->since_ns + limit : NEVER;
+}
+
+static uint64_t pools_time(struct supervise *s) {
+    uint64_t at = NEVER;
+
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        const struct pool *p = &s->d->pools[i];
+        const struct zygote *z = &s->zygotes[i];
+        if (z->state == ZYGOTE_STARTING && !z->killed) {
+            at = earlier(at, z->started_ns + p->config->start_timeout_ms * NS_PER_MS);
+        }
+        if (p->backoff_until_ns > clock_now()) {
+            at = earlier(at, p->backoff_until_ns);
+        }
+        list_for_each (it, &p->workers) {
+            at = earlier(at, worker_time(list_entry(it, struct worker, in_pool)));
+        }
+    }
+    return at;
+}
+
+void deadline_timer(struct supervise *s) {
+    uint64_t now = clock_now();
+    uint64_t of_tasks = tasks_time(s);
+
+    shm_next_check(&s->d->shm, of_tasks);
+    of_tasks = earlier(of_tasks, tasks_time(s));
+    shm_next_check(&s->d->shm, of_tasks);
+
+    uint64_t at = earlier(of_tasks, pools_time(s));
+    if (!list_empty(&s->dead)) {
+        at = earlier(at, now + DEAD_RETRY);
+    }
+    if (s->stop_at_ns != 0) {
+        at = earlier(at, s->stop_killed ? now + 100 * NS_PER_MS : s->stop_at_ns);
+    }
+    if (at == s->timer_at_ns && at > now) {
+        return;
+    }
+    s->timer_at_ns = at;
+    if (at == NEVER) {
+        event_del(s->timer);
+        return;
+    }
+    uint64_t wait = at > now ? at - now : 0;
+    /* libevent counts in milliseconds and must not wake up just before the time. */
+    wait += 999 * 1000;
+    struct timeval tv = {.tv_sec = (time_t)(wait / NS_PER_SEC),
+                         .tv_usec = (suseconds_t)(wait % NS_PER_SEC / 1000)};
+    event_add(s->timer, &tv);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Starting a program with exactly the descriptors, environment and limits it is meant to have: the
+ * one place where the daemon makes a process. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+struct launch {
+    const char *path;
+    char *const *argv;
+    const char *const *env; /* "NAME=value" over our own; NULL-terminated */
+    int fds[3];             /* become 3, 4 and 5 */
+    const char *directory;
+    int nice;                      /* added to ours */
+    uint64_t rlimit[RLIM_NLIMITS]; /* UINT64_MAX: as it is */
+};
+
+/* 0, or -errno with *ret_what naming the step that failed ("exec", "working_directory", ...). The
+ * child is the leader of a session of its own and dies with this process. */
+int launch_run(const struct launch *l, pid_t *ret_pid, int *ret_pidfd, const char **ret_what);

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/* The policy of a pool: how many workers, which of them may serve, when to start more, when to
+ * wait.
+ *
+ * pool_turn() compares what is with what should be and does the next step; it holds no plan, so it
+ * does not matter in which order things happened, and a step that failed (no slot free, socket
+ * full) is simply found undone the next time.
+ *   - As many workers as configured must be there or coming. One that is about to retire counts no
+ * longer, so that its replacement is warm before it leaves.
+ *   - At most that many have a seat. A seat is given as early as possible: when the worker is asked
+ * for, if one is free then (it serves the moment it is warm, without waiting for us), else when an
+ * old one has retired.
+ *   - Failures while starting are followed by a pause: 100 ms, doubled each time up to 30 s, with a
+ * jitter of a tenth, so that pools broken by one cause do not start in step. Many failures of one
+ * round count once. A worker that dies before its first task within a second of being warm counts
+ * as a failed start too: else it would be a spin. A worker that died at work is replaced at once.
+ *
+ * Invariants: d->workers[w->slot] == w and w is on its pool's list, from asked to freed.
+ *
+ * Fails: out of memory is treated like any other failed start. */
+#include "daemon/supervise/private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "lib/base/clock.h"
+
+#define BACKOFF_MIN (100 * NS_PER_MS)
+#define BACKOFF_MAX (30 * NS_PER_SEC)
+#define CALM                                                                                       \
+    (5 *                                                                                           \
+     NS_PER_SEC) /* so long without a failure after a pause, and the next pause is the shortest */
+#define YOUNG       NS_PER_SEC
+#define ORPHAN_WAIT NS_PER_SEC /* for a forked worker to reach its slot */
+
+int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, uint32_t index) {
+    struct zygote *z = &s->zygotes[index];
+
+    p->index = index;
+    p->config = c;
+    p->state = POOL_STARTING;
+    p->zygote = z;
+    list_init(&p->workers);
+    z->supervise = s;
+    z->pool = p;
+    z->sock = z->pidfd = -1;
+    return shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
+}
+
+void pool_deinit(struct pool *p) {
+    for (uint32_t i = 0; i < p->n_handlers; i++) {
+        free(p->handlers[i]);
+    }
+    free(p->handlers);
+    free(p->last_error);
+    p->handlers = NULL;
+    p->n_handlers = 0;
+    p->last_error = NULL;
+}
+
+/* ---- failures ---- */
+
+static uint64_t next_pause(struct zygote *z, uint64_t now, uint64_t until) {
+    if (now > until + z->backoff_ns + CALM) {
+        z->failures = 0;
+    }
+    uint32_t doublings = z->failures < 10 ? z->failures : 10;
+    uint64_t pause = BACKOFF_MIN << doublings;
+    if (pause > BACKOFF_MAX) {
+        pause = BACKOFF_MAX;
+    }
+    z->failures++;
+    /* A tenth up or down; the nanoseconds of the clock are random enough for that. */
+    return pause - pause / 10 + (now * UINT64_C(2654435761) >> 16) % (pause / 5);
+}
+
+static void failed(struct supervise *s, struct pool *p, char *text) {
+    struct zygote *z = zygote_of(p);
+    uint64_t now = clock_now();
+
+    p->count.spawn_failures++;
+    free(p->last_error);
+    p->last_error = text;
+    if (now < p->backoff_until_ns || s->stop_at_ns != 0) {
+        return; /* one more of the same round */
+    }
+    z->backoff_ns = next_pause(z, now, p->backoff_until_ns);
+    p->backoff_until_ns = now + z->backoff_ns;
+    if (!s->started) {
+        if (!s->start_error &&
+            asprintf(&s->start_error, "pool %s: %s", p->config->name, text ? text : "failed") < 0) {
+            s->start_error = NULL;
+        }
+        s->start_failed = true;
+        return;
+    }
+    p->state = POOL_FAILING;
+    log_err(LOG_ABOUT(.message = MESSAGE_POOL_FAILING, .pool = p->config->name),
+            "cannot start: %s; trying again in %llu ms", text ? text : "out of memory",
+            (unsigned long long)(z->backoff_ns / NS_PER_MS));
+}
+
+void pool_failed(struct supervise *s, struct pool *p, const char *fmt, ...) {
+    char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) {
+        text = NULL;
+    }
+    va_end(ap);
+    failed(s, p, text);
+}
+
+void pool_died(struct supervise *s, struct pool *p, uint64_t since_ns, const char *fmt, ...) {
+    char *text = NULL;
+    va_list ap;
+
+    if (clock_now() - since_ns >= YOUNG) {
+        return;
+    }
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) {
+        text = NULL;
+    }
+    va_end(ap);
+    failed(s, p, text);
+}
+
+/* ---- workers ---- */
+
+void worker_set_phase(struct worker *w, enum phase phase) {
+    struct watch *x = watch_of(w);
+
+    assert(phase > x->phase || (phase == PHASE_ASKED && x->phase == PHASE_ASKED));
+    x->phase = phase;
+    x->since_ns = clock_now();
+    if (phase == PHASE_LEAVING || phase == PHASE_DEAD) {
+        x->seat = false;
+    }
+}
+
+void worker_free(struct supervise *s, struct worker *w) {
+    struct watch *x = watch_of(w);
+
+    assert(s->d->workers[w->slot] == w);
+    s->d->workers[w->slot] = NULL;
+    list_del(&w->in_pool);
+    list_del(&x->dead_node);
+    w->pool->n_workers--;
+    if (x->exit_event) {
+        event_free(x->exit_event);
+    }
+    if (w->pidfd >= 0) {
+        close(w->pidfd);
+    }
+    free(x);
+    free(w);
+    s->look = true;
+}
+
+void worker_unask(struct supervise *s, struct worker *w) {
+    slot_release(&s->d->shm, w->slot, w->gen);
+    worker_free(s, w);
+}
+
+static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
+    struct worker *w = calloc(1, sizeof(*w));
+    struct watch *x = calloc(1, sizeof(*x));
+    int r = w && x ? slot_reserve(&s->d->shm, p->index, &w->slot, &w->gen) : -ENOMEM;
+
+    if (r < 0) {
+        free(w);
+        free(x);
+        return r;
+    }
+    assert(w->slot < s->slots && !s->d->workers[w->slot]);
+    x->supervise = s;
+    x->worker = w;
+    x->seat = seat;
+    list_init(&x->dead_node);
+    w->supervise = x;
+    w->pool = p;
+    w->pidfd = -1;
+    w->spawned_ns = clock_now();
+    list_append(&p->workers, &w->in_pool);
+    p->n_workers++;
+    s->d->workers[w->slot] = w;
+    worker_set_phase(w, PHASE_ASKED);
+    if (seat) {
+        slot_command(&s->d->shm, w->slot, SLOT_GO);
+    }
+    r = zygote_ask(zygote_of(p), w->slot, w->gen);
+    if (r < 0) {
+        worker_unask(s, w);
+    }
+    return r;
+}
+
+static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
+    struct watch *x = arg;
+    (void)fd;
+    (void)what;
+    worker_died(x->supervise, x->worker);
+}
+
+void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
+    struct watch *x = watch_of(w);
+
+    w->pid = pid;
+    w->pool->count.spawned++;
+    worker_set_phase(w, PHASE_STARTING);
+    w->pidfd = pidfd_open(pid, 0);
+    x->exit_event = w->pidfd < 0
+                        ? NULL
+                        : event_new(s->d->base, w->pidfd, EV_READ | EV_PERSIST, on_exit_seen, x);
+    if (!x->exit_event || event_add(x->exit_event, NULL) < 0) {
+        /* Its end could not be noticed later, so it ends now. */
+        x->killed = true;
+        x->late = true;
+        kill(pid, SIGKILL);
+        if (w->pidfd < 0) {
+            while (waitid(P_PID, (id_t)pid, &x->status, WEXITED) < 0 && errno == EINTR) {
+            }
+            x->status_known = true;
+        }
+        worker_died(s, w);
+    } else if (s->stop_at_ns != 0) {
+        worker_kill(s, w);
+    }
+    s->look = true;
+}
+
+/* Its zygote died between forking it and telling us, or before forking: the slot tells which. */
+static void look_for_orphan(struct supervise *s, struct worker *w, const struct slot_view *v) {
+    if (v->pid > 1) {
+        worker_spawned(s, w, (pid_t)v->pid);
+    } else if (clock_now() - watch_of(w)->orphaned_ns > ORPHAN_WAIT) {
+        worker_unask(s, w);
+    }
+}
+
+void worker_look(struct supervise *s, struct worker *w) {
+    struct watch *x = watch_of(w);
+    struct slot_view v;
+
+    slot_view(&s->d->shm, w->slot, &v);
+    if (x->phase == PHASE_ASKED) {
+        if (x->orphaned_ns != 0) {
+            look_for_orphan(s, w, &v);
+        }
+        return;
+    }
+    if (x->phase == PHASE_STARTING && v.state >= SLOT_WARM) {
+        w->warm_ns = clock_now();
+        worker_set_phase(w, x->seat ? PHASE_SERVING : PHASE_WARM);
+        log_debug(LOG_ABOUT(.message = MESSAGE_WORKER_STARTED, .pool = w->pool->config->name,
+                            .worker = w->pid),
+                  "worker %d is warm after %.1f ms", (int)w->pid,
+                  (double)(w->warm_ns - w->spawned_ns) / NS_PER_MS);
+    }
+    if (x->phase == PHASE_SERVING) {
+        x->ending |= v.ending != 0;
+        if (v.state == SLOT_RETIRED) {
+            x->ending = true;
+            worker_set_phase(w, PHASE_LEAVING);
+            slot_command(&s->d->shm, w->slot, SLOT_EXIT);
+        }
+    }
+}
+
+/* ---- the pool ---- */
+
+struct census {
+    uint32_t coming, seats, warm;
+};
+
+static struct census count_workers(const struct pool *p) {
+    struct census n = {0};
+
+    list_for_each (it, &p->workers) {
+        const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        n.coming += x->phase <= PHASE_SERVING && !x->ending;
+        n.seats += x->seat;
+        n.warm += x->phase == PHASE_WARM || x->phase == PHASE_SERVING;
+    }
+    return n;
+}
+
+/* Warm ones first: they serve at once. */
+static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
+    for (int pass = 0; pass < 2; pass++) {
+        list_for_each (it, &p->workers) {
+            struct worker *w = list_entry(it, struct worker, in_pool);
+            struct watch *x = watch_of(w);
+            bool fits = pass == 0 ? x->phase == PHASE_WARM : x->phase < PHASE_WARM;
+            if (have >= p->config->workers) {
+                return;
+            }
+            if (!fits || x->seat) {
+                continue;
+            }
+            x->seat = true;
+            have++;
+            slot_command(&s->d->shm, w->slot, SLOT_GO);
+            if (x->phase == PHASE_WARM) {
+                worker_set_phase(w, PHASE_SERVING);
+            }
+        }
+    }
+}
+
+static void start_zygote(struct supervise *s, struct pool *p) {
+    const char *what = NULL;
+    int r = zygote_start(s, zygote_of(p), &what);
+    if (r < 0) {
+        pool_failed(s, p, "cannot start its zygote: %s: %s", what, strerror(-r));
+    }
+}
+
+void pool_turn(struct supervise *s, struct pool *p) {
+    struct zygote *z = zygote_of(p);
+    uint32_t want = p->config->workers;
+
+    if (s->stop_at_ns != 0) {
+        return;
+    }
+    bool may_start = p->backoff_until_ns == 0 || clock_now() >= p->backoff_until_ns;
+    if (z->state == ZYGOTE_NONE && may_start) {
+        start_zygote(s, p);
+    }
+    struct census n = count_workers(p);
+    give_seats(s, p, n.seats);
+    n = count_workers(p);
+    while (z->state == ZYGOTE_READY && may_start && n.coming < want) {
+        bool seat = n.seats < want;
+        if (worker_ask(s, p, seat) < 0) {
+            break;
+        }
+        n.coming++;
+        n.seats += seat;
+    }
+    if (n.warm >= want && p->state != POOL_READY) {
+        p->state = POOL_READY;
+        log_info(LOG_ABOUT(.message = MESSAGE_POOL_READY, .pool = p->config->name),
+                 "%u workers are warm", n.warm);
+    }
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of supervise/ share.
+ *
+ *   ASKED --SPAWNED--> STARTING --slot warm--> WARM --told to go--> SERVING --slot retired, told to
+ * exit--> LEAVING any --pidfd readable--> DEAD --buried, its task settled--> freed
+ *
+ * A worker that serves, or was told it may, has one of the pool's N seats: concurrency never
+ * exceeds N, whoever is being replaced. worker_set_phase() is the only place that changes a phase.
+ */
+#pragma once
+
+#include <signal.h>
+
+#include "daemon/supervise/supervise.h"
+#include "lib/base/list.h"
+#include "lib/shm/slot.h"
+
+struct event;
+
+enum phase { PHASE_ASKED, PHASE_STARTING, PHASE_WARM, PHASE_SERVING, PHASE_LEAVING, PHASE_DEAD };
+
+/* What struct worker.supervise points at. */
+struct watch {
+    struct list dead_node; /* supervise.dead */
+    struct supervise *supervise;
+    struct worker *worker;
+    struct event *exit_event;
+    enum phase phase;
+    bool seat;
+    bool ending;       /* has asked for its replacement */
+    bool killed;       /* by us; worker.kill_task_id and kill_cause say for what */
+    bool late;         /* killed because it did not start, or leave, in time */
+    uint64_t since_ns; /* when it entered its phase */
+    bool status_known; /* waited for: `status` holds how it ended */
+    siginfo_t status;
+    uint64_t dead_ns;      /* when its end was noticed */
+    uint64_t orphaned_ns;  /* ASKED, and its zygote died before it said SPAWNED */
+    uint64_t task_in_hand; /* at its death */
+    uint64_t term_id;      /* the task whose command was sent SIGTERM */
+};
+
+enum zygote_state { ZYGOTE_NONE, ZYGOTE_STARTING, ZYGOTE_READY };
+
+/* What struct pool.zygote points at. */
+struct zygote {
+    struct supervise *supervise;
+    struct pool *pool;
+    enum zygote_state state;
+    pid_t pid;
+    int pidfd;
+    int sock; /* -1: none, or told to go */
+    struct event *exit_event, *sock_event;
+    uint64_t started_ns;
+    bool says;           /* there are messages to read */
+    bool exited;         /* its pidfd said so */
+    bool killed;         /* by us */
+    uint32_t failures;   /* in a row; the exponent of the back-off */
+    uint64_t backoff_ns; /* the last delay */
+};
+
+struct supervise {
+    struct hearthd *d;
+    struct zygote *zygotes; /* by pool */
+    struct list dead;
+    uint32_t news;
+    uint32_t slots; /* length of d->workers */
+    bool look;      /* something happened: look at pools and slots in this turn */
+    bool orphans;   /* SIGCHLD: there may be children nobody knows */
+    bool started;   /* all pools have been ready once */
+    bool start_failed;
+    char *start_error; /* NULL if there was no memory for it */
+    struct event *timer, *sigchld;
+    uint64_t timer_at_ns; /* UINT64_MAX: not set */
+    uint64_t stop_at_ns;  /* 0: not stopping */
+    bool stop_killed;     /* what still ran then has been killed */
+    uint64_t gone_ns;     /* when the last worker was gone */
+};
+
+static inline struct watch *watch_of(struct worker *w) {
+    return w->supervise;
+}
+static inline struct zygote *zygote_of(struct pool *p) {
+    return p->zygote;
+}
+
+/* ---- spawn.c ---- */
+/* 0 or -errno; *ret_what then says which step failed. */
+int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what);
+/* Asks for a worker in a slot. 0, -EAGAIN (the socket is full), -errno. */
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen);
+/* Reads what zygotes have said so far. */
+void zygote_read(struct supervise *s, struct zygote *z);
+/* Lets go of the control socket, at which the zygote exits. */
+void zygote_dismiss(struct zygote *z);
+void zygote_kill(struct zygote *z);
+/* After its end has been noticed: waits for it, closes everything; logs. */
+void zygote_bury(struct supervise *s, struct zygote *z);
+
+/* ---- pool.c ---- */
+int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, uint32_t index);
+void pool_deinit(struct pool *p);
+/* Starts, replaces and seats workers as the pool's state needs. */
+void pool_turn(struct supervise *s, struct pool *p);
+/* A start failed: counts it, waits before the next, and remembers why. */
+void pool_failed(struct supervise *s, struct pool *p, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same if it lived less than a second; else its replacement may start at once. */
+void pool_died(struct supervise *s, struct pool *p, uint64_t since_ns, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void worker_set_phase(struct worker *w, enum phase phase);
+/* CONTROL_SPAWNED: the worker has a process now. */
+void worker_spawned(struct supervise *s, struct worker *w, pid_t pid);
+/* The fork did not happen: gives the slot back. */
+void worker_unask(struct supervise *s, struct worker *w);
+/* Unlinks and frees one; its slot is released already. */
+void worker_free(struct supervise *s, struct worker *w);
+/* Looks at its slot and moves it on. */
+void worker_look(struct supervise *s, struct worker *w);
+
+/* ---- reap.c ---- */
+/* Buries those on s->dead as far as they can be now. True: some are left for a later turn. */
+bool reap_turn(struct supervise *s);
+/* Waits for children that nobody knows: orphans of workers' commands. */
+void reap_orphans(struct supervise *s);
+/* Notices a worker's end. */
+void worker_died(struct supervise *s, struct worker *w);
+/* "signal 11 (SIGSEGV), core dumped", "exit status 3". */
+void reap_text(const siginfo_t *si, char out[64]);
+/* Kills every child of this process, and theirs, and waits for them. */
+void reap_everything(void);
+
+/* ---- deadline.c ---- */
+/* Acts on everything that is due, then sets the timer for the next. */
+void deadline_turn(struct supervise *s);
+void deadline_timer(struct supervise *s);
+/* SIGKILL for the worker and its command. */
+void worker_kill(struct supervise *s, struct worker *w);
+/* A signal for the group of its command, if it has one that can be meant. */
+void worker_signal_command(struct supervise *s, struct worker *w, int sig);

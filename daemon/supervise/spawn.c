@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Zygotes: one process per pool that has the pool's module loaded and initialised, and forks
+ * workers from itself when the daemon asks (lib/wire/control.h). Asking and answering are messages
+ * on a socketpair; nothing here waits for an answer.
+ *
+ * A zygote is exec'd with the pool's environment, directory, nice and limits, so its workers have
+ * them without further steps, and it is the leader of a session, away from the terminal's signals.
+ * It dies with the daemon (PDEATHSIG and the end of its socket). Its own end does not touch its
+ * workers: they are children of the daemon and serve on.
+ *
+ * What it says is checked before use: it runs a stranger's module. A worker it announces must be
+ * one that was asked for.
+ *
+ * Fails: a zygote that cannot start, fails its initializer, talks nonsense or dies is reported to
+ * pool_failed(), which decides when to try again. */
+#include "daemon/supervise/private.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/supervise/launch.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
+#include "lib/base/fd.h"
+#include "lib/wire/control.h"
+
+static const char *worker_path(void) {
+    const char *path = getenv("HEARTH_WORKER");
+    return path && *path ? path : HEARTH_LIBEXEC_DIR "/hearth-worker";
+}
+
+static void on_message(evutil_socket_t fd, short what, void *arg) {
+    struct zygote *z = arg;
+    (void)fd;
+    (void)what;
+    /* Read in supervise_turn(), not here: burying a zygote frees this very event. */
+    event_del(z->sock_event);
+    z->says = true;
+    z->supervise->look = true;
+}
+
+static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
+    struct zygote *z = arg;
+    (void)fd;
+    (void)what;
+    event_del(z->exit_event);
+    z->exited = true;
+    z->supervise->look = true;
+}
+
+/* hearth-worker --pool NAME --index N (--module PATH | --exec) --max-tasks N --max-output BYTES --
+ * ARGS... */
+static char **make_argv(const struct pool *p, char numbers[3][24]) {
+    const struct pool_config *c = p->config;
+    const struct config_strings *rest = c->kind == POOL_EXEC ? &c->exec : &c->args;
+    char **argv = calloc(13 + rest->n, sizeof(*argv));
+    size_t n = 0;
+
+    if (!argv) {
+        return NULL;
+    }
+    snprintf(numbers[0], sizeof(numbers[0]), "%u", p->index);
+    snprintf(numbers[1], sizeof(numbers[1]), "%llu", (unsigned long long)c->max_tasks);
+    snprintf(numbers[2], sizeof(numbers[2]), "%llu", (unsigned long long)c->max_output);
+    argv[n++] = (char *)"hearth-worker";
+    argv[n++] = (char *)"--pool";
+    argv[n++] = c->name;
+    argv[n++] = (char *)"--index";
+    argv[n++] = numbers[0];
+    argv[n++] = (char *)(c->kind == POOL_EXEC ? "--exec" : "--module");
+    if (c->kind == POOL_MODULE) {
+        argv[n++] = c->module;
+    }
+    argv[n++] = (char *)"--max-tasks";
+    argv[n++] = numbers[1];
+    argv[n++] = (char *)"--max-output";
+    argv[n++] = numbers[2];
+    argv[n++] = (char *)"--";
+    for (uint32_t i = 0; i < rest->n; i++) {
+        argv[n++] = rest->v[i];
+    }
+    return argv;
+}
+
+static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
+    const struct pool_config *c = z->pool->config;
+    char numbers[3][24];
+    _cleanup_free_ char **argv = make_argv(z->pool, numbers);
+    struct launch l = {
+        .path = worker_path(),
+        .argv = argv,
+        .env = (const char *const *)c->env.v,
+        .fds = {sock, s->d->shm.fd, s->d->bell_fd},
+        .directory = c->working_directory,
+        .nice = c->nice,
+    };
+
+    *ret_what = "argv";
+    if (!argv) {
+        return -ENOMEM;
+    }
+    memcpy(l.rlimit, c->rlimit, sizeof(l.rlimit));
+    return launch_run(&l, &z->pid, &z->pidfd, ret_what);
+}
+
+int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {
+    _cleanup_close_ int ours = -1;
+    _cleanup_close_ int theirs = -1;
+    int pair[2];
+
+    *ret_what = "socketpair";
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return -errno;
+    }
+    ours = pair[0];
+    theirs = pair[1];
+    int r = fd_set_nonblock(ours, 1);
+    if (r < 0) {
+        return r;
+    }
+    r = launch_zygote(s, z, theirs, ret_what);
+    if (r < 0) {
+        return r;
+    }
+    z->state = ZYGOTE_STARTING;
+    z->started_ns = clock_now();
+    z->sock = steal_fd(&ours);
+    z->exited = z->killed = z->says = false;
+    z->sock_event = event_new(s->d->base, z->sock, EV_READ | EV_PERSIST, on_message, z);
+    z->exit_event = event_new(s->d->base, z->pidfd, EV_READ | EV_PERSIST, on_exit_seen, z);
+    if (!z->sock_event || !z->exit_event || event_add(z->sock_event, NULL) < 0 ||
+        event_add(z->exit_event, NULL) < 0) {
+        /* Nobody would notice its end: undo all. */
+        pidfd_send_signal(z->pidfd, SIGKILL, NULL, 0);
+        zygote_bury(s, z);
+        *ret_what = "event";
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen) {
+    struct control_msg m;
+
+    memset(&m, 0, CONTROL_HEAD);
+    m.kind = CONTROL_SPAWN;
+    m.slot = slot;
+    m.gen = gen;
+    if (z->sock < 0) {
+        return -EPIPE;
+    }
+    ssize_t n = send(z->sock, &m, CONTROL_HEAD, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n < 0 ? -errno : 0;
+}
+
+/* Splits "echo\nsleep\n" into p->handlers. Queued tasks and serving workers know handlers by their
+ * number, so a zygote that is started again must have the same: -ESTALE if the module has been
+ * exchanged meanwhile. */
+static int take_handlers(struct pool *p, const char *text, size_t len) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        n += text[i] == '\n';
+    }
+    char **names = calloc(n + 1, sizeof(*names));
+    if (!names) {
+        return -ENOMEM;
+    }
+    uint32_t at = 0;
+    while (at < n) {
+        const char *end = memchr(text, '\n', len);
+        names[at] = strndup(text, (size_t)(end - text));
+        if (!names[at]) {
+            break;
+        }
+        at++;
+        len -= (size_t)(end + 1 - text);
+        text = end + 1;
+    }
+    if (at < n) {
+        while (at > 0) {
+            free(names[--at]);
+        }
+        free(names);
+        return -ENOMEM;
+    }
+    if (!p->handlers) {
+        p->handlers = names;
+        p->n_handlers = n;
+        return 0;
+    }
+    bool same = n == p->n_handlers;
+    for (uint32_t i = 0; i < n; i++) {
+        same = same && strcmp(names[i], p->handlers[i]) == 0;
+        free(names[i]);
+    }
+    free(names);
+    return same ? 0 : -ESTALE;
+}
+
+/* The worker that was asked for and has not been announced yet. */
+static struct worker *asked(struct supervise *s, const struct zygote *z,
+                            const struct control_msg *m) {
+    struct worker *w = m->slot < s->slots ? s->d->workers[m->slot] : NULL;
+    return w && w->pool == z->pool && w->gen == m->gen && watch_of(w)->phase == PHASE_ASKED ? w
+                                                                                            : NULL;
+}
+
+void zygote_kill(struct zygote *z) {
+    z->killed = true;
+    pidfd_send_signal(z->pidfd, SIGKILL, NULL, 0);
+}
+
+static void on_ready(struct supervise *s, struct zygote *z, const struct control_msg *m) {
+    if (z->state != ZYGOTE_STARTING) {
+        return;
+    }
+    int r = take_handlers(z->pool, m->text, m->text_len);
+    if (r < 0) {
+        pool_failed(s, z->pool, "%s",
+                    r == -ESTALE ? "its module has other handlers than before: restart hearthd"
+                                 : strerror(-r));
+        zygote_kill(z);
+        return;
+    }
+    z->state = ZYGOTE_READY;
+    log_debug(LOG_ABOUT(.pool = z->pool->config->name), "zygote %d is ready, %u handlers",
+              (int)z->pid, z->pool->n_handlers);
+}
+
+static void on_failed(struct supervise *s, struct zygote *z, const struct control_msg *m) {
+    int len = (int)m->text_len;
+    if (m->slot == 0) {
+        pool_failed(s, z->pool, "%.*s", len, m->text);
+        zygote_kill(z); /* it is about to exit by itself: that end is not another failure */
+        return;
+    }
+    struct worker *w = asked(s, z, m);
+    if (w) {
+        pool_failed(s, z->pool, "cannot fork a worker: %.*s", len, m->text);
+        worker_unask(s, w);
+    }
+}
+
+static void on_said(struct supervise *s, struct zygote *z, const struct control_msg *m) {
+    struct worker *w;
+
+    switch (m->kind) {
+    case CONTROL_READY:
+        on_ready(s, z, m);
+        break;
+    case CONTROL_SPAWNED:
+        w = asked(s, z, m);
+        if (w && m->pid > 1) {
+            worker_spawned(s, w, m->pid);
+        }
+        s->orphans = true; /* its end may have been seen before its name was known */
+        break;
+    case CONTROL_FAILED:
+        on_failed(s, z, m);
+        break;
+    default:
+        break;
+    }
+}
+
+void zygote_read(struct supervise *s, struct zygote *z) {
+    static struct control_msg m; /* 8 KiB, one thread */
+
+    while (z->sock >= 0) {
+        ssize_t n = recv(z->sock, &m, sizeof(m), MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && errno == EAGAIN) {
+            break;
+        }
+        bool whole = n >= (ssize_t)CONTROL_HEAD && m.text_len <= sizeof(m.text) &&
+                     (size_t)n == CONTROL_HEAD + m.text_len;
+        if (!whole) { /* its end, or nonsense: it is of no more use */
+            zygote_kill(z);
+            zygote_dismiss(z);
+            break;
+        }
+        on_said(s, z, &m);
+    }
+    if (z->says && z->sock >= 0) {
+        z->says = false;
+        event_add(z->sock_event, NULL);
+    }
+}
+
+void zygote_dismiss(struct zygote *z) {
+    if (z->sock_event) {
+        event_free(z->sock_event);
+        z->sock_event = NULL;
+    }
+    if (z->sock >= 0) {
+        close(z->sock);
+        z->sock = -1;
+    }
+    z->says = false;
+}
+
+/* Workers it was asked for: those it has forked live on and will show up in their slots, see
+ * worker_look(). */
+static void orphan_asked(struct zygote *z) {
+    uint64_t now = clock_now();
+    list_for_each (it, &z->pool->workers) {
+        struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        if (x->phase == PHASE_ASKED && x->orphaned_ns == 0) {
+            x->orphaned_ns = now;
+        }
+    }
+}
+
+void zygote_bury(struct supervise *s, struct zygote *z) {
+    siginfo_t si = {0};
+    char how[64];
+    bool wanted = z->killed || s->stop_at_ns != 0;
+    enum zygote_state was = z->state;
+
+    zygote_read(s, z); /* its last words: why it could not start, workers it has made */
+    while (waitid(P_PIDFD, (id_t)z->pidfd, &si, WEXITED) < 0 && errno == EINTR) {
+    }
+    reap_text(&si, how);
+    wanted |= z->killed;
+    zygote_dismiss(z);
+    if (z->exit_event) {
+        event_free(z->exit_event);
+        z->exit_event = NULL;
+    }
+    close(z->pidfd);
+    z->pidfd = -1;
+    z->state = ZYGOTE_NONE;
+    orphan_asked(z);
+    if (!wanted) {
+        log_warn(LOG_ABOUT(.message = MESSAGE_ZYGOTE_DIED, .pool = z->pool->config->name),
+                 "zygote %d died: %s", (int)z->pid, how);
+        if (was == ZYGOTE_STARTING) {
+            pool_failed(s, z->pool, "its zygote ended while starting: %s", how);
+        } else {
+            pool_died(s, z->pool, z->started_ns, "its zygote died: %s", how);
+        }
+    }
+    z->pid = 0;
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor as main.c and loop.c see it: opening, one turn, stopping, closing.
+ *
+ * Callbacks of libevent only note what happened (`says`, `exited`, the list of the dead) and raise
+ * s->look; everything is done in supervise_turn(), so nothing frees an event from inside of its own
+ * callback, and the order is always the same: hear the zygotes, bury the dead, look at the living,
+ * let each pool take its next step, look at the clock. A turn without news costs a few loads.
+ *
+ * Stopping: no starts any more; workers are told to leave after the task in hand; zygotes are let
+ * go of; at stop_at_ns what still runs is killed, and its tasks end LOST with CAUSE_STOPPING.
+ *
+ * Fails: supervise_open() returns -errno and has logged why. */
+#include "daemon/supervise/supervise.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/supervise/private.h"
+#include "daemon/tasks.h"
+#include "lib/base/clock.h"
+
+enum { SLOTS_MAX = 1024 };
+#define ZYGOTE_LEAVE (NS_PER_SEC) /* for a zygote to run its module's exit */
+
+uint32_t supervise_slots(const struct config *c) {
+    uint64_t n = 2;
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        n += 2 * (uint64_t)c->pools[i].workers;
+    }
+    return n < SLOTS_MAX ? (uint32_t)n : SLOTS_MAX;
+}
+
+static void on_time(evutil_socket_t fd, short what, void *arg) {
+    struct supervise *s = arg;
+    (void)fd;
+    (void)what;
+    s->timer_at_ns = UINT64_MAX;
+    s->look = true;
+}
+
+static void on_sigchld(evutil_socket_t fd, short what, void *arg) {
+    struct supervise *s = arg;
+    (void)fd;
+    (void)what;
+    s->orphans = true;
+    s->look = true;
+}
+
+static int open_pools(struct supervise *s) {
+    struct hearthd *d = s->d;
+
+    for (uint32_t i = 0; i < d->config->n_pools; i++) {
+        int r = pool_init(s, &d->pools[i], &d->config->pools[i], i);
+        d->n_pools = i + 1;
+        if (r < 0) {
+            log_err(LOG_ABOUT(.pool = d->config->pools[i].name),
+                    "cannot make the pool's queue in the segment: %s%s", strerror(-r),
+                    r == -ENOMEM ? "; make segment_size larger or queue_max smaller" : "");
+            return r;
+        }
+    }
+    return 0;
+}
+
+int supervise_open(struct hearthd *d) {
+    struct supervise *s = calloc(1, sizeof(*s));
+    struct shm_usage usage;
+
+    if (!s) {
+        return -ENOMEM;
+    }
+    shm_usage(&d->shm, &usage);
+    d->supervise = s;
+    s->d = d;
+    s->slots = usage.slots;
+    s->timer_at_ns = UINT64_MAX;
+    list_init(&s->dead);
+    s->zygotes = calloc(d->config->n_pools + 1, sizeof(*s->zygotes));
+    d->pools = calloc(d->config->n_pools + 1, sizeof(*d->pools));
+    d->workers = calloc(s->slots, sizeof(*d->workers));
+    s->timer = evtimer_new(d->base, on_time, s);
+    s->sigchld = evsignal_new(d->base, SIGCHLD, on_sigchld, s);
+    if (!s->zygotes || !d->pools || !d->workers || !s->timer || !s->sigchld ||
+        event_add(s->sigchld, NULL) < 0) {
+        log_err(NULL, "cannot start the supervisor: out of memory");
+        return -ENOMEM;
+    }
+    int r = open_pools(s);
+    if (r < 0) {
+        return r;
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        pool_turn(s, &d->pools[i]);
+    }
+    s->look = true;
+    return 0;
+}
+
+/* ---- turning ---- */
+
+static void kill_rest(struct supervise *s) {
+    for (uint32_t i = 0; i < s->slots; i++) {
+        struct worker *w = s->d->workers[i];
+        struct slot_view v;
+        struct task_view t;
+        if (!w || w->pidfd < 0 || watch_of(w)->killed) {
+            continue;
+        }
+        slot_view(&s->d->shm, i, &v);
+        if (v.hand != 0 && task_view(&s->d->shm, (uint32_t)(v.hand - 1), &t) == 0) {
+            w->kill_task_id = t.id;
+        }
+        w->kill_cause = CAUSE_STOPPING;
+        worker_kill(s, w);
+    }
+    s->stop_killed = true;
+}
+
+static bool zygote_is_needed(struct zygote *z) {
+    list_for_each (it, &z->pool->workers) {
+        if (watch_of(list_entry(it, struct worker, in_pool))->phase == PHASE_ASKED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void stop_turn(struct supervise *s) {
+    uint64_t now = clock_now();
+    bool any = false;
+
+    if (!s->stop_killed && now >= s->stop_at_ns) {
+        kill_rest(s);
+    }
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        struct zygote *z = &s->zygotes[i];
+        any |= !list_empty(&s->d->pools[i].workers);
+        if (z->state != ZYGOTE_NONE && (s->stop_killed || !zygote_is_needed(z))) {
+            zygote_dismiss(z);
+        }
+    }
+    if (any) {
+        return;
+    }
+    s->gone_ns = s->gone_ns != 0 ? s->gone_ns : now;
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        struct zygote *z = &s->zygotes[i];
+        if (z->state != ZYGOTE_NONE && !z->killed && now - s->gone_ns > ZYGOTE_LEAVE) {
+            zygote_kill(z);
+        }
+    }
+    s->stop_killed = true; /* from here on the timer comes every tenth of a second */
+}
+
+static void hear_zygotes(struct supervise *s) {
+    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+        struct zygote *z = &s->zygotes[i];
+        if (z->says) {
+            zygote_read(s, z);
+        }
+        if (z->state != ZYGOTE_NONE && z->exited) {
+            zygote_bury(s, z);
+        }
+    }
+}
+
+bool supervise_has_news(struct hearthd *d) {
+    return d->supervise->look || d->check_deadlines || shm_news(&d->shm) != d->supervise->news;
+}
+
+void supervise_turn(struct hearthd *d) {
+    struct supervise *s = d->supervise;
+    uint32_t news = shm_news(&d->shm);
+
+    if (!s->look && news == s->news && !d->check_deadlines && list_empty(&s->dead)) {
+        return;
+    }
+    s->news = news;
+    s->look = false;
+    hear_zygotes(s);
+    reap_turn(s);
+    if (s->orphans) {
+        reap_orphans(s);
+        reap_turn(s);
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        list_for_each_safe (it, &d->pools[i].workers) {
+            worker_look(s, list_entry(it, struct worker, in_pool));
+        }
+        pool_turn(s, &d->pools[i]);
+    }
+    deadline_turn(s);
+    if (s->stop_at_ns != 0) {
+        stop_turn(s);
+    }
+    deadline_timer(s);
+}
+
+bool supervise_ready(struct hearthd *d) {
+    struct supervise *s = d->supervise;
+
+    if (s->started || s->start_failed) {
+        return s->started;
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        if (d->pools[i].state != POOL_READY) {
+            return false;
+        }
+    }
+    s->started = true;
+    return true;
+}
+
+const char *supervise_start_error(struct hearthd *d) {
+    const struct supervise *s = d->supervise;
+    if (!s->start_failed) {
+        return NULL;
+    }
+    return s->start_error ? s->start_error : "out of memory";
+}
+
+/* ---- stopping ---- */
+
+void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
+    struct supervise *s = d->supervise;
+
+    s->stop_at_ns = deadline_ns;
+    s->look = true;
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        d->pools[i].state = POOL_STOPPING;
+        list_for_each (it, &d->pools[i].workers) {
+            struct worker *w = list_entry(it, struct worker, in_pool);
+            struct watch *x = watch_of(w);
+            slot_command(&d->shm, w->slot, SLOT_EXIT);
+            if (x->phase == PHASE_STARTING && !x->killed) {
+                worker_kill(s, w); /* it has nothing to finish */
+            }
+        }
+    }
+}
+
+bool supervise_stopped(struct hearthd *d) {
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        if (!list_empty(&d->pools[i].workers) || zygote_of(&d->pools[i])->state != ZYGOTE_NONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void forget(struct supervise *s) {
+    struct hearthd *d = s->d;
+
+    for (uint32_t i = 0; d->workers && i < s->slots; i++) {
+        if (d->workers[i]) {
+            worker_free(s, d->workers[i]);
+        }
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        struct zygote *z = &s->zygotes[i];
+        zygote_dismiss(z);
+        if (z->exit_event) {
+            event_free(z->exit_event);
+        }
+        if (z->pidfd >= 0) {
+            close(z->pidfd);
+        }
+        pool_deinit(&d->pools[i]);
+    }
+}
+
+void supervise_close(struct hearthd *d) {
+    struct supervise *s = d->supervise;
+
+    if (!s) {
+        return;
+    }
+    for (uint32_t i = 0; d->workers && i < s->slots; i++) {
+        if (d->workers[i]) {
+            worker_signal_command(s, d->workers[i], SIGKILL);
+        }
+    }
+    reap_everything();
+    forget(s);
+    if (s->timer) {
+        event_free(s->timer);
+    }
+    if (s->sigchld) {
+        event_free(s->sigchld);
+    }
+    free(s->start_error);
+    free(s->zygotes);
+    free(d->pools);
+    free(d->workers);
+    free(s);
+    d->pools = NULL;
+    d->workers = NULL;
+    d->n_pools = 0;
+    d->supervise = NULL;
+}
