@@ -5,7 +5,13 @@
 
 #include <ctype.h>
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fd.h"
 
 TestSuite(commands, .timeout = 10);
 
@@ -102,5 +108,40 @@ Test(commands, every_line_is_whole) {
         if (c->arity < 0 && c->args[0]) {
             cr_assert(optional, "%s", c->name);
         }
+    }
+}
+
+/* The protocol's text knows every command, and only commands that exist have a heading of their
+ * own. */
+Test(commands, the_protocol_document_has_them_all) {
+    const char *source = getenv("HEARTH_SOURCE");
+    if (!source) {
+        cr_skip_test("HEARTH_SOURCE is not set: run by meson test");
+    }
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/lib/wire/PROTOCOL.md", source);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "%s", path);
+    _cleanup_free_ char *text = NULL;
+    size_t len;
+    cr_assert_eq(fd_read_all(fd, 1 << 20, &text, &len), 0);
+    for (int id = 0; id < COMMAND_COUNT_OF; id++) {
+        const char *p = strstr(text, commands[id].name);
+        size_t n = strlen(commands[id].name);
+        while (p && (isalpha((unsigned char)p[n]) || isalpha((unsigned char)p[-1]))) {
+            p = strstr(p + 1, commands[id].name);
+        }
+        cr_assert_not_null(p, "%s is not described", commands[id].name);
+        if (strchr(commands[id].name, '.')) {
+            char head[128];
+            snprintf(head, sizeof(head), "\n#### %s\n\n    %s%s%s\n", commands[id].name,
+                     commands[id].name, commands[id].args[0] ? " " : "", commands[id].args);
+            cr_assert_not_null(strstr(text, head), "no section with this synopsis: %s", head);
+        }
+    }
+    for (const char *p = text; (p = strstr(p, "\n#### ")); p += 6) {
+        const char *name = p + 6;
+        cr_assert_neq(command_find(&(struct resp_arg){name, strcspn(name, "\n")}), -1, "%.40s",
+                      name);
     }
 }
