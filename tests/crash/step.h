@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* Kills a process at every instruction of an operation on the segment. A child runs prepare() and
+ * then op() under ptrace, one instruction at a time; whenever the segment has changed, a copy of it
+ * is taken, the child's slot is marked dead in the copy as the kernel would mark it, and verify()
+ * recovers and judges the copy. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/shm/check.h"
+#include "lib/shm/segment.h"
+#include "lib/shm/slot.h"
+#include "lib/shm/task.h"
+
+enum { STEP_SUPERVISOR = 0, STEP_VICTIM = 1, STEP_OTHER = 2, STEP_SLOTS = 6, STEP_POOL = 0 };
+
+struct step_case {
+    const char *name;
+    void (*setup)(struct shm *supervisor); /* in the parent, before the child exists */
+    void (*prepare)(struct shm *victim);   /* in the child, not stepped */
+    void (*op)(struct shm *victim);        /* stepped */
+    /* Judges a copy in which the victim is dead; `finished`: op() had returned. NULL: fine, else
+     * what is wrong. */
+    const char *(*verify)(struct shm *copy, bool finished);
+    uint32_t victim;   /* slot of the stepped process; 0: STEP_VICTIM */
+    const void *image; /* start from this segment (of step_size bytes) instead of a new one */
+    /* Copies in which the victim had a transaction under way are kept here, at most n_keep, evenly
+     * spread. */
+    void **keep;
+    uint32_t *n_kept, n_keep;
+};
+
+extern const uint64_t step_size;
+
+/* Runs the case and prints one TAP line. False: failed. */
+bool step_run(const struct step_case *c, unsigned number);
+
+/* A handle on the segment at base for a slot that this process (the parent) plays itself. */
+struct shm step_handle(void *base, uint32_t slot);
+/* Marks the owner of a slot dead, as the kernel does. */
+void step_mark_dead(struct shm *s, uint32_t slot);
+/* Buries the slot, ends what it ran as LOST, releases it. NULL, or what is wrong. */
+const char *step_recover(struct shm *s, uint32_t slot);
+
+struct step_counts {
+    uint32_t done_by_us;         /* tasks that were still queued and that we have run now */
+    uint32_t state[TASK_STATES]; /* ended tasks by state, ours included */
+    uint32_t bad_output;         /* done by the victim, and not what it should have written */
+};
+/* Runs every queued task, counts and frees everything that has ended, and checks that nothing is
+ * left. */
+const char *step_settle(struct shm *s, struct step_counts *ret);

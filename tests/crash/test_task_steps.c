@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Every instruction of every verb that changes the segment (DESIGN section 4.1): submitting,
+ * claiming, writing output, finishing, cancelling, freeing, reaping; with inputs and outputs
+ * inline, in small blocks and in runs of chunks. Then the recovery itself: from copies taken in the
+ * middle of transactions, the rescuer is killed at each of its instructions. Fails: prints "not ok"
+ * and exits 1. */
+#include <assert.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/shm/internal.h"
+#include "tests/crash/step.h"
+
+static char text[200000];
+
+static void submit(struct shm *s, size_t len, uint32_t nargs) {
+    struct task_ref t;
+    struct task_bytes args[2] = {{"first", 5}, {"", 0}};
+    struct task_spec spec = {
+        .pool = STEP_POOL, .payload = {text, len}, .args = args, .nargs = nargs};
+    int r = task_submit(s, &spec, &t);
+    assert(r == 0);
+}
+
+static void run_one(struct shm *s, size_t out) {
+    struct task_ref t;
+    void *p = NULL;
+    int r = task_claim(s, STEP_POOL, &t);
+    assert(r == 0);
+    r = task_output(s, &t, 0, out, &p);
+    assert(r == 0);
+    memcpy(p, text, out);
+    r = task_finish(
+        s, &t,
+        &(struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = out});
+    assert(r == 0);
+}
+
+/* The usual end: recover, settle, and between lo and hi tasks ended, at most one of them lost. */
+static const char *expect(struct shm *s, uint32_t lo, uint32_t hi, uint32_t lost_max) {
+    struct step_counts n = {0};
+    const char *bad = step_recover(s, STEP_VICTIM);
+    bad = bad ? bad : step_settle(s, &n);
+    if (bad) {
+        return bad;
+    }
+    uint32_t all = 0;
+    for (uint32_t i = 0; i < TASK_STATES; i++) {
+        all += n.state[i];
+    }
+    if (all < lo || all > hi) {
+        fprintf(stderr, "# %u tasks ended, expected %u to %u\n", all, lo, hi);
+        return "wrong number of tasks";
+    }
+    if (n.state[TASK_LOST] > lost_max) {
+        return "too many tasks lost";
+    }
+    return n.bad_output ? "a result is damaged" : NULL;
+}
+
+/* ---- submit ---- */
+static void setup_two(struct shm *s) {
+    submit(s, 3, 0);
+    submit(s, 3000, 2);
+}
+static void op_submit_inline(struct shm *s) {
+    submit(s, 10, 2);
+}
+static void op_submit_block(struct shm *s) {
+    submit(s, 1000, 1);
+}
+static void op_submit_run(struct shm *s) {
+    submit(s, 20000, 0);
+}
+static const char *verify_submit(struct shm *s, bool finished) {
+    return expect(s, finished ? 3 : 2, 3, 0);
+}
+/* one small class is used up, so that the submit carves a new chunk */
+static void setup_full_chunk(struct shm *s) {
+    submit(s, 8000, 0);
+    submit(s, 8000, 0);
+}
+static void op_submit_chunk(struct shm *s) {
+    submit(s, 8100, 0);
+}
+
+/* a block of the class was given back: the submit takes it from the free list */
+static void setup_reuse(struct shm *s) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    struct task_view v;
+    submit(s, 1000, 1);
+    submit(s, 1000, 1);
+    submit(s, 1000, 1);
+    struct task_ref t;
+    int r = task_claim(&worker, STEP_POOL, &t);
+    assert(r == 0);
+    r = task_finish(&worker, &t, &(struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT});
+    assert(r == 0);
+    r = task_view(s, t.idx, &v);
+    assert(r == 0);
+    r = task_free(s, t.idx, v.id);
+    assert(r == 0);
+}
+
+/* ---- full segment ---- */
+static void setup_full(struct shm *s) {
+    while (1) {
+        struct task_ref t;
+        struct task_spec spec = {.pool = STEP_POOL, .payload = {text, 30000}};
+        if (task_submit(s, &spec, &t)) {
+            return;
+        }
+    }
+}
+static uint32_t full_count(struct shm *s) {
+    struct shm_report r;
+    shm_check(s, &r);
+    return r.tasks[TASK_QUEUED];
+}
+static void op_submit_full(struct shm *s) {
+    struct task_ref t;
+    struct task_spec spec = {.pool = STEP_POOL, .payload = {text, 60000}};
+    int r = task_submit(s, &spec, &t);
+    assert(r < 0);
+}
+static const char *verify_full(struct shm *s, bool finished) {
+    (void)finished;
+    uint32_t n = full_count(s);
+    return n ? expect(s, n, n, 0) : "nothing queued";
+}
+
+/* ---- claim ---- */
+static void op_claim(struct shm *s) {
+    struct task_ref t;
+    int r = task_claim(s, STEP_POOL, &t);
+    assert(r == 0);
+}
+static const char *verify_claim(struct shm *s, bool finished) {
+    struct slot_view before, after;
+    slot_view(s, STEP_VICTIM, &before);
+    struct step_counts n = {0};
+    const char *bad = step_recover(s, STEP_VICTIM);
+    slot_view(s, STEP_VICTIM, &after);
+    bad = bad ? bad : step_settle(s, &n);
+    if (bad) {
+        return bad;
+    }
+    if (n.state[TASK_DONE] + n.state[TASK_LOST] != 2 || n.state[TASK_LOST] > 1) {
+        return "a task is lost or doubled";
+    }
+    /* queued = submitted - claims must be exact */
+    if (after.claims != n.state[TASK_LOST] || (finished && after.claims != 1)) {
+        return "the count of claims is wrong";
+    }
+    return NULL;
+}
+
+/* ---- output and finish ---- */
+static struct task_ref claimed;
+static void prepare_claim(struct shm *s) {
+    int r = task_claim(s, STEP_POOL, &claimed);
+    assert(r == 0);
+}
+static void op_finish_inline(struct shm *s) {
+    void *p = NULL;
+    int r = task_output(s, &claimed, 0, 20, &p);
+    assert(r == 0);
+    memcpy(p, text, 20);
+    r = task_finish(
+        s, &claimed,
+        &(struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = 20});
+    assert(r == 0);
+}
+static void op_finish_growing(struct shm *s) {
+    static const uint32_t sizes[] = {40, 300, 3000, 18000};
+    void *p = NULL;
+    uint64_t used = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        int r = task_output(s, &claimed, used, sizes[i], &p);
+        assert(r == 0);
+        memcpy((char *)p + used, text + used, sizes[i] - used);
+        used = sizes[i];
+    }
+    int r = task_log(s, &claimed, "a warning", 9);
+    assert(r == 0);
+    r = task_finish(
+        s, &claimed,
+        &(struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = used});
+    assert(r == 0);
+}
+static const char *verify_finish(struct shm *s, bool finished) {
+    return expect(s, 2, 2, finished ? 0 : 1);
+}
+
+/* ---- cancel ---- */
+static void op_cancel(struct shm *s) {
+    struct task_view v;
+    int r = task_view(s, 0, &v);
+    assert(r == 0);
+    r = task_end_queued(s, 0, v.id, TASK_CANCELLED, CAUSE_CANCELLED);
+    assert(r == 0);
+}
+static const char *verify_cancel(struct shm *s, bool finished) {
+    (void)finished;
+    return expect(s, 2, 2, 0);
+}
+
+/* ---- free ---- */
+static void setup_ended(struct shm *s) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    submit(s, 2000, 2);
+    run_one(&worker, 50000);
+}
+static void setup_ended_inline(struct shm *s) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    submit(s, 5, 0);
+    run_one(&worker, 5);
+}
+static void free_idx(struct shm *s, uint32_t idx) {
+    struct task_view v;
+    int r = task_view(s, idx, &v);
+    assert(r == 0);
+    r = task_free(s, idx, v.id);
+    assert(r == 0);
+}
+static void op_free(struct shm *s) {
+    free_idx(s, 0);
+}
+static const char *verify_free(struct shm *s, bool finished) {
+    return expect(s, 0, finished ? 0 : 1, 0);
+}
+/* two chunks of one class, one half used, the other to become empty: it goes back to the map */
+static void setup_release(struct shm *s) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    for (int i = 0; i < 4; i++) {
+        submit(s, 8000, 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        run_one(&worker, 1);
+    }
+    free_idx(s, 0);
+    free_idx(s, 2);
+}
+static void op_free_last(struct shm *s) {
+    free_idx(s, 3);
+}
+static const char *verify_release(struct shm *s, bool finished) {
+    return expect(s, finished ? 1 : 1, finished ? 1 : 2, 0);
+}
+
+/* ---- reap: the victim reaps STEP_OTHER, which died with a task in hand ---- */
+static void setup_dead_worker(struct shm *s) {
+    struct shm other = step_handle(s->base, STEP_OTHER);
+    struct task_ref t;
+    void *p;
+    submit(s, 3000, 1);
+    submit(s, 3, 0);
+    int r = task_claim(&other, STEP_POOL, &t);
+    assert(r == 0);
+    r = task_output(&other, &t, 0, 30000, &p);
+    assert(r == 0);
+    step_mark_dead(s, STEP_OTHER);
+}
+static void op_reap(struct shm *s) {
+    const char *bad = step_recover(s, STEP_OTHER);
+    assert(!bad);
+}
+static const char *verify_reap(struct shm *s, bool finished) {
+    (void)finished;
+    const char *bad = step_recover(s, STEP_VICTIM);
+    bad = bad ? bad : step_recover(s, STEP_OTHER);
+    struct step_counts n = {0};
+    bad = bad ? bad : step_settle(s, &n);
+    if (bad) {
+        return bad;
+    }
+    return n.state[TASK_LOST] == 1 && n.state[TASK_DONE] == 1 ? NULL : "wrong number of tasks";
+}
+
+/* ---- rescue: STEP_OTHER's log is rolled back by a victim that is killed at each instruction ----
+ */
+static void op_rescue(struct shm *s) {
+    const char *bad = step_recover(s, STEP_VICTIM);
+    assert(!bad);
+}
+static const char *verify_rescue(struct shm *s, bool finished) {
+    (void)finished;
+    const char *bad = step_recover(s, STEP_OTHER);
+    bad = bad ? bad : step_recover(s, STEP_VICTIM);
+    struct step_counts n = {0};
+    bad = bad ? bad : step_settle(s, &n);
+    return bad;
+}
+
+static const struct step_case cases[] = {
+    {"submit, inline", setup_two, NULL, op_submit_inline, verify_submit},
+    {"submit, block", setup_two, NULL, op_submit_block, verify_submit},
+    {"submit, run of chunks", setup_two, NULL, op_submit_run, verify_submit},
+    {"submit, new chunk for a class", setup_full_chunk, NULL, op_submit_chunk, verify_submit},
+    {"submit, a block that was free", setup_reuse, NULL, op_submit_block, verify_submit},
+    {"submit into a full segment", setup_full, NULL, op_submit_full, verify_full},
+    {"claim", setup_two, NULL, op_claim, verify_claim},
+    {"finish, inline", setup_two, prepare_claim, op_finish_inline, verify_finish},
+    {"finish, output grown from inline to a run, log", setup_two, prepare_claim, op_finish_growing,
+     verify_finish},
+    {"cancel a queued task", setup_two, NULL, op_cancel, verify_cancel},
+    {"free, inline", setup_ended_inline, NULL, op_free, verify_free},
+    {"free, block and run", setup_ended, NULL, op_free, verify_free},
+    {"free that gives a chunk back", setup_release, NULL, op_free_last, verify_release},
+    {"reap a dead worker", setup_dead_worker, NULL, op_reap, verify_reap},
+};
+
+enum { KEEP = 12 };
+
+/* Steps the rescue from copies taken inside the transactions of a case. */
+static bool rescue_of(const struct step_case *from, unsigned *number) {
+    void *keep[KEEP] = {0};
+    uint32_t kept = 0;
+    struct step_case collect = *from;
+    collect.keep = keep;
+    collect.n_kept = &kept;
+    collect.n_keep = KEEP;
+    bool ok = step_run(&collect, (*number)++);
+    for (uint32_t i = 0; i < kept; i++) {
+        char name[96];
+        snprintf(name, sizeof(name), "rescue %u of: %s", i, from->name);
+        struct step_case c = {.name = name,
+                              .op = op_rescue,
+                              .verify = verify_rescue,
+                              .victim = STEP_OTHER,
+                              .image = keep[i]};
+        ok &= step_run(&c, (*number)++);
+        free(keep[i]);
+    }
+    return ok && kept;
+}
+
+int main(void) {
+    unsigned number = 1;
+    bool ok = true;
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = (char)('a' + i % 26);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        ok &= step_run(&cases[i], number++);
+    }
+    ok &= rescue_of(&cases[2], &number);
+    ok &= rescue_of(&cases[7], &number);
+    ok &= rescue_of(&cases[11], &number);
+    printf("1..%u\n", number - 1);
+    return ok ? 0 : 1;
+}
