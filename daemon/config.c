@@ -69,28 +69,47 @@ static unsigned distance(const char *a, const char *b) {
     return row[n];
 }
 
+/* The key a writer probably meant: the nearest in the section, else one of that very name
+ * elsewhere. */
+static const struct option *nearest(const char *name, enum option_section section) {
+    unsigned least = 1 + (unsigned)strlen(name) / 3; /* a typing mistake, not another word */
+    const struct option *near = NULL;
+    for (unsigned i = 0; i < config_n_options; i++) {
+        const struct option *o = &config_options[i];
+        unsigned d = distance(name, o->name);
+        if (d <= least && o->section == section) {
+            near = o;
+            least = d;
+        } else if (d == 0 && !near) {
+            near = o;
+        }
+    }
+    return near;
+}
+
 static int fail_unknown(const struct reader *r, const config_setting_t *s,
                         enum option_section section) {
-    const char *name = config_setting_name(s), *near = NULL;
-    unsigned least = 1 + (unsigned)strlen(name) / 3; /* a typing mistake, not another word */
-    struct buf all = BUF_INIT;
-    for (unsigned i = 0; i < config_n_options; i++) {
-        if (config_options[i].section != section) {
-            continue;
-        }
-        unsigned d = distance(name, config_options[i].name);
-        if (d <= least) {
-            near = config_options[i].name;
-            least = d;
-        }
-        buf_printf(&all, "%s%s", buf_len(&all) ? ", " : "", config_options[i].name);
+    static const char *const where[SECTIONS] = {
+        [SECTION_TOP] = "the top level",
+        [SECTION_LIMITS] = "limits = { }",
+        [SECTION_POOL] = "a pool of pools = ( { } )",
+        [SECTION_RLIMITS] = "rlimits = { } of a pool",
+    };
+    const struct option *near = nearest(config_setting_name(s), section);
+    if (near && near->section == section) {
+        return config_fail(r, s, "unknown key: did you mean \"%s\"?", near->name);
     }
     if (near) {
-        config_fail(r, s, "unknown key: did you mean \"%s\"?", near);
-    } else {
-        config_fail(r, s, "unknown key: the keys here are %.*s", (int)buf_len(&all),
-                    buf_len(&all) ? buf_head(&all) : "");
+        return config_fail(r, s, "unknown key here: it belongs in %s", where[near->section]);
     }
+    struct buf all = BUF_INIT;
+    for (unsigned i = 0; i < config_n_options; i++) {
+        if (config_options[i].section == section) {
+            buf_printf(&all, "%s%s", buf_len(&all) ? ", " : "", config_options[i].name);
+        }
+    }
+    config_fail(r, s, "unknown key: the keys here are %.*s", (int)buf_len(&all),
+                buf_len(&all) ? buf_head(&all) : "");
     buf_deinit(&all);
     return -EINVAL;
 }
@@ -478,7 +497,11 @@ void config_print(const struct config *c, FILE *f) {
     fputs("};\npools = (", f);
     for (uint32_t i = 0; i < c->n_pools; i++) {
         const struct pool_config *p = &c->pools[i];
-        fprintf(f, "%s\n    { # %s:%u\n", i ? "," : "", p->file, p->line);
+        fprintf(f, "%s\n    {", i ? "," : "");
+        if (!strchr(p->file, '\n')) {
+            fprintf(f, " # %s:%u", p->file, p->line);
+        }
+        fputc('\n', f);
         print_section(f, SECTION_POOL, p, "        ");
         fputs("        rlimits = {\n", f);
         print_section(f, SECTION_RLIMITS, p, "            ");
