@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* Running a task as a command: its payload on stdin, its result from stdout, the end of its stderr kept. */
+#pragma once
+
+#include <stdint.h>
+
+#include "lib/shm/segment.h"
+#include "lib/shm/task.h"
+
+enum { EXEC_LOG = 65536 }; /* the last bytes of stderr that are kept */
+
+/* Private to exec.c; what one worker uses for all of its commands. */
+struct exec {
+    int argc; /* the pool's words; not owned */
+    char **argv;
+    uint64_t max_output;
+    char **words; /* argv of the command at hand */
+    size_t words_cap;
+    char **env; /* inherited, with three of our own at the end */
+    char env_pool[64], env_task[64], env_attempt[32];
+    char *paths; /* $PATH, cut into pieces */
+    uint32_t paths_count;
+    char *known_name, *known_path; /* the name looked up last, and where it was */
+    char path[4096];               /* the one being tried */
+    char *log;                     /* 2 * EXEC_LOG bytes */
+};
+#define EXEC_INIT {0}
+
+/* argv: the pool's words, ending with NULL, kept. 0 or -ENOMEM. */
+int exec_init(struct exec *e, const char *pool, int argc, char **argv, uint64_t max_output);
+void exec_deinit(struct exec *e);
+
+/* Runs the command of a claimed task and says how it ended. While it runs its process group is named in the slot.
+ *   cannot be started                        FAILED    CAUSE_START, code errno, output why
+ *   exit status 0                            DONE      CAUSE_RESULT
+ *   another status                           FAILED    CAUSE_EXIT, code status; output kept
+ *   a signal                                 FAILED    CAUSE_SIGNAL, signal, core; output kept
+ *   SIGTERM (or status 143) when cancelled   CANCELLED CAUSE_CANCELLED; output kept
+ *   output over max_output, or no memory     FAILED    CAUSE_ERROR, code EFBIG or ENOMEM, output why
+ * What is left of its process group when it ends is killed. */
+void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const struct task_view *v,
+              struct task_outcome *ret);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* The zygote of a pool: loads the module once, then forks workers when the daemon asks for them.
+ *
+ * It is exec'd fresh, stays single-threaded (checked after the module's init, since a fork keeps only the calling thread) and
+ * does nothing but wait, so a fork of it is cheap and its pages stay shared with the workers. It is in a session of its
+ * own: ^C on the daemon's terminal reaches neither it nor the workers, whose end is the daemon's to decide.
+ *
+ *     zygote --fork--> A --fork--> W        A tells the daemon W's pid and exits; W is then the daemon's child
+ *       ^----- waits for A ----'            (the daemon is a subreaper), so only the daemon reaps it
+ *
+ * The daemon learns W's pid from A before W can have been reaped, so the pid is W's for sure. W waits until A is gone, makes
+ * sure that its parent is the daemon, and from then on dies with it (PDEATHSIG). Without a daemon nothing survives: the
+ * control socket's EOF ends the zygote.
+ *
+ * Signals are put to their defaults (the daemon's may be ignored, and that is inherited). In module pools SIGPIPE is
+ * ignored, so that a handler's broken socket is an error and not the worker's death; commands of exec pools want the default.
+ *
+ * Fails: before READY with CONTROL_FAILED and a text, exit status 1; a fork that fails later is reported for its slot. */
+#include "worker/zygote.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/shm/segment.h"
+#include "lib/wire/control.h"
+#include "worker/api.h"
+#include "worker/module.h"
+#include "worker/runtime.h"
+#include "worker/say.h"
+
+struct zygote {
+    const struct options *o;
+    pid_t daemon;
+    struct shm segment; /* mapped once; workers inherit the mapping */
+    struct module module;
+};
+
+/* ---- talking to the daemon ---- */
+
+/* False: it is gone. */
+static bool tell(const struct control_msg *m) {
+    size_t len = CONTROL_HEAD + m->text_len;
+    ssize_t n;
+    do {
+        n = send(CONTROL_FD_SOCKET, m, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n == (ssize_t)len;
+}
+
+static void __attribute__((format(printf, 3, 4)))
+tell_failed(uint32_t slot, uint32_t gen, const char *format, ...) {
+    struct control_msg m = {.kind = CONTROL_FAILED, .slot = slot, .gen = gen};
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(m.text, sizeof(m.text), format, ap);
+    va_end(ap);
+    m.text_len = (uint32_t)strlen(m.text);
+    if (!tell(&m)) {
+        say(HEARTH_LOG_ERROR, NULL, "%s", m.text);
+    }
+}
+
+/* False: the names do not fit, or the daemon is gone. */
+static bool tell_ready(const struct zygote *z) {
+    struct control_msg m = {.kind = CONTROL_READY, .pid = getpid()};
+    if (z->o->module == NULL) {
+        m.text_len = (uint32_t)sprintf(m.text, "%s\n", CONTROL_EXEC_HANDLER);
+    }
+    for (uint32_t i = 0; i < z->module.count; i++) {
+        const char *name = z->module.handlers[i].name;
+        size_t n = strlen(name);
+        if (m.text_len + n + 1 > sizeof(m.text)) {
+            tell_failed(0, 0, "%s: its handlers' names are too long together", z->o->module);
+            return false;
+        }
+        memcpy(m.text + m.text_len, name, n);
+        m.text[m.text_len + n] = '\n';
+        m.text_len += (uint32_t)n + 1;
+    }
+    return tell(&m);
+}
+
+/* ---- the worker's first steps ---- */
+
+static void __attribute__((noreturn)) be_worker(struct zygote *z, pid_t between, uint32_t slot,
+                                                uint32_t gen) {
+    char title[16];
+    while (getppid() == between) {
+        sched_yield(); /* it has one message to send before it exits */
+    }
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != z->daemon) {
+        _exit(1); /* the daemon is gone */
+    }
+    close(CONTROL_FD_SOCKET); /* the zygote's alone, or its EOF would wait for us */
+    snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
+    prctl(PR_SET_NAME, title);
+    int status = runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment, slot,
+                               gen);
+    fflush(NULL);
+    _exit(status); /* what was registered to run at exit belongs to the zygote */
+}
+
+static void __attribute__((noreturn)) be_between(struct zygote *z, uint32_t slot, uint32_t gen) {
+    pid_t me = getpid();
+    pid_t worker = fork();
+    if (worker == 0) {
+        be_worker(z, me, slot, gen);
+    }
+    if (worker < 0) {
+        _exit(errno > 0 && errno < 256 ? errno : 255);
+    }
+    struct control_msg m = {
+        .kind = CONTROL_SPAWNED, .slot = slot, .gen = gen, .pid = (int32_t)worker};
+    if (!tell(&m)) {
+        kill(worker, SIGKILL);
+    }
+    _exit(0);
+}
+
+static void spawn(struct zygote *z, uint32_t slot, uint32_t gen) {
+    int status = 0;
+    fflush(NULL);
+    pid_t between = fork();
+    if (between == 0) {
+        be_between(z, slot, gen);
+    }
+    if (between < 0) {
+        tell_failed(slot, gen, "cannot fork: %s", strerror(errno));
+        return;
+    }
+    while (waitpid(between, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return; /* the module has reaped it, or ignores SIGCHLD: the daemon has its news anyway */
+        }
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+        tell_failed(slot, gen, "cannot fork: %s", strerror(WEXITSTATUS(status)));
+    } else if (WIFSIGNALED(status)) {
+        tell_failed(slot, gen, "a process on the way to the worker was killed by signal %d",
+                    WTERMSIG(status));
+    }
+}
+
+/* ---- start and end ---- */
+
+static void default_signals(bool ignore_pipe) {
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigset_t none;
+    for (int i = 1; i < SIGRTMAX; i++) {
+        sigaction(i, i == SIGPIPE && ignore_pipe ? &ignore : &usual, NULL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static unsigned count_threads(void) {
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/task");
+    if (d == NULL) {
+        return 1; /* no /proc here: nothing to check by */
+    }
+    for (const struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        n += e->d_name[0] != '.';
+    }
+    closedir(d);
+    return n;
+}
+
+/* Loads and initialises the module. False: the daemon was told why not. */
+static bool load(struct zygote *z) {
+    char why[MODULE_WHY];
+    if (z->o->module == NULL) {
+        return true;
+    }
+    if (module_load(&z->module, z->o->module, why) < 0) {
+        tell_failed(0, 0, "%s", why);
+        return false;
+    }
+    const struct hearth_api *api = api_init(z->o->pool, -1);
+    if (z->module.head.init != NULL) {
+        int r = z->module.head.init(api, z->o->argc, (const char *const *)z->o->argv);
+        if (r != 0) {
+            tell_failed(0, 0, "%s: init failed with %d%s%s", z->o->module, r,
+                        *api_why() ? ": " : "", api_why());
+            return false;
+        }
+    }
+    unsigned threads = count_threads();
+    if (threads != 1) {
+        tell_failed(0, 0,
+                    "%s: init made %u threads, which a fork would lose: make them in worker_init",
+                    z->o->module, threads - 1);
+        return false;
+    }
+    return true;
+}
+
+static bool attach(struct zygote *z) {
+    int r = shm_attach(&z->segment, CONTROL_FD_SEGMENT);
+    if (r < 0) {
+        tell_failed(0, 0, "cannot attach the segment: %s",
+                    r == -EPROTO ? "hearthd and hearth-worker are of different builds"
+                                 : strerror(-r));
+        return false;
+    }
+    z->segment.bell_fd = CONTROL_FD_BELL;
+    return true;
+}
+
+/* Serves the daemon until it hangs up. */
+static void serve(struct zygote *z) {
+    struct control_msg m;
+    for (;;) {
+        ssize_t n = recv(CONTROL_FD_SOCKET, &m, sizeof(m), 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return;
+        }
+        if ((size_t)n < CONTROL_HEAD || m.kind != CONTROL_SPAWN) {
+            say(HEARTH_LOG_ERROR, NULL, "a message from the daemon that makes no sense");
+            continue;
+        }
+        spawn(z, m.slot, m.gen);
+    }
+}
+
+int zygote_run(const struct options *o) {
+    struct zygote z = {.o = o, .daemon = getppid()};
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* an init that hangs must not outlive the daemon */
+    close_range(CONTROL_FD_SOCKET, ~0U, CLOSE_RANGE_CLOEXEC);
+    setsid(); /* fails when we lead a group already, which serves as well */
+    default_signals(o->module != NULL);
+    if (getppid() != z.daemon || !attach(&z)) {
+        return 1;
+    }
+    bool up = load(&z);
+    if (up) {
+        prctl(PR_SET_PDEATHSIG, 0); /* from here on EOF ends us, with the module's exit */
+        up = tell_ready(&z);
+    }
+    if (up) {
+        serve(&z);
+        if (o->module != NULL && z.module.head.exit != NULL) {
+            z.module.head.exit(api_init(o->pool, -1));
+        }
+    }
+    module_deinit(&z.module);
+    shm_detach(&z.segment);
+    return up ? 0 : 1;
+}
