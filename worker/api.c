@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /* What a handler sees of Hearth.
  *
- * Input is read where it lies in the segment. Output is written where it will stay: reserve() and write() give room in the
- * task's own block, which at least doubles when it is outgrown, so that a result of n bytes is copied by us at most
- * once over (and not at all when the handler reserves the right size at first). Nothing of it counts before the
- * handler has returned and the outcome is finished by one word in the record.
+ * Input is read where it lies in the segment. Output is written where it will stay: reserve() and
+ * write() give room in the task's own block, which at least doubles when it is outgrown, so that a
+ * result of n bytes is copied by us at most once over (and not at all when the handler reserves the
+ * right size at first). Nothing of it counts before the handler has returned and the outcome is
+ * finished by one word in the record.
  *
- * There is one task at a time in a process, hence one struct hearth_task, reused: its index of arguments is made when a
- * handler first asks for one, its message buffer is part of it. The table's functions take no context but the task;
- * what else they need (pool, worker number) is set once per process.
+ * There is one task at a time in a process, hence one struct hearth_task, reused: its index of
+ * arguments is made when a handler first asks for one, its message buffer is part of it. The
+ * table's functions take no context but the task; what else they need (pool, worker number) is set
+ * once per process.
  *
- * A module is foreign code: what it hands in is checked where a check is possible (commit() over what was reserved is cut and
- * reported), and what it gets are pointers into memory that it could damage anyway; the shared words that matter are
- * not at risk of an honest bug, since the arguments and payload precede the end of their own block.
+ * A module is foreign code: what it hands in is checked where a check is possible (commit() over
+ * what was reserved is cut and reported), and what it gets are pointers into memory that it could
+ * damage anyway; the shared words that matter are not at risk of an honest bug, since the arguments
+ * and payload precede the end of their own block.
  *
- * Fails: -ENOMEM (segment full, or locks busy beyond patience), -EMSGSIZE (over max_output), both to the handler. */
+ * Fails: -ENOMEM (segment full, or locks busy beyond patience), -EMSGSIZE (over max_output), both
+ * to the handler. */
 #include "worker/api.h"
 
-#include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -285,8 +289,8 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
         }
     }
     if (!t->failed) {
-        *ret = (struct task_outcome){
-            .state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = t->used};
+        *ret =
+            (struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = t->used};
     } else {
         bool cancelled = task_cancel_wanted(s, ref);
         *ret = (struct task_outcome){.state = cancelled ? TASK_CANCELLED : TASK_FAILED,

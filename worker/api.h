@@ -12,10 +12,11 @@
 /* What api->fail(NULL, ...) said last; "" when nothing. */
 const char *api_why(void);
 
-/* The table, for a process that serves pool (kept, not copied) as this worker (-1: the zygote). The same table each time. */
+/* The table, for a process that serves pool (kept, not copied) as this worker (-1: the zygote). The
+ * same table each time. */
 const struct hearth_api *api_init(const char *pool, int worker);
 
-/* Runs the handler of a claimed task and says how it ended. v is a view of it. Allocates nothing per task unless it has
- * arguments; one task at a time in a process. */
+/* Runs the handler of a claimed task and says how it ended. v is a view of it. Allocates nothing
+ * per task unless it has arguments; one task at a time in a process. */
 void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
              const struct task_view *v, uint64_t max_output, struct task_outcome *ret);

@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /* Commands as tasks, at the speed of posix_spawn.
  *
- * vfork() and execve(): the child borrows our memory until it has exec'd, so nothing of the worker is copied, and a failed exec
- * is told through a variable. In the child run only system calls, copies of bytes and one atomic store (its process group
- * goes into the slot before the command can run). Our signals are at their defaults and our descriptors close-on-exec
- * (the zygote saw to that), so the child has nothing to reset. No shell anywhere: words are argv entries.
+ * vfork() and execve(): the child borrows our memory until it has exec'd, so nothing of the worker
+ * is copied, and a failed exec is told through a variable. In the child run only system calls,
+ * copies of bytes and one atomic store (its process group goes into the slot before the command can
+ * run). Our signals are at their defaults and our descriptors close-on-exec (the zygote saw to
+ * that), so the child has nothing to reset. No shell anywhere: words are argv entries.
  *
- * While the command runs we sleep in one poll() over its pidfd and pipes. We keep the write ends of stdout and stderr open
- * ourselves, so that their closing wakes nobody: /bin/true costs one wake-up. The command ends when its leader ends; the rest
- * of its process group is killed then (before the leader is reaped, while the group's number is certainly still its own),
- * and what the pipes hold at that moment still counts. So neither a background process that keeps stdout open nor one
- * that closes it early confuses us.
+ * While the command runs we sleep in one poll() over its pidfd and pipes. We keep the write ends of
+ * stdout and stderr open ourselves, so that their closing wakes nobody: /bin/true costs one
+ * wake-up. The command ends when its leader ends; the rest of its process group is killed then
+ * (before the leader is reaped, while the group's number is certainly still its own), and what the
+ * pipes hold at that moment still counts. So neither a background process that keeps stdout open
+ * nor one that closes it early confuses us.
  *
- * stdout is read straight into the task's block in the segment. stdin is fed without blocking; a command that does not read
- * it is no error. SIGPIPE is ignored only while there is something to feed, after the vfork, so that commands get the
- * default. A cancelled command is sent SIGTERM by the daemon (or by us, when that came before the group was known).
+ * stdout is read straight into the task's block in the segment. stdin is fed without blocking; a
+ * command that does not read it is no error. SIGPIPE is ignored only while there is something to
+ * feed, after the vfork, so that commands get the default. A cancelled command is sent SIGTERM by
+ * the daemon (or by us, when that came before the group was known).
  *
- * Fails: never to the caller; what goes wrong is the task's outcome (see exec.h). A log that finds no memory is dropped
- * and said. */
+ * Fails: never to the caller; what goes wrong is the task's outcome (see exec.h). A log that finds
+ * no memory is dropped and said. */
 #include "worker/exec.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -49,10 +54,11 @@ struct job {
     pid_t pid;
     int pidfd, in, out, err; /* our ends; -1: closed */
     int child_in, child_out, child_err;
-    /* shared with the child until it has exec'd */
+    /* written by the child until it has exec'd. volatile: a compiler sees a function that never
+     * returns, and takes its stores for unseen by anybody */
     pid_t parent;
-    int error;
-    const char *hit; /* the path that was tried last: on success, the program's */
+    volatile int error;
+    const char *volatile hit; /* the path that was tried last: on success, the program's */
     /* stdin */
     const char *feed;
     size_t feed_left;
@@ -284,7 +290,8 @@ static int make_pipes(struct job *j) {
     return error;
 }
 
-/* Remembers where a name without a slash was found; without memory it is looked for again next time. */
+/* Remembers where a name without a slash was found; without memory it is looked for again next
+ * time. */
 static void remember(struct exec *e, const struct job *j) {
     if (j->hit != e->path) {
         return;

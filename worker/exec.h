@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Running a task as a command: its payload on stdin, its result from stdout, the end of its stderr kept. */
+/* Running a task as a command: its payload on stdin, its result from stdout, the end of its stderr
+ * kept. */
 #pragma once
 
 #include <stdint.h>
@@ -24,19 +25,19 @@ struct exec {
     char path[4096];               /* the one being tried */
     char *log;                     /* 2 * EXEC_LOG bytes */
 };
-#define EXEC_INIT {0}
+#define EXEC_INIT                                                                                  \
+    { 0 }
 
 /* argv: the pool's words, ending with NULL, kept. 0 or -ENOMEM. */
 int exec_init(struct exec *e, const char *pool, int argc, char **argv, uint64_t max_output);
 void exec_deinit(struct exec *e);
 
-/* Runs the command of a claimed task and says how it ended. While it runs its process group is named in the slot.
- *   cannot be started                        FAILED    CAUSE_START, code errno, output why
- *   exit status 0                            DONE      CAUSE_RESULT
- *   another status                           FAILED    CAUSE_EXIT, code status; output kept
- *   a signal                                 FAILED    CAUSE_SIGNAL, signal, core; output kept
- *   SIGTERM (or status 143) when cancelled   CANCELLED CAUSE_CANCELLED; output kept
- *   output over max_output, or no memory     FAILED    CAUSE_ERROR, code EFBIG or ENOMEM, output why
- * What is left of its process group when it ends is killed. */
+/* Runs the command of a claimed task and says how it ended. While it runs its process group is
+ * named in the slot. cannot be started                        FAILED    CAUSE_START, code errno,
+ * output why exit status 0                            DONE      CAUSE_RESULT another status FAILED
+ * CAUSE_EXIT, code status; output kept a signal                                 FAILED
+ * CAUSE_SIGNAL, signal, core; output kept SIGTERM (or status 143) when cancelled   CANCELLED
+ * CAUSE_CANCELLED; output kept output over max_output, or no memory     FAILED    CAUSE_ERROR, code
+ * EFBIG or ENOMEM, output why What is left of its process group when it ends is killed. */
 void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const struct task_view *v,
               struct task_outcome *ret);

@@ -1,22 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* hearth-worker: the command line of the zygote. It is started by hearthd and by nobody else; by hand it can tell what it is,
- * and list the handlers of a module (--list), which checks it just as a pool would.
+/* hearth-worker: the command line of the zygote. It is started by hearthd and by nobody else; by
+ * hand it can tell what it is, and list the handlers of a module (--list), which checks it just as
+ * a pool would.
  *
  * Fails: exit status 2 for a wrong command line, 1 for the rest; see hearth-worker(8). */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "lib/base/num.h"
+#include "lib/shm/segment.h"
 #include "lib/wire/control.h"
 #include "worker/module.h"
 #include "worker/options.h"
 #include "worker/say.h"
 #include "worker/zygote.h"
 
-enum { OPT_POOL = 1, OPT_INDEX, OPT_MODULE, OPT_EXEC, OPT_TASKS, OPT_OUTPUT, OPT_LIST, OPT_VERSION };
+enum {
+    OPT_POOL = 1,
+    OPT_INDEX,
+    OPT_MODULE,
+    OPT_EXEC,
+    OPT_TASKS,
+    OPT_OUTPUT,
+    OPT_LIST,
+    OPT_VERSION
+};
 
 static const struct option longs[] = {
     {"pool", required_argument, NULL, OPT_POOL},

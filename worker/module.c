@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* Loads handler modules.
  *
- * RTLD_NOW: a symbol that is missing shows here, at start, not in the middle of a task. RTLD_LOCAL: a module's symbols
- * stay its own. Nothing of a module is called before it has passed the checks here.
+ * RTLD_NOW: a symbol that is missing shows here, at start, not in the middle of a task. RTLD_LOCAL:
+ * a module's symbols stay its own. Nothing of a module is called before it has passed the checks
+ * here.
  *
- * The struct a module exports may be older (shorter) or newer (longer) than the one in our header. It is copied into one of
- * our size, what it lacks being 0, and its table of handlers is walked with the stride it states. So the rest of the worker
- * needs no thought about versions.
+ * The struct a module exports may be older (shorter) or newer (longer) than the one in our header.
+ * It is copied into one of our size, what it lacks being 0, and its table of handlers is walked
+ * with the stride it states. So the rest of the worker needs no thought about versions.
  *
- * Fails: -ENOENT (no such file, as dlopen has no errno for it), -ELIBBAD (not loadable, no `hearth_module`, or it breaks a
- * rule), -EPROTONOSUPPORT (another ABI), -ENOMEM; each with a sentence that names the file. */
+ * Fails: -ENOENT (no such file, as dlopen has no errno for it), -ELIBBAD (not loadable, no
+ * `hearth_module`, or it breaks a rule), -EPROTONOSUPPORT (another ABI), -ENOMEM; each with a
+ * sentence that names the file. */
 #include "worker/module.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,8 +14,9 @@ struct module {
     struct hearth_handler *handlers; /* copies, likewise */
 };
 
-/* Loads the shared object at path (with a slash in it). On failure: -errno, and a sentence in why. A module once loaded stays:
- * many libraries cannot be unloaded, and the zygote ends with it anyway. */
+/* Loads the shared object at path (with a slash in it). On failure: -errno, and a sentence in why.
+ * A module once loaded stays: many libraries cannot be unloaded, and the zygote ends with it
+ * anyway. */
 int module_load(struct module *ret, const char *path, char why[MODULE_WHY]);
 /* Frees the copies. Accepts a zeroed struct. */
 void module_deinit(struct module *m);

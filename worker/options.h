@@ -5,11 +5,11 @@
 #include <stdint.h>
 
 struct options {
-    const char *pool;    /* its name */
-    uint32_t index;      /* its index in the segment */
-    const char *module;  /* path of the module; NULL: an exec pool */
-    int argc;            /* what follows "--": the module's arguments, or the words of the command */
-    char **argv;         /* ends with NULL */
-    uint64_t max_tasks;  /* tasks a worker runs before it is replaced; 0: no limit */
+    const char *pool;   /* its name */
+    uint32_t index;     /* its index in the segment */
+    const char *module; /* path of the module; NULL: an exec pool */
+    int argc;           /* what follows "--": the module's arguments, or the words of the command */
+    char **argv;        /* ends with NULL */
+    uint64_t max_tasks; /* tasks a worker runs before it is replaced; 0: no limit */
     uint64_t max_output; /* largest output of a task in bytes */
 };

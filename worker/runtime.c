@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* The loop of a worker: claim, run, finish.
  *
- *     attach the slot -> worker_init -> WARM ... GO -> SERVING -> claim, run, finish, claim, ... -> EXIT
+ *     attach the slot -> worker_init -> WARM ... GO -> SERVING -> claim, run, finish, claim, ... ->
+ * EXIT
  *                                                         +-> after max_tasks: RETIRED ... EXIT
  *
- * Tasks come straight from the segment and go back there; the daemon is not asked. It speaks to a worker through two
- * words of its slot (GO and EXIT), which the worker looks at between tasks and is woken for. What the daemon must know
- * (state, the task in hand, its deadline) the verbs of lib/shm write into the slot; a worker reports nothing by itself,
- * since a report that its death could prevent is worth nothing.
+ * Tasks come straight from the segment and go back there; the daemon is not asked. It speaks to a
+ * worker through two words of its slot (GO and EXIT), which the worker looks at between tasks and
+ * is woken for. What the daemon must know (state, the task in hand, its deadline) the verbs of
+ * lib/shm write into the slot; a worker reports nothing by itself, since a report that its death
+ * could prevent is worth nothing.
  *
- * A worker with max_tasks asks for its replacement some tasks before its last, so that the pool is never one short: the new
- * one is warm by then, and is told GO when this one retires.
+ * A worker with max_tasks asks for its replacement some tasks before its last, so that the pool is
+ * never one short: the new one is warm by then, and is told GO when this one retires.
  *
- * Fails: exit status 1 when the worker cannot start (said on stderr), 2 when the segment cannot be used any more. Anything
- * a handler does to the process (crash, exit) is the daemon's to see. */
+ * Fails: exit status 1 when the worker cannot start (said on stderr), 2 when the segment cannot be
+ * used any more. Anything a handler does to the process (crash, exit) is the daemon's to see. */
 #include "worker/runtime.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

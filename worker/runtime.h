@@ -8,7 +8,8 @@
 #include "worker/module.h"
 #include "worker/options.h"
 
-/* Serves slot/gen of the attached segment until told to exit. m is the pool's module, or NULL in an exec pool.
- * Returns the exit status for the process. The handle is this process's own (its slot not yet attached). */
+/* Serves slot/gen of the attached segment until told to exit. m is the pool's module, or NULL in an
+ * exec pool. Returns the exit status for the process. The handle is this process's own (its slot
+ * not yet attached). */
 int runtime_serve(const struct options *o, const struct module *m, struct shm *s, uint32_t slot,
                   uint32_t gen);

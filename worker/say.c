@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Log lines of zygotes and workers.
  *
- * They go to stderr, which is the daemon's own. Under systemd that is the journal, which reads a "<N>" in front of a line as
- * its priority and knows the process itself; the line then needs no more than the pool. On a terminal or in a file the
- * same line is written as "pool/pid: level: text", so that lines of many processes stay apart. $JOURNAL_STREAM says which:
- * it must name the very file that stderr is, because it is inherited by processes whose stderr was redirected since.
+ * They go to stderr, which is the daemon's own. Under systemd that is the journal, which reads a
+ * "<N>" in front of a line as its priority and knows the process itself; the line then needs no
+ * more than the pool. On a terminal or in a file the same line is written as "pool/pid: level:
+ * text", so that lines of many processes stay apart. $JOURNAL_STREAM says which: it must name the
+ * very file that stderr is, because it is inherited by processes whose stderr was redirected since.
  *
- * One write(2) a line: lines of several processes do not mix. Nothing is kept open, nothing is allocated.
+ * One write(2) a line: lines of several processes do not mix. Nothing is kept open, nothing is
+ * allocated.
  *
- * Fails: never to the caller; a line that cannot be written is lost, for want of a place to say so. Too long: cut. */
+ * Fails: never to the caller; a line that cannot be written is lost, for want of a place to say so.
+ * Too long: cut. */
 #include "worker/say.h"
 
 #include <inttypes.h>
@@ -32,8 +35,7 @@ void say_init(const char *pool) {
     uint64_t ino = 0;
     struct stat st;
     say_pool = pool;
-    say_to_journal = stream != NULL &&
-                     sscanf(stream, "%" SCNu64 ":%" SCNu64, &dev, &ino) == 2 &&
+    say_to_journal = stream != NULL && sscanf(stream, "%" SCNu64 ":%" SCNu64, &dev, &ino) == 2 &&
                      fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
@@ -46,8 +48,8 @@ void say_v(int level, const char *task, const char *format, va_list ap) {
     if (say_to_journal) {
         n += (size_t)snprintf(line, 512, "<%d>%s: ", level, say_pool);
     } else {
-        n += (size_t)snprintf(line, 512, "%s/%d: %s: ", say_pool, (int)getpid(),
-                              level_names[level]);
+        n +=
+            (size_t)snprintf(line, 512, "%s/%d: %s: ", say_pool, (int)getpid(), level_names[level]);
     }
     if (task != NULL) {
         n += (size_t)snprintf(line + n, 512, "task %s: ", task);

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* The zygote of a pool: loads the module once, then forks workers when the daemon asks for them.
  *
- * It is exec'd fresh, stays single-threaded (checked after the module's init, since a fork keeps only the calling thread) and
- * does nothing but wait, so a fork of it is cheap and its pages stay shared with the workers. It is in a session of its
- * own: ^C on the daemon's terminal reaches neither it nor the workers, whose end is the daemon's to decide.
+ * It is exec'd fresh, stays single-threaded (checked after the module's init, since a fork keeps
+ * only the calling thread) and does nothing but wait, so a fork of it is cheap and its pages stay
+ * shared with the workers. It is in a session of its own: ^C on the daemon's terminal reaches
+ * neither it nor the workers, whose end is the daemon's to decide.
  *
- *     zygote --fork--> A --fork--> W        A tells the daemon W's pid and exits; W is then the daemon's child
- *       ^----- waits for A ----'            (the daemon is a subreaper), so only the daemon reaps it
+ *     zygote --fork--> A --fork--> W        A tells the daemon W's pid and exits; W is then the
+ * daemon's child
+ *       ^----- waits for A ----'            (the daemon is a subreaper), so only the daemon reaps
+ * it
  *
- * The daemon learns W's pid from A before W can have been reaped, so the pid is W's for sure. W waits until A is gone, makes
- * sure that its parent is the daemon, and from then on dies with it (PDEATHSIG). Without a daemon nothing survives: the
- * control socket's EOF ends the zygote.
+ * The daemon learns W's pid from A before W can have been reaped, so the pid is W's for sure. W
+ * waits until A is gone, makes sure that its parent is the daemon, and from then on dies with it
+ * (PDEATHSIG). Without a daemon nothing survives: the control socket's EOF ends the zygote.
  *
- * Signals are put to their defaults (the daemon's may be ignored, and that is inherited). In module pools SIGPIPE is
- * ignored, so that a handler's broken socket is an error and not the worker's death; commands of exec pools want the default.
+ * Signals are put to their defaults (the daemon's may be ignored, and that is inherited). In module
+ * pools SIGPIPE is ignored, so that a handler's broken socket is an error and not the worker's
+ * death; commands of exec pools want the default.
  *
- * Fails: before READY with CONTROL_FAILED and a text, exit status 1; a fork that fails later is reported for its slot. */
+ * Fails: before READY with CONTROL_FAILED and a text, exit status 1; a fork that fails later is
+ * reported for its slot. */
 #include "worker/zygote.h"
 
 #include <dirent.h>
@@ -24,6 +29,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,8 +100,8 @@ static bool tell_ready(const struct zygote *z) {
 
 /* ---- the worker's first steps ---- */
 
-static void __attribute__((noreturn)) be_worker(struct zygote *z, pid_t between, uint32_t slot,
-                                                uint32_t gen) {
+static void __attribute__((noreturn))
+be_worker(struct zygote *z, pid_t between, uint32_t slot, uint32_t gen) {
     char title[16];
     while (getppid() == between) {
         sched_yield(); /* it has one message to send before it exits */
@@ -106,8 +112,8 @@ static void __attribute__((noreturn)) be_worker(struct zygote *z, pid_t between,
     close(CONTROL_FD_SOCKET); /* the zygote's alone, or its EOF would wait for us */
     snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
     prctl(PR_SET_NAME, title);
-    int status = runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment, slot,
-                               gen);
+    int status =
+        runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment, slot, gen);
     fflush(NULL);
     _exit(status); /* what was registered to run at exit belongs to the zygote */
 }
@@ -142,7 +148,8 @@ static void spawn(struct zygote *z, uint32_t slot, uint32_t gen) {
     }
     while (waitpid(between, &status, 0) < 0) {
         if (errno != EINTR) {
-            return; /* the module has reaped it, or ignores SIGCHLD: the daemon has its news anyway */
+            return; /* the module has reaped it, or ignores SIGCHLD: the daemon has its news anyway
+                     */
         }
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {

@@ -7,8 +7,8 @@
 
 #include "worker/hearth_handler.h"
 
-/* Argument i as a decimal number from min to max, or fallback when it is absent. 0, or the code of a failure already
- * reported. `what` names it in the message. */
+/* Argument i as a decimal number from min to max, or fallback when it is absent. 0, or the code of
+ * a failure already reported. `what` names it in the message. */
 static inline int args_number(struct hearth_task *task, const struct hearth_api *api, size_t i,
                               const char *what, long long min, long long max, long long fallback,
                               long long *ret) {

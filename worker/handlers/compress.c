@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* The module `compress`: zlib, in the format of gzip.
  *
- *     deflate [LEVEL]    0 (stored) to 9 (smallest), 6 unless given; the result is a file for gunzip
- *     inflate            what gzip or zlib made, several members one after the other too, as gunzip does
+ *     deflate [LEVEL]    0 (stored) to 9 (smallest), 6 unless given; the result is a file for
+ * gunzip inflate            what gzip or zlib made, several members one after the other too, as
+ * gunzip does
  *
- * Both write where the result stays. deflate knows the most its output can be and asks for that once; inflate asks for more
- * as it goes, and each time for as much as it has already, so that a file of n bytes costs O(n). A zlib stream is
- * kept by the worker and reset from task to task: making one clears 256 KiB.
+ * Both write where the result stays. deflate knows the most its output can be and asks for that
+ * once; inflate asks for more as it goes, and each time for as much as it has already, so that a
+ * file of n bytes costs O(n). A zlib stream is kept by the worker and reset from task to task:
+ * making one clears 256 KiB.
  *
- * Fails: EINVAL (bad level), EBADMSG (not compressed data, or damaged, or cut short), EFBIG (over the pool's max_output, or no
- * memory for the output), ENOMEM. */
+ * Fails: EINVAL (bad level), EBADMSG (not compressed data, or damaged, or cut short), EFBIG (over
+ * the pool's max_output, or no memory for the output), ENOMEM. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -99,7 +101,8 @@ static int damaged(struct hearth_task *task, const struct hearth_api *api) {
                      unpacker.msg != NULL ? unpacker.msg : "it ends early");
 }
 
-/* Unpacks into `room` bytes at out; *done counts them. Z_OK: wants more room; Z_STREAM_END: all members are done. */
+/* Unpacks into `room` bytes at out; *done counts them. Z_OK: wants more room; Z_STREAM_END: all
+ * members are done. */
 static int unpack_some(const Bytef **next, size_t *left, uint8_t *out, uInt room, uInt *done) {
     int r;
     unpacker.next_out = out;
@@ -112,7 +115,7 @@ static int unpack_some(const Bytef **next, size_t *left, uint8_t *out, uInt room
             give(&unpacker, next, left);
             /* another member, unless what follows is padding, which gunzip ignores too */
             r = unpacker.next_in[0] == 0x1f && inflateReset(&unpacker) == Z_OK ? Z_OK
-                                                                             : Z_STREAM_END;
+                                                                               : Z_STREAM_END;
         } else if (r == Z_BUF_ERROR && unpacker.avail_out == 0) {
             r = Z_OK;
         }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The module `demo`: handlers that show what can become of a task, for trying Hearth and for its tests.
+/* The module `demo`: handlers that show what can become of a task, for trying Hearth and for its
+ * tests.
  *
- * echo gives its payload back; sleep and spin take a while and can be cancelled; fail, crash, exit and leak go wrong in
- * the four ways a handler can. The last three end or fatten the worker itself on purpose.
+ * echo gives its payload back; sleep and spin take a while and can be cancelled; fail, crash, exit
+ * and leak go wrong in the four ways a handler can. The last three end or fatten the worker itself
+ * on purpose.
  *
  * Fails: a bad argument is a failure with EINVAL. */
 #include <signal.h>
@@ -75,7 +77,7 @@ static int demo_crash(struct hearth_task *task, const struct hearth_api *api) {
     static const struct {
         const char *name;
         int number;
-    } names[] = {{"ABRT", SIGABRT}, {"SEGV", SIGSEGV}, {"BUS", SIGBUS}, {"FPE", SIGFPE},
+    } names[] = {{"ABRT", SIGABRT}, {"SEGV", SIGSEGV}, {"BUS", SIGBUS},  {"FPE", SIGFPE},
                  {"ILL", SIGILL},   {"KILL", SIGKILL}, {"TERM", SIGTERM}};
     struct hearth_bytes a = api->arg(task, 0);
     const char *text = a.data != NULL ? a.data : "SEGV";
@@ -89,8 +91,8 @@ static int demo_crash(struct hearth_task *task, const struct hearth_api *api) {
         }
     }
     if (number == 0) {
-        int r = args_number(task, api, 0, "SIGNAL (a name such as SEGV, or)", 1, 64, SIGSEGV,
-                            &number);
+        int r =
+            args_number(task, api, 0, "SIGNAL (a name such as SEGV, or)", 1, 64, SIGSEGV, &number);
         if (r != 0) {
             return r;
         }

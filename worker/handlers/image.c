@@ -3,15 +3,16 @@
  *
  *     thumbnail WIDTH[xHEIGHT] [jpeg|png]
  *
- * The picture is shrunk to fit into the box (a lone WIDTH is the box's height too), turned as its EXIF data says, and never
- * enlarged. The result has the format of the input unless one is named.
+ * The picture is shrunk to fit into the box (a lone WIDTH is the box's height too), turned as its
+ * EXIF data says, and never enlarged. The result has the format of the input unless one is named.
  *
- * libvips starts threads, so it is initialised in each worker, not in the zygote. Its own cache is off (no two tasks
- * ask the same) and it works with one thread: the pool's workers are the parallelism. Loaders that libvips itself calls
- * unfit for untrusted data are blocked, and of the rest only those for JPEG and PNG are accepted.
+ * libvips starts threads, so it is initialised in each worker, not in the zygote. Its own cache is
+ * off (no two tasks ask the same) and it works with one thread: the pool's workers are the
+ * parallelism. Loaders that libvips itself calls unfit for untrusted data are blocked, and of the
+ * rest only those for JPEG and PNG are accepted.
  *
- * Fails: EINVAL (arguments), EBADMSG (not a JPEG or PNG, or damaged; with what libvips says), ENOMEM. A damaged picture is
- * refused rather than half shown. */
+ * Fails: EINVAL (arguments), EBADMSG (not a JPEG or PNG, or damaged; with what libvips says),
+ * ENOMEM. A damaged picture is refused rather than half shown. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,14 +99,14 @@ static int image_thumbnail(struct hearth_task *task, const struct hearth_api *ap
     int width = 0;
     int height = 0;
     if (box.data == NULL || parse_box(box.data, box.len, &width, &height) < 0) {
-        return api->fail(task, EINVAL,
-                         "give the size as WIDTH or WIDTHxHEIGHT, each from 1 to %d", SIDE_MAX);
+        return api->fail(task, EINVAL, "give the size as WIDTH or WIDTHxHEIGHT, each from 1 to %d",
+                         SIDE_MAX);
     }
     int as_png = -1;
     if (format.data != NULL) {
-        as_png = strcmp(format.data, "png") == 0                                         ? 1
+        as_png = strcmp(format.data, "png") == 0                                       ? 1
                  : strcmp(format.data, "jpeg") == 0 || strcmp(format.data, "jpg") == 0 ? 0
-                                                                                         : -1;
+                                                                                       : -1;
         if (as_png < 0) {
             return api->fail(task, EINVAL, "the format is jpeg or png, not \"%.100s\"",
                              (const char *)format.data);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* The module `text`: words of a document.
  *
- *     words [N [LOCALE]]     the count as `wc -w` gives it, then the N (10) most frequent words, one a line, each with its count:
- *         2968
- *         the 309
+ *     words [N [LOCALE]]     the count as `wc -w` gives it, then the N (10) most frequent words,
+ * one a line, each with its count: 2968 the 309
  *         ...
  *
- * The locale decides what a character is, for wc too; it is that of the environment (LC_ALL, LC_CTYPE, LANG: a pool's
- * `env` can set it), or the one named by the task. For the table of frequencies a word is taken without the ASCII
- * punctuation around it and in lower case as far as ASCII goes, and words with unprintable bytes inside are left out; the
- * count is of all of them. Words of equal frequency are in the order of their bytes, so that a document has one answer.
+ * The locale decides what a character is, for wc too; it is that of the environment (LC_ALL,
+ * LC_CTYPE, LANG: a pool's `env` can set it), or the one named by the task. For the table of
+ * frequencies a word is taken without the ASCII punctuation around it and in lower case as far as
+ * ASCII goes, and words with unprintable bytes inside are left out; the count is of all of them.
+ * Words of equal frequency are in the order of their bytes, so that a document has one answer.
  *
- * The table is a hash of open addressing over slices of the payload (nothing is copied; case is folded in comparing), and is
- * kept by the worker from task to task.
+ * The table is a hash of open addressing over slices of the payload (nothing is copied; case is
+ * folded in comparing), and is kept by the worker from task to task.
  *
  * Fails: EINVAL for a bad argument or an unknown locale, ENOMEM. */
 #include <errno.h>
@@ -218,9 +218,5 @@ static const struct hearth_handler handlers[] = {
 };
 
 HEARTH_EXPORT const struct hearth_module hearth_module = {
-    HEARTH_MODULE_HEAD,
-    .name = "text",
-    .version = "1.0",
-    .handlers = handlers,
-    .init = text_init,
+    HEARTH_MODULE_HEAD, .name = "text", .version = "1.0", .handlers = handlers, .init = text_init,
 };

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Words, as `wc -w` of GNU coreutils 9.1 counts them, found by reading what it prints for odd input and held to it by a
- * test over every document on the machine:
+/* Words, as `wc -w` of GNU coreutils 9.1 counts them, found by reading what it prints for odd input
+ * and held to it by a test over every document on the machine:
  *
- * - Space, tab, newline, return, form feed and vertical tab end a word, and so does every printable character that the locale
- *   calls white space, and the four that are spaces which do not break a line (U+00A0, U+2007, U+202F, U+2060) unless
- *   POSIXLY_CORRECT is set.
- * - A word needs one printable character. What is neither printable nor a separator (control characters, bytes that are no
- *   character) neither makes a word nor ends one: "a<FF>b" is one word, "<FF>" none.
- * - In a one-byte locale (C) bytes are judged one by one; in others characters are decoded, and an incomplete one at
- *   the very end counts as nothing.
+ * - Space, tab, newline, return, form feed and vertical tab end a word, and so does every printable
+ * character that the locale calls white space, and the four that are spaces which do not break a
+ * line (U+00A0, U+2007, U+202F, U+2060) unless POSIXLY_CORRECT is set.
+ * - A word needs one printable character. What is neither printable nor a separator (control
+ * characters, bytes that are no character) neither makes a word nor ends one: "a<FF>b" is one word,
+ * "<FF>" none.
+ * - In a one-byte locale (C) bytes are judged one by one; in others characters are decoded, and an
+ * incomplete one at the very end counts as nothing.
  *
- * Nearly all text is ASCII, so a table decides for a byte that is itself whenever no multibyte character is under way.
+ * Nearly all text is ASCII, so a table decides for a byte that is itself whenever no multibyte
+ * character is under way.
  *
  * Fails: only as the visitor says. */
 #include "worker/handlers/words.h"
