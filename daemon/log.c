@@ -5,14 +5,19 @@
  * may hold anything that a client or a handler sent, so control characters are escaped in both: a
  * log line can not be forged, and one event is always one line.
  *
- * Fails: never to the caller. An event the journal does not take goes to stderr as text; one that
- * stderr does not take (full pipe, closed) is dropped, because the daemon must not wait for whoever
- * reads its log. */
+ * The daemon must not wait for whoever reads its log: a line is written to stderr only when it
+ * takes one without blocking, and is at most PIPE_BUF bytes, which a pipe takes whole or not at
+ * all. Lines that were dropped are counted in the next one. (libsystemd's send to the journal can
+ * block when journald hangs with megabytes unread; then systemd has worse troubles.)
+ *
+ * Fails: never to the caller. An event the journal does not take goes to stderr as text.
+ */
 #define SD_JOURNAL_SUPPRESS_LOCATION /* we give CODE_FILE and its kind ourselves */
 
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +30,8 @@
 
 enum {
     TEXT_MAX = 8192, /* bytes of an event's text; a handler's message fits */
-    LINE_BYTES = TEXT_MAX * 2 + 512,
+    MESSAGE_BYTES = TEXT_MAX * 2,
+    LINE_BYTES = 4096, /* PIPE_BUF */
 };
 
 const char *const log_level_names[LOG_LEVELS] = {"err", "warning", "notice", "info", "debug"};
@@ -44,6 +50,7 @@ const char *const log_message_docs[MESSAGES] = {
 
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_journal;
+static unsigned log_dropped; /* lines that stderr did not take */
 
 /* Is stderr the stream that $JOURNAL_STREAM ("device:inode") speaks of? */
 static bool stderr_is_journal(void) {
@@ -139,7 +146,7 @@ __attribute__((format(printf, 2, 3))) static void entry_add(struct entry *e, con
 static int send_journal(enum log_level level, const struct log_fields *fields, struct entry *e,
                         const char *text) {
     static const char head[] = "MESSAGE=";
-    char message[LINE_BYTES];
+    char message[MESSAGE_BYTES];
     memcpy(message, head, sizeof(head));
     size_t len = escape(message, sizeof(message), sizeof(head) - 1, text, 0);
     e->iov[e->n++] = (struct iovec){message, len};
@@ -158,6 +165,28 @@ static int send_journal(enum log_level level, const struct log_fields *fields, s
         entry_add(e, "HEARTH_WORKER=%d", (int)fields->worker);
     }
     return sd_journal_sendv(e->iov, e->n);
+}
+
+static void send_stderr(enum log_level level, const struct log_fields *fields, const char *text) {
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    char out[LINE_BYTES], lost[64];
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) {
+        log_dropped++;
+        return;
+    }
+    if (log_dropped) {
+        snprintf(lost, sizeof(lost), "%u lines of this log were dropped", log_dropped);
+        log_dropped = 0;
+        send_stderr(LOG_LEVEL_WARNING, NULL, lost);
+        send_stderr(level, fields, text);
+        return;
+    }
+    size_t n = log_format(out, sizeof(out), level, fields, text);
+    ssize_t w;
+    do {
+        w = write(STDERR_FILENO, out, n);
+    } while (w < 0 && errno == EINTR);
+    log_dropped += w < 0;
 }
 
 void log_write(enum log_level level, const struct log_fields *fields, const char *file, int line,
@@ -183,12 +212,7 @@ void log_write(enum log_level level, const struct log_fields *fields, const char
         sent = send_journal(level, fields, &e, text) >= 0;
     }
     if (!sent) {
-        char out[LINE_BYTES];
-        size_t n = log_format(out, sizeof(out), level, fields, text);
-        ssize_t w;
-        do {
-            w = write(STDERR_FILENO, out, n);
-        } while (w < 0 && errno == EINTR);
+        send_stderr(level, fields, text);
     }
     errno = saved;
 }

@@ -4,7 +4,8 @@
 #include "daemon/log.h"
 
 #include <criterion/criterion.h>
-#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,40 @@ Test(log, the_level_decides) {
     cr_assert_null(strstr(got, "four"));
     cr_assert_null(strstr(got, "five"));
     cr_assert(log_wants(LOG_LEVEL_NOTICE) && !log_wants(LOG_LEVEL_INFO));
+}
+
+/* A reader that does not read must not stop us; what it missed is counted when it reads again. */
+Test(log, a_full_pipe_drops_lines_and_says_so) {
+    int fds[2], saved;
+    static char text[3000], got[1 << 20];
+    memset(text, 'x', sizeof(text) - 1);
+    unsetenv("JOURNAL_STREAM");
+    capture(fds, &saved);
+    log_open(LOG_LEVEL_INFO);
+    for (int i = 0; i < 40; i++) { /* a pipe holds 64 KiB */
+        log_info(NULL, "%s", text);
+    }
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    size_t n = 0;
+    for (ssize_t k; (k = read(fds[0], got + n, sizeof(got) - n)) > 0; n += (size_t)k) {
+    }
+    unsigned lines = 0, dropped = 0;
+    for (size_t i = 0; i < n; i++) {
+        lines += got[i] == '\n';
+    }
+    cr_assert_lt(lines, 40);
+    log_info(NULL, "last");
+    dup2(saved, 2);
+    ssize_t k = read(fds[0], got, sizeof(got) - 1);
+    cr_assert_gt(k, 0);
+    got[k] = '\0';
+    close(fds[0]);
+    close(saved);
+    const char *said = strstr(got, "warning: ");
+    cr_assert_not_null(said);
+    cr_assert_eq(sscanf(said, "warning: %u lines", &dropped), 1);
+    cr_assert_eq(lines + dropped, 40);
+    cr_assert(strstr(said, "info: last\n"));
 }
 
 /* A stale $JOURNAL_STREAM must not send the log away from where stderr leads now. */
