@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
@@ -129,37 +130,73 @@ static int status_of(int wstatus) {
     return WIFEXITED(wstatus) ? WEXITSTATUS(wstatus) : CHILD_SIGNALLED + WTERMSIG(wstatus);
 }
 
+/* Milliseconds from now to `until`, rounded up. */
+static int ms_left(uint64_t until) {
+    uint64_t now = clock_now();
+    return now >= until ? 0 : (int)((until - now + NS_PER_MS - 1) / NS_PER_MS);
+}
+
+/* Waits for the end of a child through its pidfd; it is not reaped. */
+static int await_pidfd(int fd, uint64_t until) {
+    for (;;) {
+        int left = ms_left(until);
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int n = poll(&p, 1, left);
+        if (n != 0) {
+            if (n > 0 || errno != EINTR) {
+                return n > 0 ? 0 : -errno;
+            }
+        } else if (left == 0) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+/* The same where there are no pidfds (under valgrind): SIGCHLD, blocked so that none is lost. */
+static int await_signal(pid_t pid, uint64_t until) {
+    sigset_t chld, old;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &chld, &old);
+    int r = -ETIMEDOUT;
+    for (;;) {
+        siginfo_t info = {0};
+        int left = ms_left(until);
+        if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0) {
+            r = -errno;
+            break;
+        }
+        if (info.si_pid == pid || left == 0) {
+            r = info.si_pid == pid ? 0 : r;
+            break;
+        }
+        struct timespec ts = {left / 1000, left % 1000 * 1000000L};
+        sigtimedwait(&chld, NULL, &ts);
+    }
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return r;
+}
+
 int child_wait_ms(pid_t pid, int ms) {
     if (pid <= 0) {
         return -EINVAL;
     }
+    uint64_t until = clock_now() + (uint64_t)ms * NS_PER_MS;
     _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0) {
+    if (fd < 0 && errno != ENOSYS) {
         return -errno;
     }
-    uint64_t until = clock_now() + (uint64_t)ms * NS_PER_MS;
-    for (;;) {
-        uint64_t now = clock_now();
-        int left = now >= until ? 0 : (int)((until - now + NS_PER_MS - 1) / NS_PER_MS);
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int n = poll(&p, 1, left);
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            break;
-        }
-        if (n == 0 && left == 0) {
-            return -ETIMEDOUT;
-        }
+    int r = fd < 0 ? await_signal(pid, until) : await_pidfd(fd, until);
+    if (r < 0) {
+        return r;
     }
     int wstatus;
-    pid_t r;
+    pid_t got;
     do {
-        r = waitpid(pid, &wstatus, 0);
-    } while (r < 0 && errno == EINTR);
+        got = waitpid(pid, &wstatus, 0);
+    } while (got < 0 && errno == EINTR);
     forget(pid);
-    return r < 0 ? -errno : status_of(wstatus);
+    return got < 0 ? -errno : status_of(wstatus);
 }
 
 int child_wait(pid_t pid) {
