@@ -3,6 +3,7 @@
 """Counts the tests of the last `meson test`: prints "N passed, N failed, N skipped" and exits 1 unless some passed and
 none failed. A test that speaks TAP counts by its sub-tests, any other as one; one that failed without a failed sub-test
 (it crashed, or took too long) counts as one failure more."""
+import glob
 import json
 import os
 import sys
@@ -11,10 +12,9 @@ import xml.etree.ElementTree as tree
 BAD = {"FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS"}
 
 
-def subtests(logs):
+def subtests(path):
     """Sub-tests by test name: (passed, failed, skipped)."""
     found = {}
-    path = os.path.join(logs, "testlog.junit.xml")
     if not os.path.exists(path):
         return found
     for suite in tree.parse(path).getroot().iter("testsuite"):
@@ -27,10 +27,11 @@ def subtests(logs):
 
 
 def main():
-    logs = sys.argv[1]
+    # With a wrapper (valgrind) the files are named after it: the newest is the one of this run.
+    log = max(glob.glob(os.path.join(sys.argv[1], "testlog*.json")), key=os.path.getmtime)
     passed = failed = skipped = 0
-    found = subtests(logs)
-    with open(os.path.join(logs, "testlog.json"), encoding="utf-8") as f:
+    found = subtests(log.replace(".json", ".junit.xml"))
+    with open(log, encoding="utf-8") as f:
         tests = [json.loads(line) for line in f]
     for test in tests:
         good, bad, skip = found.get(test["name"], (0, 0, 0))
