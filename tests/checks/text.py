@@ -46,6 +46,6 @@ def check(path):
         yield from check_c(path, text)
 
 
-NAMES = (".c", ".h", ".def", ".py", ".sh", "meson.build", "meson_options.txt", "dev", ".ci/run", ".conf",
+NAMES = (".c", ".h", ".def", ".py", ".sh", "meson.build", "meson_options.txt", "dev", ".ci/run",
          ".service", ".socket", ".scd")
 tree.finish("text", [e for p in tree.files(*NAMES) for e in check(p)])

@@ -14,7 +14,7 @@ def files(*endings, folders=FOLDERS):
         found += [n for n in os.listdir(ROOT) if n.endswith(endings) and os.path.isfile(os.path.join(ROOT, n))]
     for folder in folders:
         for where, dirs, names in os.walk(os.path.join(ROOT, folder)):
-            dirs[:] = sorted(d for d in dirs if d != "__pycache__")
+            dirs[:] = sorted(d for d in dirs if d not in ("__pycache__", "seeds"))
             found += [os.path.relpath(os.path.join(where, n), ROOT) for n in names if n.endswith(endings)]
     return sorted(found)
 
