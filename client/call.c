@@ -89,7 +89,7 @@ static int open_and_greet(struct hearth *h) {
 static struct hearth *new_handle(void) {
     struct hearth *h = calloc(1, sizeof(*h));
     if (h) {
-        h->fd = -1;
+        h->fd = h->also_fd = -1;
     }
     return h;
 }

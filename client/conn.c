@@ -207,8 +207,11 @@ int conn_wait(struct hearth *h, uint64_t deadline) {
         ts = (struct timespec){(time_t)(left / NS_PER_SEC), (long)(left % NS_PER_SEC)};
         timeout = &ts;
     }
-    struct pollfd p = {.fd = h->fd, .events = (short)(POLLIN | (writing ? POLLOUT : 0))};
-    int n = ppoll(&p, 1, timeout, NULL);
+    struct pollfd p[2] = {
+        {.fd = h->fd, .events = (short)(POLLIN | (writing ? POLLOUT : 0))},
+        {.fd = h->also_fd, .events = POLLIN}, /* poll() passes over -1 */
+    };
+    int n = ppoll(p, 2, timeout, NULL);
     if (n < 0) {
         return errno == EINTR ? -EINTR : conn_lose(h, HEARTH_E_DISCONNECTED, strerror(errno));
     }

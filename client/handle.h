@@ -57,6 +57,7 @@ struct hearth {
     struct table
         early; /* ends that came before the id did, by id; arg is a struct early of task.c */
 
+    int also_fd;                      /* conn_wait() also returns when this can be read; -1: none */
     uint32_t spin_skip, spin_penalty; /* see conn_wait() */
     bool can_spin;
 

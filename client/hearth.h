@@ -249,7 +249,8 @@ struct hearth_map {
     size_t n;
     /* ... or, if next is set, as many as next() gives, each asked for when there is room for it. It
      * sets *ret_payload to bytes that stay valid until done() has been called for this index, and
-     * returns 1; or 0: no more; or a negative errno: hearth_map() gives up with it. */
+     * returns 1; or 0: no more; or a negative errno: hearth_map() gives up with it. -EAGAIN: none
+     * now; it is asked again when input_fd can be read, and after each end and tick. */
     int (*next)(void *arg, size_t index, struct hearth_bytes *ret_payload);
     /* Called once for each, in order of completion or, if ordered is set, of index. Anything but 0:
      * hearth_map() stops. */
@@ -262,6 +263,7 @@ struct hearth_map {
     int ordered;   /* results that come early are kept in memory until their turn */
     size_t window; /* most tasks in the daemon at a time; 0: 256. Ordered: also most results kept */
     size_t window_bytes; /* no task is added while the payloads there exceed this; 0: 64 MiB */
+    int input_fd;        /* used after next() returned -EAGAIN only */
     int busy_ms; /* how long to try again when refused as busy or out of memory while nothing of
                     this map is left in the daemon; then the task ends HEARTH_REFUSED. 0: 30 s */
 };

@@ -46,6 +46,7 @@ struct run {
     size_t index; /* the next to take */
     size_t turn;  /* ordered: the next to deliver */
     bool ended;   /* no more payloads */
+    bool starved; /* none just now */
     uint64_t stuck, pause,
         again; /* first refusal with nothing flying; pause in ms; when to try again */
     uint64_t next_tick;
@@ -227,6 +228,10 @@ static void pump(struct run *run) {
         } else {
             r = 0;
         }
+        if (r == -EAGAIN) {
+            run->starved = true;
+            return;
+        }
         if (r <= 0) {
             run->ended = true;
             run->result = r;
@@ -257,6 +262,7 @@ static void tick(struct run *run, bool force) {
 static int loop(struct run *run) {
     struct hearth *h = run->h;
     for (;;) {
+        run->starved = false;
         pump(run);
         tick(run, false);
         if (run->result != 0 || (run->ended && run->flying == 0 && !run->waiting)) {
@@ -266,7 +272,9 @@ static int loop(struct run *run) {
         if (run->waiting && run->flying == 0 && run->again < deadline) {
             deadline = run->again;
         }
+        h->also_fd = run->starved ? run->map->input_fd : -1;
         int r = conn_wait(h, deadline);
+        h->also_fd = -1;
         if (r == 0) {
             r = dispatch_turn(h);
         } else if (r == -EINTR) {

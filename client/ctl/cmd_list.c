@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* tasks, pools, workers: what the daemon has, as tables, or with --json as it says it, one object a
+ * line. Fails: exit statuses. */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/ctl/ctl.h"
+
+/* Sends a command, reports errors. */
+static int ask(struct ctl *c, size_t n, const char *const *words, const struct hearth_reply **ret) {
+    int status = ctl_connect(c);
+    if (status != CTL_OK) {
+        return status;
+    }
+    int r = hearth_command(c->h, n, words, NULL, ret);
+    if (r != 0) {
+        return ctl_failed(c, r);
+    }
+    return hearth_reply_type(*ret) == HEARTH_REPLY_ERROR ? ctl_refused(c, NULL, *ret) : CTL_OK;
+}
+
+static void print_lines(const struct hearth_reply *rows) {
+    const struct hearth_reply *row = hearth_reply_first(rows);
+    for (size_t n = hearth_reply_count(rows); n > 0; n--, row = hearth_reply_next(row)) {
+        json_reply(row);
+        putchar('\n');
+    }
+}
+
+static int list(struct ctl *c, size_t n, const char *const *words, const struct ctl_column *columns,
+                size_t n_columns, const char *none) {
+    const struct hearth_reply *rows;
+    int status = ask(c, n, words, &rows);
+    if (status != CTL_OK) {
+        return status;
+    }
+    if (c->json) {
+        print_lines(rows);
+        return CTL_OK;
+    }
+    return table_print(c, rows, columns, n_columns, none);
+}
+
+static bool ends_with(const char *text, const char *tail) {
+    size_t n = strlen(text), m = strlen(tail);
+    return n >= m && strcmp(text + n - m, tail) == 0;
+}
+
+static void print_value(const char *key, const struct hearth_reply *v) {
+    if (hearth_reply_type(v) == HEARTH_REPLY_INT && ends_with(key, "_us")) {
+        printf("%s", table_micros(hearth_reply_int(v)));
+    } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && ends_with(key, "_bytes")) {
+        printf("%s", table_bytes(hearth_reply_int(v)));
+    } else if (hearth_reply_type(v) == HEARTH_REPLY_ARRAY) {
+        const struct hearth_reply *e = hearth_reply_first(v);
+        for (size_t n = hearth_reply_count(v); n > 0; n--, e = hearth_reply_next(e)) {
+            printf("%s%s", hearth_reply_text(e, NULL), n > 1 ? " " : "");
+        }
+    } else if (hearth_reply_type(v) == HEARTH_REPLY_BOOL) {
+        printf("%s", hearth_reply_int(v) ? "yes" : "no");
+    } else {
+        ctl_print_value(v);
+    }
+}
+
+/* A map, one key a line. */
+static void print_map(const struct hearth_reply *map) {
+    const struct hearth_reply *key = hearth_reply_first(map);
+    size_t n = hearth_reply_count(map) / (hearth_reply_type(map) == HEARTH_REPLY_MAP ? 1 : 2);
+    for (; n > 0; n--) {
+        const struct hearth_reply *v = hearth_reply_next(key);
+        printf("%-14s ", hearth_reply_text(key, NULL));
+        print_value(hearth_reply_text(key, NULL), v);
+        putchar('\n');
+        key = hearth_reply_next(v);
+    }
+}
+
+/* Each word left is asked for by `verb`. */
+static int show_each(struct ctl *c, const char *verb, const char *first) {
+    int status = CTL_OK, shown = 0;
+    for (const char *name = first; name; name = ctl_operand(c)) {
+        const char *words[2] = {verb, name};
+        const struct hearth_reply *map;
+        int mine = ask(c, 2, words, &map);
+        if (mine == CTL_CONNECT) {
+            return mine;
+        }
+        status = status ? status : mine;
+        if (mine != CTL_OK) {
+            continue;
+        }
+        if (c->json) {
+            json_reply(map);
+            putchar('\n');
+        } else {
+            if (shown++) {
+                putchar('\n');
+            }
+            print_map(map);
+        }
+        if (ctl_option(c) == CTL_STOP) {
+            return c->status;
+        }
+    }
+    return status;
+}
+
+int cmd_tasks(struct ctl *c) {
+    static const struct ctl_column columns[] = {
+        {"id", "ID", CTL_TEXT},
+        {"pool", "POOL", CTL_TEXT},
+        {"handler", "HANDLER", CTL_TEXT},
+        {"state", "STATE", CTL_TEXT},
+        {"submitted_ms", "AGE", CTL_AGE},
+        {"wait_us", "WAIT", CTL_MICROS},
+        {"run_us", "RUN", CTL_MICROS},
+        {"attempt", "TRY", CTL_NUMBER},
+        {"worker_pid", "PID", CTL_NUMBER},
+        {"payload_bytes", "PAYLOAD", CTL_BYTES},
+        {"result_bytes", "RESULT", CTL_BYTES},
+        {"cause", "CAUSE", CTL_TEXT},
+    };
+    const char *words[7] = {"TASK.LIST"};
+    const char *count = "100";
+    size_t n = 1;
+    uint64_t checked;
+    int o;
+    while ((o = ctl_option(c)) > 0) {
+        if (o == 'n') {
+            count = c->value;
+            if (!ctl_count(c, count, 1000000, &checked)) {
+                return CTL_USAGE;
+            }
+        } else if (n < 5) {
+            words[n++] = o == 'p' ? "POOL" : "STATE";
+            words[n++] = c->value;
+        } else {
+            return ctl_usage(c, "--pool and --state once each");
+        }
+    }
+    if (o == CTL_STOP) {
+        return c->status;
+    }
+    const char *id = ctl_operand(c);
+    if (id) {
+        return show_each(c, "TASK.STATUS", id);
+    }
+    words[n++] = "COUNT";
+    words[n++] = count;
+    return list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no tasks");
+}
+
+int cmd_pools(struct ctl *c) {
+    static const struct ctl_column columns[] = {
+        {"name", "POOL", CTL_TEXT},         {"kind", "KIND", CTL_TEXT},
+        {"state", "STATE", CTL_TEXT},       {"workers", "WORKERS", CTL_NUMBER},
+        {"idle", "IDLE", CTL_NUMBER},       {"queued", "QUEUED", CTL_NUMBER},
+        {"running", "RUNNING", CTL_NUMBER}, {"done", "DONE", CTL_NUMBER},
+        {"failed", "FAILED", CTL_NUMBER},   {"lost", "LOST", CTL_NUMBER},
+        {"handlers", "HANDLERS", CTL_TEXT},
+    };
+    if (ctl_option(c) == CTL_STOP) {
+        return c->status;
+    }
+    const char *name = ctl_operand(c);
+    if (name) {
+        return show_each(c, "POOL.INFO", name);
+    }
+    const char *words[] = {"POOL.LIST"};
+    return list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]),
+                "no pools: see pools in hearthd.conf");
+}
+
+int cmd_workers(struct ctl *c) {
+    static const struct ctl_column columns[] = {
+        {"pool", "POOL", CTL_TEXT},   {"pid", "PID", CTL_NUMBER},
+        {"state", "STATE", CTL_TEXT}, {"tasks_done", "DONE", CTL_NUMBER},
+        {"task", "TASK", CTL_TEXT},   {"busy_us", "BUSY", CTL_MICROS},
+        {"up_ms", "UP", CTL_NUMBER},  {"rss_bytes", "RSS", CTL_BYTES},
+    };
+    const char *words[3] = {"WORKER.LIST"};
+    size_t n = 1;
+    int o;
+    while ((o = ctl_option(c)) > 0) {
+        words[1] = "POOL";
+        words[2] = c->value;
+        n = 3;
+    }
+    if (o == CTL_STOP) {
+        return c->status;
+    }
+    if (ctl_operand(c)) {
+        return ctl_usage(c, "takes no operands; --pool POOL selects");
+    }
+    return list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no workers");
+}

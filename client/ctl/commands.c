@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of commands: a name here is a command, its help, its options and what completion offers
+ * (the test test_ctl.sh holds hearth.bash against `hearth help --names`). Fails: never; it is data.
+ */
+#include "client/ctl/ctl.h"
+
+static const struct ctl_option run_options[] = {
+    {"in", 'i', "FILE", "the payload is this file's content (- for standard input)"},
+    {"timeout", 't', "TIME", "time limit of the run: 500ms, 2s, 1.5m (plain numbers: seconds)"},
+    {0},
+};
+static const struct ctl_option wait_options[] = {
+    {"any", 'a', NULL, "return when the first of them has ended"},
+    {"timeout", 't', "TIME", "wait no longer than this (exit status 9)"},
+    {0},
+};
+static const struct ctl_option map_options[] = {
+    {"files", 'f', NULL, "the lines of standard input are names of files"},
+    {"null", '0', NULL, "standard input is separated by NUL bytes, not by lines"},
+    {"ordered", 'k', NULL, "print results in the order of the input"},
+    {"out", 'o', "DIR", "write each result to DIR/NAME.out instead of printing it"},
+    {"plain", 'p', NULL, "print results without the name before each line"},
+    {"jobs", 'j', "N", "tasks in the daemon at a time (default 64)"},
+    {"arg", 'a', "ARG", "an argument for the handler; may be repeated"},
+    {"timeout", 't', "TIME", "time limit of each run: 500ms, 2s, 1.5m"},
+    {"summary", 'S', NULL, "end with a table of figures (default on a terminal)"},
+    {"quiet", 'q', NULL, "no progress bar, no summary"},
+    {0},
+};
+static const struct ctl_option tasks_options[] = {
+    {"pool", 'p', "POOL", "only tasks of this pool"},
+    {"state", 'S', "STATE", "queued, running, done, failed, lost, timeout or cancelled"},
+    {"count", 'n', "N", "at most N tasks (default 100)"},
+    {0},
+};
+static const struct ctl_option pool_options[] = {
+    {"pool", 'p', "POOL", "only workers of this pool"},
+    {0},
+};
+static const struct ctl_option ping_options[] = {
+    {"count", 'n', "N", "ping N times and show the spread (default 1)"},
+    {0},
+};
+static const struct ctl_option no_options[] = {{0}};
+
+const struct ctl_command ctl_commands[] = {
+    {"call", "POOL.HANDLER [ARG...]", "Run a task and print its result",
+     "The result's bytes go to standard output as they are; the exit status tells how it ended.\n"
+     "Words after the first ARG are all the handler's, also those with a dash. POOL alone means\n"
+     "POOL.run, the handler of exec pools. Ctrl-C cancels the task.\n\n"
+     "    hearth call text.words --in /etc/services\n"
+     "    hearth call shell ls -l /\n"
+     "    tar c . | hearth call compress.deflate --in - 9 > x.z\n",
+     run_options, cmd_call},
+    {"submit", "POOL.HANDLER [ARG...]", "Queue a task and print its id",
+     "Returns at once. The result is kept by the daemon for a while: see wait and result.\n\n"
+     "    id=$(hearth submit demo.sleep 1000); hearth wait \"$id\"\n",
+     run_options, cmd_submit},
+    {"wait", "ID...", "Wait for tasks to end and print their results",
+     "With one id its result is printed as it is, with several each line has the id before it.\n"
+     "The exit status tells how it ended, the first failure if several were waited for.\n\n"
+     "    hearth wait 5f3a9c1e2b7-4d\n",
+     wait_options, cmd_wait},
+    {"result", "ID", "Print the result of an ended task",
+     "As wait, but never waits: exit status 9 while the task has not ended.\n", no_options,
+     cmd_result},
+    {"cancel", "ID...", "Cancel tasks, queued or running",
+     "Prints how many were told. Exit status 8 if none was found.\n", no_options, cmd_cancel},
+    {"map", "POOL.HANDLER [FILE...]", "Run a task for each file, or each line of standard input",
+     "Each FILE's content is a payload; without FILE each line of standard input is. Results are\n"
+     "printed as they arrive, each line as NAME<TAB>LINE. Failures go to standard error, and do\n"
+     "not stop the others. Memory is bounded whatever the length of the input, and a full queue\n"
+     "is met by waiting.\n\n"
+     "    hearth map text.words /usr/share/common-licenses/*\n"
+     "    find . -name '*.log' -print0 | hearth map compress.deflate -0 --files --out packed\n"
+     "    seq 1000 | hearth map demo.echo --plain | sort -n | tail -1\n",
+     map_options, cmd_map},
+    {"tasks", "[ID...]", "List tasks, newest first, or show all that is known of some",
+     "    hearth tasks --state failed\n    hearth tasks 5f3a9c1e2b7-4d\n", tasks_options,
+     cmd_tasks},
+    {"pools", "[POOL...]", "List the pools, or show all that is known of some", "", no_options,
+     cmd_pools},
+    {"workers", "", "List the workers and what they do", "", pool_options, cmd_workers},
+    {"ping", "", "See whether the daemon answers, and how fast", "", ping_options, cmd_ping},
+    {"info", "[SECTION...]", "Show the daemon's state", "", no_options, cmd_info},
+    {"raw", "WORD...", "Send any command of the protocol and show the reply",
+     "After SUBSCRIBE or PSUBSCRIBE it shows what arrives, until Ctrl-C.\n\n"
+     "    hearth raw COMMAND DOCS TASK.SUBMIT\n    hearth raw PSUBSCRIBE 'tasks:*'\n",
+     no_options, cmd_raw},
+    {"help", "[COMMAND]", "Show this, or the help of a command",
+     "`hearth help exit` explains exit statuses.\n", no_options, ctl_run_help},
+};
+const size_t ctl_n_commands = sizeof(ctl_commands) / sizeof(ctl_commands[0]);

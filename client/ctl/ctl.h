@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* The `hearth` command: what its parts share. A command is one row of ctl_commands (commands.c):
+ * help, parsing of its options and bash completion's check come from there. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/hearth.h"
+
+/* Exit statuses; documented in hearth(1) and by `hearth help exit`. */
+enum ctl_exit {
+    CTL_OK = 0,
+    CTL_FAILED = 1,    /* the handler failed */
+    CTL_USAGE = 2,     /* wrong words on the command line */
+    CTL_LOST = 3,      /* the worker died */
+    CTL_TIMEOUT = 4,   /* over the task's time limit */
+    CTL_CANCELLED = 5, /* cancelled, or the daemon stopped */
+    CTL_REFUSED = 6,   /* the daemon refused: busy, out of memory, no such pool or handler */
+    CTL_CONNECT = 7,   /* no connection, or it was lost */
+    CTL_NOTASK = 8,    /* no such task */
+    CTL_PENDING = 9,   /* not ended yet */
+    CTL_LOCAL = 10,    /* a file, memory, the terminal */
+    CTL_INTERRUPTED = 130,
+};
+
+/* One option of a command. The last row of a list has no name. */
+struct ctl_option {
+    const char *name; /* "timeout" for --timeout */
+    char letter;      /* what ctl_option() returns, and -t; a letter below ' ' has no short form */
+    const char *arg;  /* name of its value; NULL: it has none */
+    const char *help;
+};
+
+struct ctl {
+    const char *socket; /* NULL: the library's choice */
+    bool json;
+    struct hearth *h;
+    const struct ctl_command *command;
+    /* The words of the command line not yet taken. */
+    int argc;
+    char **argv;
+    bool verbatim;     /* "--" was seen: no more options */
+    const char *value; /* of the last option */
+    int status;        /* after CTL_STOP */
+};
+
+struct ctl_command {
+    const char *name;
+    const char *args;    /* synopsis without options */
+    const char *summary; /* one line */
+    const char *text;    /* more help, with examples */
+    const struct ctl_option *options;
+    int (*run)(struct ctl *c); /* an exit status */
+};
+
+extern const struct ctl_command ctl_commands[];
+extern const size_t ctl_n_commands;
+
+/* ---- args.c ---- */
+enum { CTL_END = 0, CTL_STOP = -1 };
+/* The next option: its letter with c->value; CTL_END: an operand or the end is next; CTL_STOP: a
+ * mistake was reported, or help was given: return c->status. Takes the options that all commands
+ * have by itself. */
+int ctl_option(struct ctl *c);
+/* Takes the next word; NULL: none left. */
+const char *ctl_operand(struct ctl *c);
+/* "500ms", "2s", "1.5m", "1h" or seconds, as milliseconds of at least 1. Reports a mistake: false.
+ */
+bool ctl_duration(struct ctl *c, const char *text, uint64_t *ret_ms);
+bool ctl_count(struct ctl *c, const char *text, uint64_t max, uint64_t *ret);
+/* Splits "pool.handler" in place; without a dot the handler is "run", that of exec pools. Reports a
+ * mistake: false. */
+bool ctl_target(struct ctl *c, char *text, struct hearth_task *ret);
+extern const struct ctl_option ctl_common_options[];
+
+/* ---- help.c ---- */
+void ctl_help(void);
+void ctl_help_command(const struct ctl_command *cmd);
+int ctl_run_help(struct ctl *c);
+
+/* ---- report.c: what goes to standard error, and exit statuses ---- */
+/* "hearth: command: text". Returns status. */
+int ctl_say(const struct ctl *c, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+int ctl_usage(struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Connects if need be. CTL_OK, or an exit status after saying what to do. */
+int ctl_connect(struct ctl *c);
+/* Reports a failed call of the library; returns the exit status. */
+int ctl_failed(struct ctl *c, int error);
+/* Reports a task that was refused, or did not end well, with what helps; returns the exit status.
+ */
+int ctl_report(struct ctl *c, const struct hearth_task *task, const struct hearth_result *r);
+int ctl_exit_of(const struct hearth_result *r);
+/* Reports an error reply to a command; returns the exit status. */
+int ctl_refused(struct ctl *c, const struct hearth_task *task, const struct hearth_reply *reply);
+/* Counts signals SIGINT and SIGTERM from now on instead of dying. */
+void ctl_catch_signals(void);
+bool ctl_interrupted(void);
+
+/* ---- files.c ---- */
+enum { CTL_PAYLOAD_MAX = 64 << 20 };
+/* The whole of a file, "-" for standard input; *ret is the caller's to free(). False after
+ * reporting. */
+/* Standard input in pieces that end with a byte. Not stdio: it has to say "nothing now" while
+ * others work. */
+struct ctl_lines {
+    char *data;
+    size_t head, scanned, tail,
+        cap; /* data[head..tail) is not taken; up to scanned it has no separator */
+    bool ended;
+};
+/* 1: *ret (the caller's to free(), NUL-terminated) without its separator; 0: the end; -EAGAIN:
+ * nothing now; -EFBIG: longer than CTL_PAYLOAD_MAX; -errno. */
+int ctl_line(struct ctl_lines *l, char separator, char **ret, size_t *ret_len);
+bool ctl_read_file(struct ctl *c, const char *name, char **ret, size_t *ret_len);
+
+/* ---- print.c ---- */
+/* Each line of a result with the tag and a TAB before it; an empty result is one empty line. */
+void ctl_print_tagged(const char *tag, const char *data, size_t len);
+/* A result, ended by a newline if it does not end in one. */
+void ctl_print_line(const char *data, size_t len);
+/* A scalar. */
+void ctl_print_value(const struct hearth_reply *r);
+
+/* ---- json.c ---- */
+/* A JSON string on standard output; false, and nothing written, if the bytes are not UTF-8. */
+bool json_text(const char *data, size_t len);
+/* `"key":"...", "encoding":"base64"` or `"key":"..."`, without a comma before. */
+void json_bytes(const char *key, const char *data, size_t len);
+void json_reply(const struct hearth_reply *r);
+/* {"id":..,"status":..,...} without the closing brace, so that more can follow. */
+void json_result(const struct hearth_result *r);
+
+/* ---- table.c ---- */
+enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_AGE };
+struct ctl_column {
+    const char *key; /* in the daemon's map */
+    const char *header;
+    enum ctl_kind kind;
+};
+/* Prints an array of maps as aligned columns; those that no row has are left out. `none` is said of
+ * an empty array. */
+int table_print(struct ctl *c, const struct hearth_reply *rows, const struct ctl_column *columns,
+                size_t n, const char *none);
+/* "1.23 ms" of microseconds. Static buffers: four results are valid at a time. */
+const char *table_micros(int64_t us);
+const char *table_bytes(int64_t bytes);
+
+/* ---- progress.c ---- */
+struct progress {
+    bool on; /* standard error is a terminal */
+    bool drawn;
+    uint64_t begin, last;
+    uint64_t total; /* 0: not known */
+};
+void progress_begin(struct progress *p, uint64_t total);
+void progress_draw(struct progress *p, uint64_t done, uint64_t failed, uint64_t flying);
+void progress_clear(struct progress *p);
+
+/* ---- cmd_*.c ---- */
+int cmd_call(struct ctl *c);
+int cmd_submit(struct ctl *c);
+int cmd_wait(struct ctl *c);
+int cmd_result(struct ctl *c);
+int cmd_cancel(struct ctl *c);
+int cmd_map(struct ctl *c);
+int cmd_tasks(struct ctl *c);
+int cmd_pools(struct ctl *c);
+int cmd_workers(struct ctl *c);
+int cmd_ping(struct ctl *c);
+int cmd_info(struct ctl *c);
+int cmd_raw(struct ctl *c);
