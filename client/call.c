@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of a handle, and the functions that send one request and wait for its reply.
  *
- * The greeting asks for RESP3 and for pushes at the ends of this connection's tasks, in one write;
- * a server that does not know TASK.NOTIFY is not Hearth. hearth_call() uses TASK.CALL, one request
- * and one reply, rather than a submission and a push: half the messages on the path whose latency
- * matters. Fails: see hearth.h; everything a reply says is checked. */
+ * The greeting asks for RESP3 and for the server's name. Pushes are asked for by the first
+ * submission (task.c), not here: what is pushed counts as fetched, and a handle that only calls,
+ * waits and commands fetches nothing unasked. hearth_call() uses TASK.CALL, one request and one
+ * reply, rather than a submission and a push: half the messages on the path whose latency matters.
+ *
+ * Fails: see hearth.h; everything a reply says is checked. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -44,31 +46,37 @@ void hearth_close(struct hearth *h) {
     free(h);
 }
 
-static int put_words(struct hearth *h, const char *first, const char *second) {
-    int r = command_put_head(h, 2);
-    if (r == 0) {
-        r = command_put_text(h, first);
+/* What answers HELLO 3 with a map that names it hearth is one. */
+static int check_server(struct hearth *h) {
+    const struct hearth_reply *map = (const struct hearth_reply *)(const void *)h->doc.v;
+    if (hearth_reply_type(map) != HEARTH_REPLY_MAP) {
+        result_error(h, h->doc.v);
+        return HEARTH_E_PROTOCOL;
     }
-    if (r == 0) {
-        r = command_put_text(h, second);
-    }
-    return r == 0 ? command_expect(h, REQUEST_SYNC, NULL, 0) : r;
+    const char *server = hearth_reply_text(hearth_reply_get(map, "server"), NULL);
+    return strcmp(server, "hearth") == 0
+               ? 0
+               : result_say(h, HEARTH_E_PROTOCOL, "this is %s, not hearth", server);
 }
 
 static int greet(struct hearth *h) {
-    int r = put_words(h, "HELLO", "3");
+    int r = command_put_head(h, 2);
     if (r == 0) {
-        r = put_words(h, "TASK.NOTIFY", "ON");
+        r = command_put_text(h, "HELLO");
     }
-    uint64_t deadline = clock_now() + GREETING_MS * NS_PER_MS;
-    for (int i = 0; i < 2 && r == 0; i++) {
-        r = dispatch_sync(h, deadline);
-        if (r == 0 && h->doc.v[0].type == RESP_ERROR) {
-            result_error(h, &h->doc.v[0]);
-            r = HEARTH_E_PROTOCOL;
-        }
-        conn_release(h);
+    if (r == 0) {
+        r = command_put_text(h, "3");
     }
+    if (r == 0) {
+        r = command_expect(h, REQUEST_SYNC, NULL, 0);
+    }
+    if (r == 0) {
+        r = dispatch_sync(h, clock_now() + GREETING_MS * NS_PER_MS);
+    }
+    if (r == 0) {
+        r = check_server(h);
+    }
+    conn_release(h);
     return r == HEARTH_E_PENDING ? -ETIMEDOUT : r == HEARTH_E_DISCONNECTED ? -ECONNRESET : r;
 }
 
@@ -227,10 +235,11 @@ int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t time
     size_t mark = buf_len(&h->out);
     r = put_ids(h, "TASK.WAIT", ids, n, timeout_ms < 0 ? 0 : 2);
     if (timeout_ms >= 0 && r == 0) {
+        /* 0 is for ever in the protocol; the shortest wait there is only looks. */
         char digits[21];
         r = command_put_text(h, "TIMEOUT");
         if (r == 0) {
-            r = command_put(h, digits, num_put_i64(digits, timeout_ms));
+            r = command_put(h, digits, num_put_i64(digits, timeout_ms ? timeout_ms : 1));
         }
     }
     r = exchange(h, mark, r);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Requests: their bytes in the output buffer, and the ring that remembers, in order, what each
  * reply is for. The two are kept in step by the callers: append, then expect; if either fails,
- * command_undo() takes the bytes back, so that half a request is never sent. Fails: -ENOMEM. */
+ * command_undo() takes the bytes back, so that half a request is never sent.
+ *
+ * Fails: -ENOMEM. */
 #include "client/handle.h"
 
 #include <assert.h>

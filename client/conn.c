@@ -12,8 +12,10 @@
  * it. With one CPU there is nothing to win and it never spins.
  *
  * The fd stays open after a loss: an event loop may still watch it, and a closed number could be
- * reused. Fails: whatever send() and recv() say ends the connection; ENOMEM does too, for a reply
- * must not be skipped. */
+ * reused.
+ *
+ * Fails: whatever send() and recv() say ends the connection; ENOMEM does too, for a reply must not
+ * be skipped. */
 #include "client/handle.h"
 
 #include <errno.h>

@@ -6,8 +6,9 @@
  *
  * A lost connection is found by whoever reads, but told in one place, dispatch_leave(): there every
  * outstanding callback is called. Nothing waits inside a callback (-EDEADLK): the message it runs
- * for is still being read. Fails: HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, each ending
- * the connection. */
+ * for is still being read.
+ *
+ * Fails: HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, each ending the connection. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -40,6 +41,12 @@ static int handle_message(struct hearth *h) {
         return 1;
     case REQUEST_IGNORE:
         return 0;
+    case REQUEST_NOTIFY:
+        if (h->doc.v[0].type != RESP_ERROR) {
+            return 0;
+        }
+        result_error(h, h->doc.v);
+        return HEARTH_E_PROTOCOL;
     default:
         return task_accepted(h, &q);
     }
@@ -77,6 +84,7 @@ int dispatch_input(struct hearth *h) {
 void dispatch_lost(struct hearth *h) {
     resp_doc_reset(&h->doc);
     h->request_count = 0;
+    h->notified = false;
     h->need = 0;
     h->in.head = h->in.tail = 0;
     h->held = 0;

@@ -26,6 +26,7 @@ enum request_kind {
     REQUEST_MANY,   /* task: the first of a chain of n, as many ids */
     REQUEST_SYNC,   /* someone waits for it in request_wait() */
     REQUEST_IGNORE, /* a cancel */
+    REQUEST_NOTIFY, /* TASK.NOTIFY ON: without it no task would ever be heard of */
 };
 
 struct request {
@@ -40,6 +41,7 @@ struct hearth {
     bool entered; /* a callback is running, or a function that calls callbacks */
     struct sockaddr_un addr;
     bool has_path;
+    bool notified; /* TASK.NOTIFY ON has been asked for: before the first submission, not before */
 
     struct buf out;
     const void *

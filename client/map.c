@@ -11,8 +11,9 @@
  * others fill it, or that the payload can never fit: the two cannot be told apart, so all that wait
  * are tried again with growing pauses, for busy_ms at most. In ordered mode item i lives in slot i
  * % window, which is free once i - window has been delivered; so results kept are bounded by the
- * window as well. Fails: as hearth_map() says. After it returns no callback points here any more.
- */
+ * window as well.
+ *
+ * Fails: as hearth_map() says. After it returns no callback points here any more. */
 #include "client/handle.h"
 
 #include <errno.h>

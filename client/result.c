@@ -2,8 +2,9 @@
 /* From the daemon's words to ours: error replies to HEARTH_E_ codes, [status, result, cause] to
  * struct hearth_result, and the walk over any reply. Nothing is copied: results point into the
  * input buffer, whose every text is followed by the protocol's CR LF, so that a NUL can be put
- * there once the message has been parsed as a whole. Fails: HEARTH_E_PROTOCOL for a reply of the
- * wrong shape. */
+ * there once the message has been parsed as a whole.
+ *
+ * Fails: HEARTH_E_PROTOCOL for a reply of the wrong shape. */
 #include "client/handle.h"
 
 #include <errno.h>
@@ -144,7 +145,7 @@ int result_fill(struct hearth *h, const struct resp_value *v, struct hearth_resu
         return result_say(h, HEARTH_E_PROTOCOL, "a task ended in an unknown way");
     }
     ret->status = (enum hearth_status)status;
-    if (value_is_text(cause)) {
+    if (status != HEARTH_DONE && value_is_text(cause)) {
         ret->cause = cause->data;
     }
     if (status == HEARTH_DONE && value_is_text(data)) {
@@ -154,6 +155,16 @@ int result_fill(struct hearth *h, const struct resp_value *v, struct hearth_resu
         ret->code = cause_code(ret->cause);
     }
     return 0;
+}
+
+static bool is_command_end(const char *cause) {
+    static const char *const heads[] = {"exit status ", "signal ", "could not start: "};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        if (strncmp(cause, heads[i], strlen(heads[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int result_call_error(struct hearth *h, const struct resp_value *v, struct hearth_result *ret) {
@@ -184,9 +195,10 @@ int result_call_error(struct hearth *h, const struct resp_value *v, struct heart
         }
         ret->code = (int)code;
         text += digits + (text[digits] == ' ');
-        /* The same words as everywhere else: an exit status names itself, a handler's error is
+        /* The same words as everywhere else: a command's end names itself, a handler's error is
          * given its number. */
-        if (strncmp(text, "exit status ", 12) == 0 || strncmp(text, "error ", 6) == 0) {
+        if (is_command_end(text)) {
+            ret->code = cause_code(text);
             ret->cause = text;
             return 0;
         }

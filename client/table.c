@@ -3,8 +3,9 @@
  * rather than a stranger. The id index is an open table with backward-shift deletion: no
  * tombstones, hence no slow decay under a steady stream of insertions and deletions. It is grown
  * when a task is made, not when its id comes: an id that has come cannot be refused for want of
- * memory without losing a task. Invariant: count + unnamed == pending <= cap / 2. Fails:
- * table_new() with NULL; asserts its own counts. */
+ * memory without losing a task. Invariant: count + unnamed == pending <= cap / 2.
+ *
+ * Fails: table_new() with NULL; asserts its own counts. */
 #include "client/table.h"
 
 #include <assert.h>

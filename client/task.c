@@ -10,8 +10,9 @@
  * A worker may be so quick that the push overtakes the reply with the id. Such an early end is
  * copied aside under its id and found when the reply comes; when no task is unnamed any more, what
  * is left there was not ours and is dropped. A callback runs after its task has left the table, so
- * it may submit again at once. Fails: -ENOMEM and HEARTH_E_PROTOCOL end the connection; a task is
- * never forgotten. */
+ * it may submit again at once.
+ *
+ * Fails: -ENOMEM and HEARTH_E_PROTOCOL end the connection; a task is never forgotten. */
 #include "client/handle.h"
 
 #include <assert.h>
@@ -107,12 +108,39 @@ static void may_flush(struct hearth *h) {
     }
 }
 
+/* Before the first submission: asks to be told of the ends. 0 or -ENOMEM. */
+static int notify(struct hearth *h) {
+    if (h->notified) {
+        return 0;
+    }
+    size_t mark = buf_len(&h->out);
+    int r = command_put_head(h, 2);
+    if (r == 0) {
+        r = command_put_text(h, "TASK.NOTIFY");
+    }
+    if (r == 0) {
+        r = command_put_text(h, "ON");
+    }
+    if (r == 0) {
+        r = command_expect(h, REQUEST_NOTIFY, NULL, 0);
+    }
+    if (r != 0) {
+        command_undo(h, mark);
+        return r;
+    }
+    h->notified = true;
+    return 0;
+}
+
 int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_fn fn, void *arg,
                   uint64_t *ret_ticket) {
     if (h->lost) {
         return HEARTH_E_DISCONNECTED;
     }
     int r = check_task(h, task);
+    if (r == 0) {
+        r = notify(h);
+    }
     if (r != 0) {
         return r;
     }
@@ -196,7 +224,8 @@ int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
     if (n == 0 || n > MANY_MAX) {
         return result_say(h, -EINVAL, "1 to %d tasks at a time", MANY_MAX);
     }
-    struct task *first = new_chain(h, n, fn, arg);
+    r = notify(h);
+    struct task *first = r == 0 ? new_chain(h, n, fn, arg) : NULL;
     if (!first) {
         return -ENOMEM;
     }

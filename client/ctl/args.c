@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The command line, from the tables of options. Not getopt: a handler's arguments may begin with a
  * dash and follow ours, so parsing has to stop where a command says, and options may stand before
- * and behind operands. Fails: CTL_STOP after a message that names the word and the way to help. */
+ * and behind operands.
+ *
+ * Fails: CTL_STOP after a message that names the word and the way to help. */
 #include "client/ctl/ctl.h"
 
 #include <errno.h>

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* call and submit: one task. call submits and listens rather than use the library's hearth_call():
  * so it knows the id, can cancel on Ctrl-C, and can show what an exec task wrote to its standard
- * error. Fails: exit statuses; every failure is told on standard error. */
+ * error.
+ *
+ * Fails: exit statuses; every failure is told on standard error. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tasks, pools, workers: what the daemon has, as tables, or with --json as it says it, one object a
- * line. Fails: exit statuses. */
+ * line.
+ *
+ * Fails: exit statuses. */
 #include <stdio.h>
 #include <string.h>
 
@@ -155,10 +157,9 @@ int cmd_pools(struct ctl *c) {
     static const struct ctl_column columns[] = {
         {"name", "POOL", CTL_TEXT},         {"kind", "KIND", CTL_TEXT},
         {"state", "STATE", CTL_TEXT},       {"workers", "WORKERS", CTL_NUMBER},
-        {"idle", "IDLE", CTL_NUMBER},       {"queued", "QUEUED", CTL_NUMBER},
+        {"busy", "BUSY", CTL_NUMBER},       {"queued", "QUEUED", CTL_NUMBER},
         {"running", "RUNNING", CTL_NUMBER}, {"done", "DONE", CTL_NUMBER},
-        {"failed", "FAILED", CTL_NUMBER},   {"lost", "LOST", CTL_NUMBER},
-        {"handlers", "HANDLERS", CTL_TEXT},
+        {"failed", "FAILED", CTL_NUMBER},
     };
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
@@ -174,10 +175,9 @@ int cmd_pools(struct ctl *c) {
 
 int cmd_workers(struct ctl *c) {
     static const struct ctl_column columns[] = {
-        {"pool", "POOL", CTL_TEXT},   {"pid", "PID", CTL_NUMBER},
-        {"state", "STATE", CTL_TEXT}, {"tasks_done", "DONE", CTL_NUMBER},
-        {"task", "TASK", CTL_TEXT},   {"busy_us", "BUSY", CTL_MICROS},
-        {"up_ms", "UP", CTL_NUMBER},  {"rss_bytes", "RSS", CTL_BYTES},
+        {"pool", "POOL", CTL_TEXT},      {"pid", "PID", CTL_NUMBER},
+        {"state", "STATE", CTL_TEXT},    {"tasks_done", "DONE", CTL_NUMBER},
+        {"uptime_s", "UP", CTL_SECONDS}, {"task", "TASK", CTL_TEXT},
     };
     const char *words[3] = {"WORKER.LIST"};
     size_t n = 1;

@@ -6,8 +6,10 @@
  * Results go to standard output as they arrive, each line behind its input's name; or one file each
  * with --out, where the names of the inputs keep their folders, so that many files of one name do
  * not meet. A failed task is told on standard error and does not stop the others. Ctrl-C cancels
- * what is in the daemon. Fails: the exit status of the tasks that failed if all failed alike, else
- * 1; CTL_LOCAL for files. */
+ * what is in the daemon.
+ *
+ * Fails: the exit status of the tasks that failed if all failed alike, else 1; CTL_LOCAL for
+ * files. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

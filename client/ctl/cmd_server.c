@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* ping, info, raw: the daemon itself.
+ *
  * Fails: exit statuses. */
 #include <errno.h>
 #include <poll.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* wait, result, cancel: tasks by id, of whichever connection.
+ *
  * Fails: exit statuses; the first failure of several tasks is the one that counts. */
 #include <stdio.h>
 #include <stdlib.h>

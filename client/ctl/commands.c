@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of commands: a name here is a command, its help, its options and what completion offers
- * (the test test_ctl.sh holds hearth.bash against `hearth help --names`). Fails: never; it is data.
- */
+ * (the test test_ctl.sh holds hearth.bash against `hearth help --names`).
+ *
+ * Fails: never; it is data. */
 #include "client/ctl/ctl.h"
 
 static const struct ctl_option run_options[] = {

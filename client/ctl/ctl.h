@@ -134,7 +134,7 @@ void json_reply(const struct hearth_reply *r);
 void json_result(const struct hearth_result *r);
 
 /* ---- table.c ---- */
-enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_AGE };
+enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE };
 struct ctl_column {
     const char *key; /* in the daemon's map */
     const char *header;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Payloads from files, and lines from standard input. Fails: false, after saying which file and
- * why. */
+/* Payloads from files, and lines from standard input.
+ *
+ * Fails: false, after saying which file and why. */
 #include "client/ctl/ctl.h"
 
 #include <errno.h>

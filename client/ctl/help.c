@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Help, from the tables. `hearth` alone teaches the first steps; `hearth help --names` lists the
- * commands for scripts. Fails: never. */
+ * commands for scripts.
+ *
+ * Fails: never. */
 #include "client/ctl/ctl.h"
 
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* JSON on standard output. JSON has no bytes: text that is UTF-8 is a string; other bytes are
- * base64, marked by an `encoding` beside them, or inside a reply as {"base64":"..."}. Fails: write
- * errors show when main() closes standard output. */
+ * base64, marked by an `encoding` beside them, or inside a reply as {"base64":"..."}.
+ *
+ * Fails: write errors show when main() closes standard output. */
 #include "client/ctl/ctl.h"
 
 #include <math.h>
@@ -10,7 +11,7 @@
 
 /* Length of the UTF-8 sequence at s (shortest form, no surrogates); 0: not one. */
 static size_t sequence(const unsigned char *s, size_t left) {
-    static const unsigned char min[] = {0, 0, 0x80, 0x08, 0x10};
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
     if (n == 0 || n > left) {
         return 0;
@@ -22,8 +23,7 @@ static size_t sequence(const unsigned char *s, size_t left) {
         }
         v = v << 6 | (s[i] & 0x3f);
     }
-    uint32_t least = n == 2 ? min[2] : n == 3 ? 0x800 : n == 4 ? 0x10000 : 0;
-    return v < least || v > 0x10ffff || (v >= 0xd800 && v < 0xe000) ? 0 : n;
+    return v < least[n] || v > 0x10ffff || (v >= 0xd800 && v < 0xe000) ? 0 : n;
 }
 
 static bool is_utf8(const char *data, size_t len) {

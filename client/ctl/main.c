@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* hearth: the command line of Hearth. Finds the command in the table and runs it; sees to it that
- * output which could not be written is not taken for success. Fails: an exit status of enum
- * ctl_exit. */
+ * output which could not be written is not taken for success.
+ *
+ * Fails: an exit status of enum ctl_exit. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

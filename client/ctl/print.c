@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Results and values as text on standard output, as they are: bytes are not altered. Only where a
- * result is tagged are its lines taken apart. Fails: write errors show when main() closes standard
- * output. */
+ * result is tagged are its lines taken apart.
+ *
+ * Fails: write errors show when main() closes standard output. */
 #include <stdio.h>
 #include <string.h>
 

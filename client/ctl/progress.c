@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The progress bar: one line on standard error, if that is a terminal, drawn over itself. The time
  * left is estimated from the whole run so far: steadier than the last seconds, and tasks of one map
- * are alike. Fails: never. */
+ * are alike.
+ *
+ * Fails: never. */
 #include "client/ctl/ctl.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the command says on standard error: what went wrong, and what to do about it.
+ *
  * Fails: never; if the daemon cannot be asked for more, less is said. */
 #include "client/ctl/ctl.h"
 

@@ -2,6 +2,7 @@
 /* Arrays of maps as aligned columns, numbers to the right, units for people. Control characters in
  * texts are shown as
  * '?', for what a task says must not drive the terminal.
+ *
  * Fails: CTL_LOCAL when out of memory. */
 #include "client/ctl/ctl.h"
 
@@ -45,6 +46,9 @@ static void cell(char out[CELL], const struct hearth_reply *v, enum ctl_kind kin
     switch (kind) {
     case CTL_MICROS:
         text = table_micros(hearth_reply_int(v));
+        break;
+    case CTL_SECONDS:
+        text = table_micros(hearth_reply_int(v) * 1000000);
         break;
     case CTL_BYTES:
         text = table_bytes(hearth_reply_int(v));

@@ -31,8 +31,14 @@ static void begin(void) {
     int fds[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     server = fds[0];
-    say_text("%1\r\n$6\r\nserver\r\n$6\r\nhearth\r\n+OK\r\n");
+    say_text("%1\r\n$6\r\nserver\r\n$6\r\nhearth\r\n");
     cr_assert_eq(hearth_connect_fd(fds[1], &h), 0);
+}
+
+/* For tests that begin with a submission, before which TASK.NOTIFY is sent. */
+static void begin_submitting(void) {
+    begin();
+    say_text("+OK\r\n");
 }
 
 static void end(void) {
@@ -46,6 +52,7 @@ static void end(void) {
 }
 
 TestSuite(client, .init = begin, .fini = end, .timeout = 20);
+TestSuite(client_tasks, .init = begin_submitting, .fini = end, .timeout = 20);
 
 /* What the callbacks were told, in order, as "index:id:status:data:cause|". */
 static char seen[4096];
@@ -73,18 +80,18 @@ static const char *heard(void) {
     return text;
 }
 
-Test(client, greets_and_submits_in_the_protocols_words) {
+Test(client_tasks, greets_and_submits_in_the_protocols_words) {
     const char *args[] = {"-9", "x y"};
     struct hearth_task task = echo;
     task.args = args;
     task.n_args = 2;
     task.timeout_ms = 500;
-    cr_assert_str_eq(heard(),
-                     "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$11\r\nTASK.NOTIFY\r\n$2\r\nON\r\n");
+    cr_assert_str_eq(heard(), "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
     cr_assert_eq(hearth_submit(h, &task, note, NULL, NULL), 0);
     cr_assert_eq(hearth_events(h), POLLIN | POLLOUT);
     cr_assert_eq(hearth_dispatch(h), 0);
     cr_assert_str_eq(heard(),
+                     "*2\r\n$11\r\nTASK.NOTIFY\r\n$2\r\nON\r\n"
                      "*10\r\n$11\r\nTASK.SUBMIT\r\n$4\r\ndemo\r\n$4\r\necho\r\n$2\r\nhi\r\n"
                      "$3\r\nARG\r\n$2\r\n-9\r\n$3\r\nARG\r\n$3\r\nx y\r\n"
                      "$7\r\nTIMEOUT\r\n$3\r\n500\r\n");
@@ -92,7 +99,7 @@ Test(client, greets_and_submits_in_the_protocols_words) {
     cr_assert_eq(hearth_pending(h), 1);
 }
 
-Test(client, an_end_may_come_before_the_id) {
+Test(client_tasks, an_end_may_come_before_the_id) {
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
     say_text(">5\r\n$9\r\ntask.done\r\n$3\r\nb-2\r\n$4\r\ndone\r\n$3\r\ntwo\r\n$0\r\n\r\n");
@@ -106,7 +113,7 @@ Test(client, an_end_may_come_before_the_id) {
     cr_assert_eq(hearth_pending(h), 0);
 }
 
-Test(client, a_refused_submission_is_told_to_its_callback) {
+Test(client_tasks, a_refused_submission_is_told_to_its_callback) {
     struct hearth_result r;
     cr_assert_eq(hearth_submit(h, &echo, note, &r, NULL), 0);
     say_text("-BUSY the queue of pool demo is full\r\n");
@@ -116,7 +123,7 @@ Test(client, a_refused_submission_is_told_to_its_callback) {
     cr_assert_str_eq(seen, "0::refused::BUSY the queue of pool demo is full|");
 }
 
-Test(client, a_lost_connection_is_told_once_with_the_ids) {
+Test(client_tasks, a_lost_connection_is_told_once_with_the_ids) {
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
     say_text("$3\r\na-1\r\n>5\r\n$9\r\ntask.d"); /* in the middle of a push */
@@ -142,7 +149,7 @@ Test(client, a_lost_connection_ends_a_blocking_call) {
     cr_assert(strstr(hearth_errmsg(h), "closed"));
 }
 
-Test(client, garbage_ends_the_connection_and_every_task) {
+Test(client_tasks, garbage_ends_the_connection_and_every_task) {
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
     say_text("HTTP/1.1 400 Bad Request\r\n\r\n");
     cr_assert_eq(hearth_run(h, 1000), HEARTH_E_PROTOCOL);
@@ -150,7 +157,7 @@ Test(client, garbage_ends_the_connection_and_every_task) {
     cr_assert(strstr(hearth_errmsg(h), "not Hearth's protocol"));
 }
 
-Test(client, replies_of_the_wrong_shape_are_refused) {
+Test(client_tasks, replies_of_the_wrong_shape_are_refused) {
     static const char *const bad[] = {
         ":1\r\n",                                               /* an id that is a number */
         "$0\r\n\r\n",                                           /* empty */
@@ -160,7 +167,7 @@ Test(client, replies_of_the_wrong_shape_are_refused) {
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         end();
-        begin();
+        begin_submitting();
         n_seen = 0;
         cr_assert_eq(hearth_submit(h, &echo, note, NULL, NULL), 0);
         say_text(bad[i]);
@@ -222,7 +229,7 @@ static int drain(void *arg) {
     return write(g->fd, "+OK\r\n", 5) == 5 ? 0 : 2;
 }
 
-Test(client, a_large_payload_is_sent_around_what_is_queued) {
+Test(client_tasks, a_large_payload_is_sent_around_what_is_queued) {
     size_t len = 5000000;
     char *payload = malloc(len);
     cr_assert_not_null(payload);
@@ -247,6 +254,14 @@ Test(client, a_large_payload_is_sent_around_what_is_queued) {
 
 Test(client, ends_of_a_call_are_told_alike) {
     struct hearth_result r;
+    say_text("-FAILED 2 exit status 2\r\n");
+    cr_assert_eq(hearth_call(h, &echo, &r), 0);
+    cr_assert_eq(r.code, 2);
+    cr_assert_str_eq(r.cause, "exit status 2");
+    say_text("-FAILED 9 signal 9 (SIGKILL)\r\n");
+    cr_assert_eq(hearth_call(h, &echo, &r), 0);
+    cr_assert_eq(r.code, 0);
+    cr_assert_str_eq(r.cause, "signal 9 (SIGKILL)");
     say_text("-FAILED 3 no such file\r\n");
     cr_assert_eq(hearth_call(h, &echo, &r), 0);
     cr_assert_eq(r.status, HEARTH_FAILED);
@@ -275,7 +290,7 @@ static void resubmit(struct hearth *handle, const struct hearth_result *r, void 
     }
 }
 
-Test(client, callbacks_may_submit_but_not_wait) {
+Test(client_tasks, callbacks_may_submit_but_not_wait) {
     int left = 3;
     cr_assert_eq(hearth_submit(h, &echo, resubmit, &left, NULL), 0);
     for (int i = 0; i < 3; i++) {
@@ -288,7 +303,7 @@ Test(client, callbacks_may_submit_but_not_wait) {
     cr_assert_eq(n_seen, 3);
 }
 
-Test(client, many_are_all_accepted_or_all_refused) {
+Test(client_tasks, many_are_all_accepted_or_all_refused) {
     const struct hearth_bytes payloads[] = {{"a", 1}, {"b", 1}, {NULL, 0}};
     uint64_t tickets[3];
     cr_assert_eq(hearth_submit_many(h, &echo, payloads, 3, note, NULL, tickets), 0);
@@ -308,7 +323,7 @@ Test(client, many_are_all_accepted_or_all_refused) {
     cr_assert_eq(hearth_pending(h), 2);
 }
 
-Test(client, a_cancel_waits_for_the_id) {
+Test(client_tasks, a_cancel_waits_for_the_id) {
     uint64_t ticket;
     heard();
     cr_assert_eq(hearth_submit(h, &echo, note, NULL, &ticket), 0);
@@ -442,13 +457,13 @@ static void map_over_six(int ordered, char *order) {
     child_kill(pid);
 }
 
-Test(client, a_map_meets_busy_by_trying_again) {
+Test(client_tasks, a_map_meets_busy_by_trying_again) {
     char order[10] = "";
     map_over_six(0, order);
     cr_assert_str_eq(order, "012435");
 }
 
-Test(client, an_ordered_map_delivers_in_order) {
+Test(client_tasks, an_ordered_map_delivers_in_order) {
     char order[10] = "";
     map_over_six(1, order);
     cr_assert_str_eq(order, "012345");
@@ -463,7 +478,7 @@ static int never(void *arg, const struct hearth_result *r) {
     return 1;
 }
 
-Test(client, a_map_stops_when_told_and_cancels) {
+Test(client_tasks, a_map_stops_when_told_and_cancels) {
     const struct hearth_bytes payloads[] = {{"a", 1}, {"b", 1}};
     int ticks = 0;
     heard();
@@ -483,7 +498,7 @@ Test(client, a_map_stops_when_told_and_cancels) {
     cr_assert_eq(hearth_pending(h), 1);
 }
 
-Test(client, a_map_that_loses_the_connection_tells_each) {
+Test(client_tasks, a_map_that_loses_the_connection_tells_each) {
     const struct hearth_bytes payloads[] = {{"a", 1}, {"b", 1}, {"c", 1}};
     char order[10] = "";
     say_text("+m-0\r\n-BUSY\r\n");
