@@ -6,13 +6,12 @@
  * listening, so that early clients wait in its backlog instead of being refused) -> zygotes, all at
  * once -> every pool warm -> READY=1, accept
  *
- * Signals. SIGTERM and SIGINT: no new connections or tasks; queued tasks end CANCELLED (they never
- * ran), running ones may finish within stop_timeout and end LOST after it (they may have done half
- * of their work), both with CAUSE_STOPPING; then the ends are delivered, clients' output is written
- * (for at most FLUSH_MS), and the exit status is 0. A second SIGINT kills everything at once and
- * exits 1. SIGHUP: reading the configuration again is not there in this version, so it is ignored,
- * unless we were started from a terminal: then it means that the terminal is gone, and we stop.
- * SIGPIPE is ignored.
+ * Signals. SIGTERM and SIGINT: no new connections or tasks; queued tasks end at once, running ones
+ * may finish within stop_timeout; both kinds end LOST with CAUSE_STOPPING (attempt tells them
+ * apart); then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
+ * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: reading the
+ * configuration again is not there in this version, so it is ignored, unless we were started from a
+ * terminal: then it means that the terminal is gone, and we stop. SIGPIPE is ignored.
  *
  * The daemon is a subreaper: workers are its children although zygotes fork them, and what a
  * command leaves behind becomes its child too, so that nothing outlives an orderly end.
@@ -214,7 +213,7 @@ static void stop(struct run *run, const char *why) {
         serve_accepting(d, false);
     }
     supervise_stop(d, clock_now() + wait);
-    tasks_end_all_queued(d, TASK_CANCELLED, CAUSE_STOPPING);
+    tasks_end_all_queued(d, TASK_LOST, CAUSE_STOPPING);
 }
 
 static void on_signal(evutil_socket_t sig, short what, void *arg) {

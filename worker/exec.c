@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/num.h"
 #include "lib/shm/slot.h"
 #include "worker/hearth_handler.h"
@@ -500,7 +501,18 @@ fail_with(struct job *j, struct task_outcome *ret, enum task_cause cause, int co
         .state = TASK_FAILED, .cause = cause, .code = code, .output_len = len};
 }
 
-static void judge(struct job *j, int status, struct task_outcome *ret) {
+/* The daemon tells a command to stop, for a cancel or for its time limit, by flag and SIGTERM. */
+static bool was_stopped(struct job *j, int status) {
+    return task_cancel_wanted(j->s, j->ref) &&
+           ((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) ||
+            (WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM));
+}
+
+static bool is_over_time(const struct task_view *v) {
+    return v->timeout_ms != 0 && clock_now() >= v->started_ns + v->timeout_ms * NS_PER_MS;
+}
+
+static void judge(struct job *j, const struct task_view *v, int status, struct task_outcome *ret) {
     *ret = (struct task_outcome){.state = TASK_FAILED, .output_len = j->used};
     if (j->trouble == EFBIG) {
         fail_with(j, ret, CAUSE_ERROR, EFBIG, "the output is larger than %llu bytes (max_output)",
@@ -510,11 +522,10 @@ static void judge(struct job *j, int status, struct task_outcome *ret) {
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         ret->state = TASK_DONE;
         ret->cause = CAUSE_RESULT;
-    } else if (task_cancel_wanted(j->s, j->ref) &&
-               ((WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) ||
-                (WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM))) {
-        ret->state = TASK_CANCELLED;
-        ret->cause = CAUSE_CANCELLED;
+    } else if (was_stopped(j, status)) {
+        bool late = is_over_time(v);
+        ret->state = late ? TASK_TIMEOUT : TASK_CANCELLED;
+        ret->cause = late ? CAUSE_TIMEOUT : CAUSE_CANCELLED;
     } else if (WIFSIGNALED(status)) {
         ret->cause = CAUSE_SIGNAL;
         ret->signal = (uint8_t)WTERMSIG(status);
@@ -590,7 +601,7 @@ void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const s
     }
     if (error == 0) {
         int status = run(&j, feeding);
-        judge(&j, status, ret);
+        judge(&j, v, status, ret);
         keep_log(&j);
     }
     close_all(&j);

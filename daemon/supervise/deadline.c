@@ -57,8 +57,10 @@ void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
 
 void worker_kill(struct supervise *s, struct worker *w) {
     watch_of(w)->killed = true;
-    worker_signal_command(s, w, SIGKILL);
+    /* The worker first: or it would see its command die and judge that in the instant it has left.
+     */
     pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
+    worker_signal_command(s, w, SIGKILL);
 }
 
 /* The id of the task this worker runs now, or 0. */
@@ -102,7 +104,9 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
     }
     bool is_command = w->pool->config->kind == POOL_EXEC;
     if (v.deadline_ns != 0 && v.deadline_ns <= now && w->kill_task_id != task) {
-        task_set_cancel(&s->d->shm, idx, task);
+        if (is_command) {
+            task_set_cancel(&s->d->shm, idx, task); /* says why SIGTERM comes, to its worker */
+        }
         plan(w, task, CAUSE_TIMEOUT,
              is_command ? now + w->pool->config->kill_grace_ms * NS_PER_MS : now);
     }

@@ -115,6 +115,9 @@ static void place_fds(const struct launch *l, struct failure *f) {
 }
 
 static void set_limits(const struct launch *l, struct failure *f) {
+    if (setrlimit(RLIMIT_NOFILE, &l->files) < 0) {
+        fail(f, "rlimits");
+    }
     for (int i = 0; i < RLIM_NLIMITS; i++) {
         if (l->rlimit[i] != UINT64_MAX) {
             struct rlimit r = {.rlim_cur = l->rlimit[i], .rlim_max = l->rlimit[i]};

@@ -14,6 +14,7 @@ struct launch {
     int fds[3];             /* become 3, 4 and 5 */
     const char *directory;
     int nice;                      /* added to ours */
+    struct rlimit files;           /* RLIMIT_NOFILE, unless below: ours is raised for clients */
     uint64_t rlimit[RLIM_NLIMITS]; /* UINT64_MAX: as it is */
 };
 

@@ -70,6 +70,7 @@ struct supervise {
     bool start_failed;
     char *start_error; /* NULL if there was no memory for it */
     struct event *timer, *sigchld;
+    struct rlimit files;  /* RLIMIT_NOFILE as it was at the start: what zygotes get */
     uint64_t timer_at_ns; /* UINT64_MAX: not set */
     uint64_t stop_at_ns;  /* 0: not stopping */
     bool stop_killed;     /* what still ran then has been killed */

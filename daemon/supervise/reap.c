@@ -117,26 +117,24 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
 static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t idx) {
     struct watch *x = watch_of(w);
     struct pool *p = w->pool;
-    char how[64], id[TASK_ID_TEXT] = "", with[TASK_ID_TEXT + 16] = "";
+    char how[64], id[TASK_ID_TEXT] = "";
     bool asked_to = x->phase == PHASE_LEAVING || s->stop_at_ns != 0;
 
     reap_text(&x->status, how);
     if (task != 0) {
         task_id_text(id, task, idx);
-        snprintf(with, sizeof(with), ", with task %s", id);
     }
     struct log_fields about = {
         .pool = p->config->name, .worker = w->pid, .task = task != 0 ? id : NULL};
     if (x->killed) {
         about.message = MESSAGE_WORKER_KILLED;
         p->count.deaths++;
-        log_notice(&about, "worker %d was killed%s%s", (int)w->pid,
+        log_notice(&about, "worker %d was killed%s", (int)w->pid,
                    x->late                            ? ": it did not start or leave in time"
                    : w->kill_cause == CAUSE_TIMEOUT   ? ": over the time limit"
                    : w->kill_cause == CAUSE_CANCELLED ? ": its task was cancelled"
                    : w->kill_cause == CAUSE_STOPPING  ? ": stopping"
-                                                      : "",
-                   with);
+                                                      : "");
     } else if (asked_to && x->status.si_code == CLD_EXITED && x->status.si_status == 0) {
         about.message = MESSAGE_WORKER_RECYCLED;
         p->count.recycled += x->phase == PHASE_LEAVING;
@@ -144,7 +142,7 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
     } else {
         about.message = MESSAGE_WORKER_DIED;
         p->count.deaths++;
-        log_warn(&about, "worker %d died: %s%s", (int)w->pid, how, with);
+        log_warn(&about, "worker %d died: %s", (int)w->pid, how);
     }
 }
 

@@ -102,6 +102,7 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
         .fds = {sock, s->d->shm.fd, s->d->bell_fd},
         .directory = c->working_directory,
         .nice = c->nice,
+        .files = s->files,
     };
 
     *ret_what = "argv";

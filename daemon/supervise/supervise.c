@@ -81,6 +81,7 @@ int supervise_open(struct hearthd *d) {
     s->slots = usage.slots;
     s->timer_at_ns = UINT64_MAX;
     list_init(&s->dead);
+    getrlimit(RLIMIT_NOFILE, &s->files);
     s->zygotes = calloc(d->config->n_pools + 1, sizeof(*s->zygotes));
     d->pools = calloc(d->config->n_pools + 1, sizeof(*d->pools));
     d->workers = calloc(s->slots, sizeof(*d->workers));
