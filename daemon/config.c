@@ -510,15 +510,6 @@ void config_print(const struct config *c, FILE *f) {
     fputs(c->n_pools ? "\n);\n" : " );\n", f);
 }
 
-char *config_error_format(const struct config_error *err, char *out, size_t n) {
-    char line[16] = "";
-    if (err->line) {
-        snprintf(line, sizeof(line), ":%u", err->line);
-    }
-    snprintf(out, n, "%s%s: %s%s%s", err->file, line, err->key, err->key[0] ? ": " : "", err->text);
-    return out;
-}
-
 const struct config_key *config_key(unsigned i) {
     static struct config_key key;
     if (i >= config_n_options) {

@@ -17,13 +17,11 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "lib/base/buf.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/cpu.h"
 #include "lib/base/num.h"
@@ -71,45 +69,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_POOLS] = "list of groups",
 };
 
-/* ---- places and refusals ---- */
-
-void config_setting_place(const struct reader *r, const config_setting_t *s, char out[PATH_MAX]) {
-    const char *file = s ? config_setting_source_file(s) : NULL;
-    if (file && r->dir) {
-        snprintf(out, PATH_MAX, "%s/%s", r->dir, file);
-    } else {
-        snprintf(out, PATH_MAX, "%s", r->file);
-    }
-}
-
-/* "pools[1].rlimits.as" */
-static void key_path(const config_setting_t *s, struct buf *b) {
-    if (!s || config_setting_is_root(s)) {
-        return;
-    }
-    const config_setting_t *parent = config_setting_parent(s);
-    key_path(parent, b);
-    if (config_setting_name(s)) {
-        buf_printf(b, "%s%s", buf_len(b) ? "." : "", config_setting_name(s));
-    } else {
-        buf_printf(b, "[%d]", config_setting_index(s));
-    }
-}
-
-int config_fail(const struct reader *r, const config_setting_t *s, const char *fmt, ...) {
-    struct buf key = BUF_INIT;
-    va_list ap;
-    config_setting_place(r, s, r->err->file);
-    r->err->line = s ? config_setting_source_line(s) : 0;
-    key_path(s, &key);
-    snprintf(r->err->key, sizeof(r->err->key), "%.*s", (int)buf_len(&key),
-             buf_len(&key) ? buf_head(&key) : "");
-    buf_deinit(&key);
-    va_start(ap, fmt);
-    vsnprintf(r->err->text, sizeof(r->err->text), fmt, ap);
-    va_end(ap);
-    return -EINVAL;
-}
+/* ---- refusals ---- */
 
 static const char *type_found(const config_setting_t *s) {
     switch (config_setting_type(s)) {
