@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+# bash completion for hearth(1). The commands and options below are held against `hearth help --names` and
+# `hearth help --options COMMAND` by tests/daemon/test_ctl.sh. Pools and handlers are asked of the daemon, if one answers.
+
+_hearth_options() {
+    case $1 in
+    call | submit) echo --in --timeout ;;
+    wait) echo --any --timeout ;;
+    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet ;;
+    tasks) echo --pool --state --count ;;
+    workers) echo --pool ;;
+    ping) echo --count ;;
+    esac
+}
+
+# Names of pools; with "handlers" as first word POOL.HANDLER of each.
+_hearth_pools() {
+    local pool
+    for pool in $(timeout 1 hearth "${socket[@]}" pools 2>/dev/null | awk 'NR > 1 { print $1 }'); do
+        if [[ $1 == handlers ]]; then
+            timeout 1 hearth "${socket[@]}" pools "$pool" 2>/dev/null |
+                awk -v pool="$pool" '$1 == "handlers" { for (i = 2; i <= NF; i++) print pool "." $i }'
+        else
+            echo "$pool"
+        fi
+    done
+}
+
+_hearth_ids() {
+    timeout 1 hearth "${socket[@]}" tasks 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+_hearth() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' operands=0 i word
+    local -a socket=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        case $word in
+        -s | --socket)
+            socket=(-s "${COMP_WORDS[i + 1]}")
+            ((i++))
+            ;;
+        --in | --timeout | --out | --jobs | --arg | --pool | --state | --count) ((i++)) ;;
+        -*) ;;
+        *)
+            if [[ -z $command ]]; then
+                command=$word
+            else
+                ((operands++))
+            fi
+            ;;
+        esac
+    done
+    case $prev in
+    -s | --socket | --in | --out) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W 'queued running done failed lost timeout cancelled' -- "$cur"); return ;;
+    --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
+    esac
+    if [[ -z $command ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info raw help
+            --socket --json --help --version' -- "$cur")
+    elif [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
+    else
+        case $command in
+        call | submit | map)
+            if ((operands == 0)); then
+                mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools handlers)" -- "$cur")
+            else
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            fi
+            ;;
+        wait | result | cancel | tasks) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+        pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
+        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info raw exit' -- "$cur") ;;
+        esac
+    fi
+}
+
+complete -o filenames -F _hearth hearth
