@@ -47,19 +47,19 @@ static bool parse(struct ctl *c, struct run *run, const char **ret_in) {
     return true;
 }
 
-/* 0: ready to submit. */
-static int prepare(struct ctl *c, struct run *run) {
+/* False: return run->status. */
+static bool prepare(struct ctl *c, struct run *run) {
     const char *in = NULL;
     if (!parse(c, run, &in)) {
-        return run->status;
+        return false;
     }
-    if (in) {
-        if (!ctl_read_file(c, in, &run->payload, &run->task.payload_len)) {
-            return CTL_LOCAL;
-        }
-        run->task.payload = run->payload;
+    if (in && !ctl_read_file(c, in, &run->payload, &run->task.payload_len)) {
+        run->status = CTL_LOCAL;
+        return false;
     }
-    return ctl_connect(c);
+    run->task.payload = run->payload;
+    run->status = ctl_connect(c);
+    return run->status == CTL_OK;
 }
 
 static void on_end(struct hearth *h, const struct hearth_result *r, void *arg) {
@@ -113,10 +113,7 @@ static int call(struct ctl *c, struct run *run) {
 
 int cmd_call(struct ctl *c) {
     struct run run = {.c = c};
-    int status = prepare(c, &run);
-    if (status == CTL_OK) {
-        status = call(c, &run);
-    }
+    int status = prepare(c, &run) ? call(c, &run) : run.status;
     free(run.payload);
     return status;
 }
@@ -166,10 +163,7 @@ static int submit(struct ctl *c, struct run *run) {
 
 int cmd_submit(struct ctl *c) {
     struct run run = {.c = c};
-    int status = prepare(c, &run);
-    if (status == CTL_OK) {
-        status = submit(c, &run);
-    }
+    int status = prepare(c, &run) ? submit(c, &run) : run.status;
     free(run.payload);
     return status;
 }
