@@ -23,10 +23,21 @@
 
 enum { SIDE_MAX = 16384 };
 
+/* libvips warns on stderr about each oddity of a picture, for every row of it. What matters comes
+ * as an error too. */
+static void drop_warning(const gchar *domain, GLogLevelFlags level, const gchar *text,
+                         gpointer data) {
+    (void)domain;
+    (void)level;
+    (void)text;
+    (void)data;
+}
+
 static int image_worker_init(const struct hearth_api *api) {
     if (VIPS_INIT("hearth-image") != 0) {
         return api->fail(NULL, 1, "libvips: %s", vips_error_buffer());
     }
+    g_log_set_handler("VIPS", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_INFO, drop_warning, NULL);
     vips_concurrency_set(1);
     vips_cache_set_max(0);
     vips_block_untrusted_set(TRUE);
