@@ -303,6 +303,7 @@ void task_end(struct hearth *h, struct task *t, struct hearth_result *r) {
     if (fn) {
         fn(h, r, arg);
     }
+    r->id = ""; /* the text above ends with this function */
 }
 
 void task_drop_early(struct hearth *h) {

@@ -256,7 +256,7 @@ static int scan_text(struct scan *s, const char *text, size_t len, const char *f
 
 static int scan_file(struct scan *s, const char *path) {
     _cleanup_free_ char *text = NULL;
-    size_t len;
+    size_t len = 0;
     int r = config_read_text(path, &text, &len, s->err);
     return r ? r : scan_text(s, text, len, path);
 }

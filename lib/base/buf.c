@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Byte queue. The consumed gap at the head is reclaimed by moving the rest down only when room runs out and the
- * gap is at least half of the area, so that appending stays O(1) amortised however small the consumed pieces are.
- * Fails: -ENOMEM (also for sizes whose sum would overflow); asserts that no more is consumed than is there. */
+/* Byte queue. The consumed gap at the head is reclaimed by moving the rest down only when room runs
+ * out and the gap is at least half of the area, so that appending stays O(1) amortised however
+ * small the consumed pieces are. Fails: -ENOMEM (also for sizes whose sum would overflow); asserts
+ * that no more is consumed than is there. */
 #include "lib/base/buf.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A growable byte queue: append at the tail, consume at the head. One contiguous area, so a parser sees
- * whole messages. Errors: -ENOMEM leaves the buffer as it was. Not thread-safe. */
+/* A growable byte queue: append at the tail, consume at the head. One contiguous area, so a parser
+ * sees whole messages. Errors: -ENOMEM leaves the buffer as it was. Not thread-safe. */
 #pragma once
 
 #include <stdarg.h>
@@ -26,7 +26,8 @@ static inline size_t buf_len(const struct buf *b) {
     return b->tail - b->head;
 }
 
-/* Makes room for n more bytes and returns where to write them (then call buf_wrote); NULL: no memory. */
+/* Makes room for n more bytes and returns where to write them (then call buf_wrote); NULL: no
+ * memory. */
 char *buf_room(struct buf *b, size_t n);
 static inline void buf_wrote(struct buf *b, size_t n) {
     b->tail += n;

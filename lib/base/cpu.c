@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How many CPUs there really are for us. A container's quota is not visible in the affinity mask, and a pool sized by
- * the machine's CPUs inside a half-CPU container thrashes; so the quotas of our cgroup and its ancestors count.
- * Fails: never; what cannot be read does not limit. */
+/* How many CPUs there really are for us. A container's quota is not visible in the affinity mask,
+ * and a pool sized by the machine's CPUs inside a half-CPU container thrashes; so the quotas of our
+ * cgroup and its ancestors count. Fails: never; what cannot be read does not limit. */
 #include "lib/base/cpu.h"
 
 #include <limits.h>

@@ -10,6 +10,6 @@ static inline void cpu_pause(void) {
 #endif
 }
 
-/* The number of CPUs this process may use: its affinity mask, cut by the cgroup's cpu quota (v2 cpu.max or
- * v1 cpu.cfs_quota_us of its own group and those above), rounded up. At least 1. */
+/* The number of CPUs this process may use: its affinity mask, cut by the cgroup's cpu quota (v2
+ * cpu.max or v1 cpu.cfs_quota_us of its own group and those above), rounded up. At least 1. */
 unsigned cpu_available(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* File descriptor helpers. Fails: -errno of the failing call, -EFBIG and -EMSGSIZE for what is too long; an fd that
- * arrives with a message that is refused is closed. */
+/* File descriptor helpers. Fails: -errno of the failing call, -EFBIG and -EMSGSIZE for what is too
+ * long; an fd that arrives with a message that is refused is closed. */
 #include "lib/base/fd.h"
 
 #include <errno.h>

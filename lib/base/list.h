@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Intrusive doubly linked list, circular with a head. A node that is on no list points at itself after
- * list_init(); list_del() leaves it so, hence deleting twice is harmless. Not thread-safe. */
+/* Intrusive doubly linked list, circular with a head. A node that is on no list points at itself
+ * after list_init(); list_del() leaves it so, hence deleting twice is harmless. Not thread-safe. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +11,8 @@ struct list {
     struct list *next, *prev;
 };
 
-#define LIST_INIT(l) {&(l), &(l)}
+#define LIST_INIT(l)                                                                               \
+    { &(l), &(l) }
 
 static inline void list_init(struct list *l) {
     l->next = l->prev = l;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Strict numbers. strtoull() skips spaces, takes signs and wraps; none of that is wanted from a peer's bytes.
- * Fails: -EINVAL for anything that is not the whole number, -ERANGE for one that does not fit. */
+/* Strict numbers. strtoull() skips spaces, takes signs and wraps; none of that is wanted from a
+ * peer's bytes. Fails: -EINVAL for anything that is not the whole number, -ERANGE for one that does
+ * not fit. */
 #include "lib/base/num.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Text to number, strictly: the whole of the text, no spaces, no sign where none is allowed, no silent clamp.
- * Out parameters are untouched on failure. */
+/* Text to number, strictly: the whole of the text, no spaces, no sign where none is allowed, no
+ * silent clamp. Out parameters are untouched on failure. */
 #pragma once
 
 #include <stddef.h>
@@ -10,10 +10,12 @@
 int num_u64(const char *text, size_t len, uint64_t *ret);
 int num_i64(const char *text, size_t len, int64_t *ret);
 
-/* A size with an optional unit, as "256M": K, M, G, T are powers of 1024; B and iB may follow ("4KiB"). */
+/* A size with an optional unit, as "256M": K, M, G, T are powers of 1024; B and iB may follow
+ * ("4KiB"). */
 int num_size(const char *text, uint64_t *ret);
 
-/* Writes v in decimal to out (20 bytes suffice for u64, 21 for i64 with sign), no NUL; returns the length. */
+/* Writes v in decimal to out (20 bytes suffice for u64, 21 for i64 with sign), no NUL; returns the
+ * length. */
 size_t num_put_u64(char *out, uint64_t v);
 size_t num_put_i64(char *out, int64_t v);
 

@@ -33,5 +33,6 @@ struct command {
 /* Indexed by enum command_id. */
 extern const struct command commands[COMMAND_COUNT_OF];
 
-/* Finds a command by its first word, any case; -1 when there is none. Thread-safe. O(1) expected. */
+/* Finds a command by its first word, any case; -1 when there is none. Thread-safe. O(1) expected.
+ */
 int command_find(const struct resp_arg *name);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What hearthd and a zygote (hearth-worker) say to each other, and what a zygote and its workers inherit: the whole of
- * it is in this header. Both programs come from one build; the segment's signature refuses a mix.
+/* What hearthd and a zygote (hearth-worker) say to each other, and what a zygote and its workers
+ * inherit: the whole of it is in this header. Both programs come from one build; the segment's
+ * signature refuses a mix.
  *
  * hearthd execs one zygote per pool:
  *     hearth-worker --pool NAME --index N (--module PATH | --exec) [--] ARGS...
@@ -10,7 +11,7 @@
 #include <stdint.h>
 
 enum control_fd {
-    CONTROL_FD_SOCKET = 3,  /* SOCK_SEQPACKET, carries struct control_msg; EOF: the daemon is gone */
+    CONTROL_FD_SOCKET = 3, /* SOCK_SEQPACKET, carries struct control_msg; EOF: the daemon is gone */
     CONTROL_FD_SEGMENT = 4, /* the segment's memfd */
     CONTROL_FD_BELL = 5,    /* eventfd towards the daemon */
 };
@@ -19,10 +20,12 @@ enum control_kind {
     /* daemon -> zygote */
     CONTROL_SPAWN = 1, /* fork a worker for slot/gen */
     /* zygote -> daemon */
-    CONTROL_READY = 2,   /* the module is loaded and initialised; text: handler names, each ended by '\n' */
-    CONTROL_SPAWNED = 3, /* slot/gen now has process pid. The worker is a child of the daemon (made by a double
-                            fork below a subreaper), so only the daemon reaps it and the pid cannot be reused */
-    CONTROL_FAILED = 4,  /* the pool cannot start, or (slot != 0) one fork failed; text: why */
+    CONTROL_READY =
+        2, /* the module is loaded and initialised; text: handler names, each ended by '\n' */
+    CONTROL_SPAWNED =
+        3, /* slot/gen now has process pid. The worker is a child of the daemon (made by a double
+              fork below a subreaper), so only the daemon reaps it and the pid cannot be reused */
+    CONTROL_FAILED = 4, /* the pool cannot start, or (slot != 0) one fork failed; text: why */
 };
 
 enum { CONTROL_TEXT = 8000 };

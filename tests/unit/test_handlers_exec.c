@@ -76,7 +76,8 @@ Test(exec, cannot_start) {
     struct task_view v;
     open_with(NULL);
     RUN(&v, "", "no-such-program-of-hearth");
-    cr_assert(v.state == TASK_FAILED && v.cause == CAUSE_START && v.code == ENOENT, "state %u cause %u code %d", v.state, v.cause, v.code);
+    cr_assert(v.state == TASK_FAILED && v.cause == CAUSE_START && v.code == ENOENT,
+              "state %u cause %u code %d", v.state, v.cause, v.code);
     cr_assert(output_has(&v, "no-such-program-of-hearth: No such file"));
     RUN(&v, "in", "/etc/passwd");
     cr_assert(v.cause == CAUSE_START && v.code == EACCES);
