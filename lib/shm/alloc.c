@@ -348,7 +348,8 @@ static int take_back_run(struct shm *s, _Atomic uint64_t *owner) {
     }
     uint32_t chunk;
     uint64_t w0;
-    if (!chunk_at(s, get(owner), &chunk, &w0) || w0_kind(w0) != KIND_RUN) {
+    uint64_t off = get(owner);
+    if (!chunk_at(s, off, &chunk, &w0) || w0_kind(w0) != KIND_RUN || off != chunk_off(s, chunk)) {
         r = -EBADMSG;
     } else if (map_next(s, chunk, true) < (uint64_t)chunk + w0_run(w0)) {
         r = -EBADMSG; /* part of it is free already */

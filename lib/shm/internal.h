@@ -29,6 +29,12 @@ static inline uint32_t get32(const _Atomic uint32_t *w) {
 static inline void put32(_Atomic uint32_t *w, uint32_t v) {
     atomic_store_explicit(w, v, memory_order_relaxed);
 }
+/* Plain fields of a record belong to one process at a time, but one that follows a stale hint may
+ * read them when they are not its own; it then finds that by the state word. So they are loaded and
+ * stored whole, and read only once. */
+#define peek(field)        __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define poke(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+
 /* A killed process keeps program order, so against death the compiler is the only one to hold back.
  */
 static inline void keep_order(void) {

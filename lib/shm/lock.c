@@ -15,9 +15,9 @@
  * count and the change a compiler barrier is all that is needed. Other CPUs see the words in order
  * by the acquire and release on lock words.
  *
- * Fails: -EAGAIN (no lock within the patience). Asserts that the log has room, that a lock is
- * dropped by its holder and only with the transaction ended. Damaged logs (another process may
- * write anything) are skipped word by word. */
+ * Fails: -EAGAIN (no lock within the patience). Asserts that the log has room and that a lock is
+ * dropped only with the transaction ended, by a count of the handle's own. Damaged logs (another
+ * process may write anything) are skipped word by word. */
 #include "lib/shm/lock.h"
 
 #include <assert.h>
@@ -35,7 +35,7 @@ enum { SPINS = 100, WAIT_STEP_NS = 2000000 };
 
 void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value) {
     struct shm_slot *d = s->mine;
-    uint64_t n = get(&d->undo_count);
+    uint32_t n = s->tx_entries++;
     assert(n < SHM_UNDO);
     put(&d->undo[n].off, (uint64_t)((uint8_t *)word - s->base));
     put(&d->undo[n].old, get(word));
@@ -54,13 +54,13 @@ void tx_set32(struct shm *s, _Atomic uint32_t *word, uint32_t value) {
 }
 
 void tx_commit(struct shm *s) {
+    s->tx_entries = 0;
     keep_order();
     put(&s->mine->undo_count, 0);
     keep_order();
 }
 
-static void roll_back(struct shm *s, struct shm_slot *d) {
-    uint64_t n = get(&d->undo_count);
+static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
     if (n > SHM_UNDO) {
         n = SHM_UNDO;
     }
@@ -71,13 +71,25 @@ static void roll_back(struct shm *s, struct shm_slot *d) {
             put((void *)(s->base + off), get(&d->undo[n].old));
         }
     }
-    keep_order();
-    put(&d->undo_count, 0);
+    /* whoever finds the log empty may rely on the old words being back */
+    atomic_store_explicit(&d->undo_count, 0, memory_order_release);
     keep_order();
 }
 
 void tx_abort(struct shm *s) {
-    roll_back(s, s->mine);
+    roll_back(s, s->mine, s->tx_entries);
+    s->tx_entries = 0;
+}
+
+bool tx_rescue_enter(struct shm *s, uint32_t slot) {
+    struct shm_lock *l = &s->slots[slot].rescue;
+    uint32_t v = 0;
+    return atomic_compare_exchange_strong(&l->word, &v, s->me) || v == s->me ||
+           (slot_is_dead(s, v) && atomic_compare_exchange_strong(&l->word, &v, s->me));
+}
+
+void tx_rescue_leave(struct shm *s, uint32_t slot) {
+    atomic_store_explicit(&s->slots[slot].rescue.word, 0, memory_order_release);
 }
 
 int tx_rescue(struct shm *s, uint32_t slot, uint32_t gen) {
@@ -86,15 +98,13 @@ int tx_rescue(struct shm *s, uint32_t slot, uint32_t gen) {
     if (atomic_load(&d->undo_count) == 0 || (get32(&d->gen) & 0x7fff) != (gen & 0x7fff)) {
         return 0;
     }
-    uint32_t v = 0;
-    if (!atomic_compare_exchange_strong(&d->rescue.word, &v, s->me) && v != s->me &&
-        !(slot_is_dead(s, v) && atomic_compare_exchange_strong(&d->rescue.word, &v, s->me))) {
+    if (!tx_rescue_enter(s, slot)) {
         return -EAGAIN;
     }
     if ((get32(&d->gen) & 0x7fff) == (gen & 0x7fff)) {
-        roll_back(s, d);
+        roll_back(s, d, get(&d->undo_count));
     }
-    atomic_store_explicit(&d->rescue.word, 0, memory_order_release);
+    tx_rescue_leave(s, slot);
     return 0;
 }
 
@@ -164,8 +174,8 @@ int lock_take(struct shm *s, struct shm_lock *lock) {
 }
 
 void lock_drop(struct shm *s, struct shm_lock *lock) {
+    assert(s->tx_entries == 0);
     uint32_t v = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
-    assert((v & ~WAITERS) == s->me && get(&s->mine->undo_count) == 0);
     if (v & WAITERS) {
         futex_wake(&lock->word, 1);
     }

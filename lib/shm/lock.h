@@ -14,6 +14,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/shm/layout.h"
@@ -37,3 +38,7 @@ void tx_abort(struct shm *s); /* everything as before */
 /* Rolls back the log of a slot whose owner is dead. 0, or -EAGAIN (somebody else is at it).
  * Idempotent. */
 int tx_rescue(struct shm *s, uint32_t slot, uint32_t gen);
+/* Keeps rescuers of the slot out meanwhile, so that none of them, having looked at the dead owner,
+ * rolls back the log of the next one. False: there is one inside. */
+bool tx_rescue_enter(struct shm *s, uint32_t slot);
+void tx_rescue_leave(struct shm *s, uint32_t slot);

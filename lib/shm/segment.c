@@ -241,7 +241,7 @@ void shm_detach(struct shm *s) {
         return;
     }
     if (s->mine) {
-        assert(get(&s->mine->undo_count) == 0);
+        assert(s->tx_entries == 0);
         pthread_mutex_unlock(&s->mine->life);
     }
     if (s->fd >= 0) {
@@ -315,7 +315,7 @@ void shm_daemon_wakes(struct shm *s) {
 }
 
 uint32_t shm_news(struct shm *s) {
-    return atomic_load_explicit(&s->head->news, memory_order_acquire);
+    return atomic_load(&s->head->news); /* after `asleep` was stored */
 }
 
 void shm_next_check(struct shm *s, uint64_t at_ns) {

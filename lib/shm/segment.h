@@ -27,6 +27,7 @@ struct shm {
                               daemon).  5 s unless set */
     uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
     uint32_t spin_skip;    /* waits without a spin since the last try */
+    uint32_t tx_entries;   /* entries of the undo log in this transaction, beyond anybody's reach */
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;

@@ -30,10 +30,12 @@ static void life_init(struct shm_slot *d) {
 int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret_gen) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         struct shm_slot *d = &s->slots[i];
-        if (get32(&d->state) != SLOT_FREE) {
+        if (get32(&d->state) != SLOT_FREE || !tx_rescue_enter(s, i)) {
             continue;
         }
         atomic_fetch_add(&d->gen, 1);
+        tx_rescue_leave(s,
+                        i); /* late rescuers of the former owner see the generation from now on */
         life_init(d);
         put32(&d->pid, 0);
         put32(&d->pool, pool);

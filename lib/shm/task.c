@@ -175,23 +175,25 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
         in = (char *)s->base + get(&t->input_off);
     }
     write_input(in, spec);
-    t->id = atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed);
-    t->input_len = spec->payload.len;
-    t->args_len = (uint32_t)(size - spec->payload.len);
-    t->nargs = (uint16_t)spec->nargs;
-    t->handler = (uint16_t)spec->handler;
-    t->pool = (uint16_t)spec->pool;
-    t->output_len = 0;
-    t->log_len = 0;
-    t->code = 0;
-    t->started_ns = t->ended_ns = 0;
-    t->submitted_ns = clock_now();
-    t->client = spec->client;
-    t->uid = spec->uid;
-    t->timeout_ms = spec->timeout_ms;
-    t->worker_pid = 0;
-    t->cause = CAUSE_NONE;
-    t->signal = t->core = 0;
+    poke(t->id, atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed));
+    poke(t->input_len, spec->payload.len);
+    poke(t->args_len, (uint32_t)(size - spec->payload.len));
+    poke(t->nargs, (uint16_t)spec->nargs);
+    poke(t->handler, (uint16_t)spec->handler);
+    poke(t->pool, (uint16_t)spec->pool);
+    poke(t->output_len, 0);
+    poke(t->log_len, 0);
+    poke(t->code, 0);
+    poke(t->started_ns, 0);
+    poke(t->ended_ns, 0);
+    poke(t->submitted_ns, clock_now());
+    poke(t->client, spec->client);
+    poke(t->uid, spec->uid);
+    poke(t->timeout_ms, spec->timeout_ms);
+    poke(t->worker_pid, 0);
+    poke(t->cause, CAUSE_NONE);
+    poke(t->signal, 0);
+    poke(t->core, 0);
     put32(&t->cancel, 0);
     return 0;
 }
@@ -211,7 +213,7 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
     r = fill_record(s, t, spec, size);
     if (r == 0) {
         uint64_t queued = word_to(word, TASK_QUEUED, spec->pool);
-        *ret = (struct task_ref){idx, t->id, queued};
+        *ret = (struct task_ref){idx, peek(t->id), queued};
         atomic_store(&t->state, queued);
         r = ring_put(s, &s->pools[spec->pool].ready, idx);
         if (r == 0 || !state_move(t, queued, word)) {
@@ -220,11 +222,9 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
             return 0;
         }
     }
-    int cleared = record_clear(s, idx, word);
-    assert(cleared == 0 || s->patience_ns == 0);
-    if (cleared) {
-        /* the arena is busy: leave the record for task_free(), which goes on where this stopped */
-        atomic_store(&t->state, word_to(word, TASK_FREEING, s->me));
+    if (record_clear(s, idx, word)) {
+        /* the arena is busy: leave the record to the daemon's sweep, as nobody's */
+        atomic_store(&t->state, word_to(word, TASK_FREEING, 0));
         atomic_store(&s->head->sweep, 1);
     }
     hand_clear(s);
@@ -233,9 +233,9 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
 
 void task_wake(struct shm *s, uint32_t pool, uint32_t n) {
     struct shm_pool *p = &s->pools[pool];
-    atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t w = 0; n && w * 64 < s->n_slots; w++) {
-        for (uint64_t v = get(&p->napping[w]); n && v; v &= v - 1) {
+        /* sequentially consistent, as ring_put() was: the sleeper sets its bit, then looks */
+        for (uint64_t v = atomic_load(&p->napping[w]); n && v; v &= v - 1) {
             uint64_t bit = v & -v;
             uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(v);
             if (slot < s->n_slots && (atomic_fetch_and(&p->napping[w], ~bit) & bit)) {
@@ -255,7 +255,7 @@ uint64_t task_ring_length(struct shm *s, uint32_t pool) {
 
 /* The daemon looks at deadlines when it has to; tell it only when this one comes before. */
 static void note_deadline(struct shm *s, uint64_t at) {
-    put(&s->mine->deadline_ns, at);
+    atomic_store(&s->mine->deadline_ns, at); /* before next_check_ns is looked at */
     if (at < atomic_load(&s->head->next_check_ns)) {
         atomic_fetch_add(&s->head->news, 1);
         shm_ring_daemon(s);
@@ -266,11 +266,12 @@ static void begin_claimed(struct shm *s, struct shm_task *t) {
     uint64_t now = clock_now();
     put(&s->mine->claims, get(&s->mine->next_claims));
     put(&s->mine->bytes, get(&s->mine->next_bytes));
-    t->started_ns = now;
-    t->worker_pid = get32(&s->mine->pid);
+    poke(t->started_ns, now);
+    poke(t->worker_pid, get32(&s->mine->pid));
     put(&s->mine->started_ns, now);
-    if (t->timeout_ms) {
-        note_deadline(s, now + t->timeout_ms * NS_PER_MS);
+    uint32_t timeout_ms = peek(t->timeout_ms);
+    if (timeout_ms) {
+        note_deadline(s, now + timeout_ms * NS_PER_MS);
     }
 }
 
@@ -287,11 +288,11 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
             continue;
         }
         put(&me->next_claims, get(&me->claims) + 1);
-        put(&me->next_bytes, get(&me->bytes) + t->input_len + t->args_len);
+        put(&me->next_bytes, get(&me->bytes) + peek(t->input_len) + peek(t->args_len));
         keep_order();
         uint64_t w = word_make(TASK_RUNNING, word_attempt(v) + 1, s->me, word_gen(v));
         if (state_move(t, v, w)) {
-            *ret = (struct task_ref){idx, t->id, w};
+            *ret = (struct task_ref){idx, peek(t->id), w};
             begin_claimed(s, t);
             return 0;
         }
@@ -354,7 +355,11 @@ int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64
     }
     if (size > have) {
         uint64_t want = off && have * 2 > size ? have * 2 : size;
-        int r = alloc_give(s, &t->spare_off, want < ALLOC_MAX ? want : ALLOC_MAX);
+        int r = alloc_take_back(s, &t->spare_off); /* of an earlier growth, see below */
+        if (r == -EAGAIN) {
+            return r;
+        }
+        r = alloc_give(s, &t->spare_off, want < ALLOC_MAX ? want : ALLOC_MAX);
         if (r == -ENOMEM && want > size) {
             r = alloc_give(s, &t->spare_off, size);
         }
@@ -365,10 +370,7 @@ int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64
             memcpy(s->base + get(&t->spare_off), off ? (void *)(s->base + off) : t->out, used);
         }
         alloc_swap(s, &t->output_off, &t->spare_off);
-        r = alloc_take_back(s, &t->spare_off);
-        if (r) {
-            return r;
-        }
+        alloc_take_back(s, &t->spare_off); /* busy: it stays until the next growth or the end */
         off = get(&t->output_off);
     }
     *ret = off ? (void *)(s->base + off) : t->out;
@@ -383,18 +385,18 @@ int task_log(struct shm *s, const struct task_ref *ref, const void *data, uint32
     int r = alloc_give(s, &t->log_off, len);
     if (r == 0) {
         memcpy(s->base + get(&t->log_off), data, len);
-        t->log_len = len;
+        poke(t->log_len, len);
     }
     return r;
 }
 
 static void record_end(struct shm_task *t, const struct task_outcome *o) {
-    t->cause = (uint8_t)o->cause;
-    t->code = o->code;
-    t->signal = o->signal;
-    t->core = o->core;
-    t->output_len = o->output_len;
-    t->ended_ns = clock_now();
+    poke(t->cause, (uint8_t)o->cause);
+    poke(t->code, o->code);
+    poke(t->signal, o->signal);
+    poke(t->core, o->core);
+    poke(t->output_len, o->output_len);
+    poke(t->ended_ns, clock_now());
 }
 
 static void hint_ended(struct shm *s, uint32_t idx) {
@@ -445,22 +447,32 @@ int task_next_ended(struct shm *s, uint32_t *ret_idx) {
 }
 
 bool task_any_ended(struct shm *s) {
-    return !ring_is_empty(s, &s->head->done) || get32(&s->head->sweep);
+    return !ring_is_empty(s, &s->head->done) || atomic_load(&s->head->sweep);
+}
+
+/* Goes on freeing a record whose freeing was put off because locks were busy: our own, or that of
+ * one who has died since, which its `hand` no longer names. */
+static void sweep_freeing(struct shm *s, uint32_t idx, uint64_t v) {
+    if (word_owner(v) != s->me && !slot_is_dead(s, word_owner(v))) {
+        return;
+    }
+    hand_set(s, idx);
+    uint64_t w = word_to(v, TASK_FREEING, s->me);
+    if ((v == w || state_move(&s->tasks[idx], v, w)) && record_clear(s, idx, w)) {
+        atomic_store(&s->head->sweep, 1);
+    }
+    hand_clear(s);
 }
 
 int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx) {
     for (uint32_t i = from; i < s->n_tasks; i++) {
-        uint64_t v = get(&s->tasks[i].state);
+        uint64_t v = state_load(&s->tasks[i]);
         if (task_state_is_terminal(word_state(v))) {
             *ret_idx = i;
             return 0;
         }
-        if (word_state(v) == TASK_FREEING && word_owner(v) == s->me) {
-            hand_set(s, i);
-            if (record_clear(s, i, v)) {
-                atomic_store(&s->head->sweep, 1);
-            }
-            hand_clear(s);
+        if (word_state(v) == TASK_FREEING) {
+            sweep_freeing(s, i, v);
         }
     }
     return -ENOENT;
@@ -473,7 +485,7 @@ static struct shm_task *record_of(struct shm *s, uint32_t idx, uint64_t id, uint
     }
     struct shm_task *t = &s->tasks[idx];
     *ret_word = state_load(t);
-    return t->id == id && word_state(*ret_word) != TASK_FREE ? t : NULL;
+    return peek(t->id) == id && word_state(*ret_word) != TASK_FREE ? t : NULL;
 }
 
 int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,
@@ -513,8 +525,8 @@ static int reap_running(struct shm *s, struct shm_slot *d, uint32_t idx, uint64_
         return -EAGAIN;
     }
     record_end(t, o);
-    t->output_len = 0;
-    t->worker_pid = get32(&d->pid);
+    poke(t->output_len, 0);
+    poke(t->worker_pid, get32(&d->pid));
     return state_move(t, v, word_to(v, o->state, s->me)) ? 1 : 0;
 }
 
@@ -536,13 +548,15 @@ static int reap_hand(struct shm *s, struct shm_slot *d, uint32_t idx, uint32_t d
         hint_ended(s, idx);
         return 0;
     }
-    if (word_owner(v) != dead) {
-        return 0;
-    }
-    if (state == TASK_RUNNING) {
+    if (word_owner(v) == dead && state == TASK_RUNNING) {
         return reap_running(s, d, idx, v, o);
     }
-    return record_clear(s, idx, v);
+    /* half built or half freed: it becomes ours first, because a sweep may come upon it as well */
+    uint64_t w = word_to(v, TASK_FREEING, s->me);
+    if (v != w && (word_owner(v) != dead || !state_move(t, v, w))) {
+        return 0;
+    }
+    return record_clear(s, idx, w);
 }
 
 int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outcome *o,
@@ -602,18 +616,28 @@ static const void *input_at(struct shm *s, const struct shm_task *t, uint64_t si
 }
 
 static int view_output(struct shm *s, const struct shm_task *t, struct task_view *v) {
-    uint64_t off = get(&t->output_off), len = t->output_len;
+    uint64_t off = get(&t->output_off), len = peek(t->output_len);
+    uint32_t log_len = peek(t->log_len);
     if (len && off) {
         v->output.data = alloc_ptr(s, off, len);
     } else if (len <= SHM_INLINE_OUT) {
         v->output.data = t->out;
     }
     v->output.len = len;
-    if (t->log_len) {
-        v->log.data = alloc_ptr(s, get(&t->log_off), t->log_len);
-        v->log.len = v->log.data ? t->log_len : 0;
+    if (log_len) {
+        v->log.data = alloc_ptr(s, get(&t->log_off), log_len);
+        v->log.len = v->log.data ? log_len : 0;
     }
     return v->output.data ? 0 : -EBADMSG;
+}
+
+/* task_end_queued() names the cause after it has ended the task, and may die between. */
+static enum task_cause view_cause(const struct shm_task *t, uint32_t state) {
+    uint8_t cause = peek(t->cause);
+    if (cause == CAUSE_NONE && state == TASK_CANCELLED) {
+        return CAUSE_CANCELLED;
+    }
+    return cause < TASK_CAUSES ? cause : CAUSE_NONE;
 }
 
 int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
@@ -626,34 +650,35 @@ int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
     if (state == TASK_FREE || state == TASK_BUILDING || state >= TASK_FREEING) {
         return -ENOENT;
     }
-    struct task_view v = {.id = t->id,
+    struct task_view v = {.id = peek(t->id),
                           .state = state,
                           .attempt = word_attempt(word),
                           .owner = word_owner(word),
-                          .pool = t->pool,
-                          .handler = t->handler,
-                          .client = t->client,
-                          .uid = t->uid,
-                          .timeout_ms = t->timeout_ms,
-                          .submitted_ns = t->submitted_ns,
-                          .nargs = t->nargs};
+                          .pool = peek(t->pool),
+                          .handler = peek(t->handler),
+                          .client = peek(t->client),
+                          .uid = peek(t->uid),
+                          .timeout_ms = peek(t->timeout_ms),
+                          .submitted_ns = peek(t->submitted_ns),
+                          .nargs = peek(t->nargs)};
     if (state != TASK_QUEUED) {
-        v.started_ns = t->started_ns;
-        v.worker_pid = t->worker_pid;
+        v.started_ns = peek(t->started_ns);
+        v.worker_pid = peek(t->worker_pid);
     }
-    uint64_t size = t->input_len <= ALLOC_MAX ? t->input_len + t->args_len : UINT64_MAX;
-    const char *in = input_at(s, t, size);
+    uint64_t len = peek(t->input_len);
+    uint32_t args_len = peek(t->args_len);
+    const char *in = input_at(s, t, len <= ALLOC_MAX ? len + args_len : UINT64_MAX);
     if (!in || v.pool >= SHM_POOLS) {
         return -EBADMSG;
     }
-    v.payload = (struct task_bytes){in, t->input_len};
-    v.args_raw = (struct task_bytes){in + v.payload.len, t->args_len};
+    v.payload = (struct task_bytes){in, len};
+    v.args_raw = (struct task_bytes){in + len, args_len};
     if (task_state_is_terminal(state)) {
-        v.ended_ns = t->ended_ns;
-        v.cause = t->cause < TASK_CAUSES ? t->cause : CAUSE_NONE;
-        v.code = t->code;
-        v.signal = t->signal;
-        v.core = t->core;
+        v.ended_ns = peek(t->ended_ns);
+        v.cause = view_cause(t, state);
+        v.code = peek(t->code);
+        v.signal = peek(t->signal);
+        v.core = peek(t->core);
         int r = view_output(s, t, &v);
         if (r) {
             return r;

@@ -107,7 +107,8 @@ bool task_cancel_wanted(struct shm *s, const struct task_ref *t);
  * task_view(). */
 int task_next_ended(struct shm *s, uint32_t *ret_idx);
 bool task_any_ended(struct shm *s);
-/* From record `from`, the next one in a terminal state; -ENOENT at the end. */
+/* From record `from`, the next one in a terminal state; -ENOENT at the end. On the way it goes on
+ * freeing what this handle, or somebody who has died, could not free because locks were busy. */
 int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx);
 /* QUEUED -> a terminal state (CANCELLED, LOST) by the daemon. 0, or -ESTALE when it is not queued
  * any more. */
