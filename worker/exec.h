@@ -32,12 +32,19 @@ struct exec {
 int exec_init(struct exec *e, const char *pool, int argc, char **argv, uint64_t max_output);
 void exec_deinit(struct exec *e);
 
-/* Runs the command of a claimed task and says how it ended. While it runs its process group is
- * named in the slot. cannot be started                        FAILED    CAUSE_START, code errno,
- * output why exit status 0                            DONE      CAUSE_RESULT another status FAILED
- * CAUSE_EXIT, code status; output kept a signal                                 FAILED
- * CAUSE_SIGNAL, signal, core; output kept SIGTERM (or status 143) when cancelled   CANCELLED
- * CAUSE_CANCELLED; output kept output over max_output, or no memory     FAILED    CAUSE_ERROR, code
- * EFBIG or ENOMEM, output why What is left of its process group when it ends is killed. */
+/* Runs the command of a claimed task and says how it ended:
+ *
+ *   cannot be started             FAILED     CAUSE_START, code errno, output why
+ *   exit status 0                 DONE       CAUSE_RESULT
+ *   another status                FAILED     CAUSE_EXIT, code status
+ *   a signal                      FAILED     CAUSE_SIGNAL, signal, core
+ *   SIGTERM (or status 143) with the cancel word set:
+ *     before its time limit       CANCELLED  CAUSE_CANCELLED
+ *     after it                    TIMEOUT    CAUSE_TIMEOUT
+ *   output over max_output        FAILED     CAUSE_ERROR, code EFBIG, output why
+ *   no memory for it              FAILED     CAUSE_ERROR, code ENOMEM, output why
+ *
+ * In the others the output is what the command wrote. While it runs its process group is named in
+ * the slot; what is left of that when it ends is killed. */
 void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const struct task_view *v,
               struct task_outcome *ret);

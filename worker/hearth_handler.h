@@ -9,12 +9,13 @@
  *         struct hearth_bytes who = api->payload(task);
  *         return api->write(task, "hello, ", 7) || api->write(task, who.data, who.len);
  *     }
- *     static const struct hearth_handler handlers[] = {{"hello", "greets the payload", hello},
- * {0}}; HEARTH_EXPORT const struct hearth_module hearth_module = { HEARTH_MODULE_HEAD, .name =
- * "greeter", .version = "1.0", .handlers = handlers};
+ *     static const struct hearth_handler handlers[] = {
+ *         {"hello", "greets the payload", hello}, {0}};
+ *     HEARTH_EXPORT const struct hearth_module hearth_module = {
+ *         HEARTH_MODULE_HEAD, .name = "greeter", .version = "1.0", .handlers = handlers};
  *
- *     cc -shared -fPIC -o greeter.so greeter.c        then, in the config: module =
- * "/path/greeter.so"
+ *     cc -shared -fPIC -o greeter.so greeter.c
+ *     # and in the config:  module = "/path/greeter.so"
  *
  * LIFE. Per pool, one process (the zygote) loads the module and calls init() once; what it builds
  * (tables, models, pages of memory) is shared with every worker, copy-on-write. Workers are forked

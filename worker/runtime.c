@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The loop of a worker: claim, run, finish.
  *
- *     attach the slot -> worker_init -> WARM ... GO -> SERVING -> claim, run, finish, claim, ... ->
- * EXIT
- *                                                         +-> after max_tasks: RETIRED ... EXIT
+ *     attach the slot -> worker_init -> WARM
+ *     told GO         -> SERVING: claim, run, finish, claim, run, finish ...
+ *     told EXIT       -> worker_exit, exit 0
+ *     max_tasks done  -> RETIRED, until told EXIT
  *
  * Tasks come straight from the segment and go back there; the daemon is not asked. It speaks to a
  * worker through two words of its slot (GO and EXIT), which the worker looks at between tasks and

@@ -6,11 +6,11 @@
  * shared with the workers. It is in a session of its own: ^C on the daemon's terminal reaches
  * neither it nor the workers, whose end is the daemon's to decide.
  *
- *     zygote --fork--> A --fork--> W        A tells the daemon W's pid and exits; W is then the
- * daemon's child
- *       ^----- waits for A ----'            (the daemon is a subreaper), so only the daemon reaps
- * it
+ *     zygote --fork--> A --fork--> W
+ *       ^                |
+ *       +-- waits for A -+    A tells the daemon the pid of W, and exits
  *
+ * W is the daemon's child then (the daemon is a subreaper), so only the daemon reaps it.
  * The daemon learns W's pid from A before W can have been reaped, so the pid is W's for sure. W
  * waits until A is gone, makes sure that its parent is the daemon, and from then on dies with it
  * (PDEATHSIG). Without a daemon nothing survives: the control socket's EOF ends the zygote.

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ struct start {
 static int exec_zygote(void *arg) {
     struct start *st = arg;
     int high[3];
+    struct rlimit no_core = {0, 0};
     int null = open("/dev/null", O_RDWR);
     for (int i = 0; i < 3; i++) {
         high[i] = fcntl(st->fds[i], F_DUPFD_CLOEXEC, 20);
@@ -40,6 +42,7 @@ static int exec_zygote(void *arg) {
         }
     }
     dup2(null, 0);
+    setrlimit(RLIMIT_CORE, &no_core);
     execv(st->argv[0], st->argv);
     return 127;
 }

@@ -236,6 +236,24 @@ Test(exec, cancelled) {
     cr_assert_eq(v.state, TASK_CANCELLED);
 }
 
+/* Over its limit a command is sent the same signal, and the cancel word says that it is ours. */
+Test(exec, over_its_limit) {
+    struct task_view v;
+    struct task_ref t;
+    open_with(NULL);
+    cr_assert_eq(rig_submit(&rig, 0, 20, "", 0, (const char *const[]){"sleep", "300", NULL}, &t),
+                 0);
+    pid_t group = group_of_worker();
+    struct slot_view s;
+    do {
+        slot_view(&rig.s, worker.slot, &s);
+    } while (s.deadline_ns > clock_now());
+    task_set_cancel(&rig.s, t.idx, t.id);
+    kill(-group, SIGTERM);
+    cr_assert_eq(rig_result(&rig, &t, &v), 0);
+    cr_assert(v.state == TASK_TIMEOUT && v.cause == CAUSE_TIMEOUT);
+}
+
 /* The worker killed in mid-command takes the command with it. */
 Test(exec, worker_killed) {
     struct task_view v;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The module `compress`: zlib, in the format of gzip.
  *
- *     deflate [LEVEL]    0 (stored) to 9 (smallest), 6 unless given; the result is a file for
- * gunzip inflate            what gzip or zlib made, several members one after the other too, as
- * gunzip does
+ *     deflate [LEVEL]    0 (stored) to 9 (smallest), 6 unless given; the result is for gunzip
+ *     inflate            what gzip or zlib made; several members one after the other, too
  *
  * Both write where the result stays. deflate knows the most its output can be and asks for that
  * once; inflate asks for more as it goes, and each time for as much as it has already, so that a

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The module `text`: words of a document.
  *
- *     words [N [LOCALE]]     the count as `wc -w` gives it, then the N (10) most frequent words,
- * one a line, each with its count: 2968 the 309
- *         ...
+ *     words [N [LOCALE]]
+ *
+ * The result is the count as `wc -w` gives it, then the N (10) most frequent words, one a line,
+ * each with its count: "2968", "the 309", ...
  *
  * The locale decides what a character is, for wc too; it is that of the environment (LC_ALL,
  * LC_CTYPE, LANG: a pool's `env` can set it), or the one named by the task. For the table of
