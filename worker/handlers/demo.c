@@ -16,10 +16,10 @@
 #include "worker/handlers/args.h"
 #include "worker/hearth_handler.h"
 
-static long long now_us(void) {
+static long long now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
 static int demo_echo(struct hearth_task *task, const struct hearth_api *api) {
@@ -39,11 +39,11 @@ static int demo_echo(struct hearth_task *task, const struct hearth_api *api) {
 static int demo_sleep(struct hearth_task *task, const struct hearth_api *api) {
     long long ms = 0;
     int r = args_number(task, api, 0, "MS", 0, 86400000, 1000, &ms);
-    long long end = now_us() + ms * 1000;
-    for (long long left = ms * 1000; r == 0 && left > 0; left = end - now_us()) {
-        struct timespec nap = {0, (left < 10000 ? left : 10000) * 1000};
+    long long end = now_ns() + ms * 1000000;
+    for (long long left = ms * 1000000; r == 0 && left > 0; left = end - now_ns()) {
+        struct timespec nap = {0, left < 10000000 ? left : 10000000};
         if (api->cancelled(task)) {
-            return api->fail(task, ECANCELED, "cancelled with %lld ms to go", left / 1000);
+            return api->fail(task, ECANCELED, "cancelled with %lld ms to go", left / 1000000);
         }
         nanosleep(&nap, NULL);
     }
@@ -53,8 +53,8 @@ static int demo_sleep(struct hearth_task *task, const struct hearth_api *api) {
 static int demo_spin(struct hearth_task *task, const struct hearth_api *api) {
     long long ms = 0;
     int r = args_number(task, api, 0, "MS", 0, 86400000, 1000, &ms);
-    long long end = now_us() + ms * 1000;
-    while (r == 0 && now_us() < end) {
+    long long end = now_ns() + ms * 1000000;
+    while (r == 0 && now_ns() < end) {
         if (api->cancelled(task)) {
             return api->fail(task, ECANCELED, "cancelled");
         }
