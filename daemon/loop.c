@@ -44,6 +44,7 @@
 struct loop {
     struct hearthd *d;
     struct event *bell, *watchdog, *status;
+    bool more; /* the last work left some */
     bool may_spin;
     uint64_t spin_ns;
     bool feed;           /* the watchdog is due */
@@ -162,7 +163,11 @@ static void sleep_until_something(struct loop *l) {
     }
 }
 
-static void wait_for_more(struct loop *l) {
+void loop_wait(struct loop *l) {
+    if (l->more) {
+        event_base_loop(l->d->base, EVLOOP_NONBLOCK);
+        return;
+    }
     if (l->spin_ns >= SPIN_MIN) {
         if (spin(l)) {
             l->spin_ns = l->spin_ns * 2 < SPIN_MAX ? l->spin_ns * 2 : SPIN_MAX;
@@ -173,24 +178,19 @@ static void wait_for_more(struct loop *l) {
     sleep_until_something(l);
 }
 
-void loop_turn(struct loop *l) {
+void loop_work(struct loop *l) {
     struct hearthd *d = l->d;
 
     d->turns++;
-    bool more = tasks_turn(d);
+    l->more = tasks_turn(d);
     supervise_turn(d);
     if (d->serve) {
-        more |= serve_turn(d);
+        l->more |= serve_turn(d);
     }
     hearthd_flush_wakes(d);
     if (l->feed) {
         l->feed = false;
         notify_watchdog();
-    }
-    if (more) {
-        event_base_loop(d->base, EVLOOP_NONBLOCK);
-    } else {
-        wait_for_more(l);
     }
 }
 

@@ -8,7 +8,10 @@ struct loop;
 
 /* Needs everything of d open but serve. 0 or -errno. */
 int loop_open(struct hearthd *d, struct loop **ret);
-/* Does what there is to do in every room, bounded, then waits until there is more. */
-void loop_turn(struct loop *l);
+/* A turn is these two; between them the caller looks whether it is time to go. */
+/* Does what there is to do in every room, bounded. */
+void loop_work(struct loop *l);
+/* Waits until there is more, unless there is already, and lets libevent's callbacks run. */
+void loop_wait(struct loop *l);
 /* Accepts NULL. Returns NULL. */
 struct loop *loop_close(struct loop *l);

@@ -280,13 +280,17 @@ static uint32_t count_workers(const struct hearthd *d) {
 static int warm_up(struct run *run) {
     struct hearthd *d = &run->d;
 
-    while (!d->stopping && !supervise_ready(d)) {
+    for (;;) {
+        loop_work(run->loop);
         const char *why = supervise_start_error(d);
         if (why) {
             log_err(LOG_ABOUT(.message = MESSAGE_POOL_FAILING), "cannot start: %s", why);
             return -1;
         }
-        loop_turn(run->loop);
+        if (d->stopping || supervise_ready(d)) {
+            break;
+        }
+        loop_wait(run->loop);
     }
     if (!d->stopping) {
         serve_accepting(d, true);
@@ -305,8 +309,12 @@ static int run_loop(struct run *run) {
     if (warm_up(run) < 0) {
         return 1;
     }
-    while (!run->hurry && !(d->stopping && supervise_stopped(d))) {
-        loop_turn(run->loop);
+    for (;;) {
+        loop_work(run->loop);
+        if (run->hurry || (d->stopping && supervise_stopped(d))) {
+            break;
+        }
+        loop_wait(run->loop);
     }
     if (run->hurry) {
         log_warn(LOG_ABOUT(.message = MESSAGE_STOPPED), "interrupted again: ending at once");

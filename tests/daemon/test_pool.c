@@ -57,7 +57,7 @@ Test(pool, a_worker_killed_at_work_is_told_and_replaced) {
     double took = now_ms() - at;
     cr_assert(took < within(100), "the submitter heard after %.1f ms", took);
     /* the other one went on, and the pool is whole again */
-    cr_assert_str_eq(wait_end(&w, kept), "done||result");
+    cr_assert_str_eq(wait_end(&w, kept), "done||");
     cr_assert(pool_becomes(&w, "demo", "workers", "2", within(2000)));
     cr_assert_str_eq(pool_info(&w, "demo", "state"), "ready");
     submit(&w, "demo", "sleep", "100", NULL, lost);
@@ -101,7 +101,7 @@ Test(pool, many_deaths_lose_no_task_and_no_worker) {
     for (int i = 0; i < 64; i++) {
         const char *end_text = wait_end(&w, id[i]);
         lost += strcmp(end_text, "lost|nil|signal 9 (SIGKILL)") == 0;
-        done += strcmp(end_text, "done|x|result") == 0;
+        done += strcmp(end_text, "done|x|") == 0;
     }
     cr_assert_eq(lost, 16);
     cr_assert_eq(done, 48);
@@ -120,7 +120,7 @@ Test(pool, a_killed_zygote_does_not_disturb_its_workers) {
     for (int i = 0; i < n; i++) {
         cr_assert_eq(kill(zygotes[i], SIGKILL), 0);
     }
-    cr_assert_str_eq(wait_end(&w, id), "done||result");
+    cr_assert_str_eq(wait_end(&w, id), "done||");
     /* the next death needs a zygote again */
     submit(&w, "demo", "sleep", "60000", NULL, id);
     worker = wait_running(&w, id);

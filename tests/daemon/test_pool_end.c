@@ -64,7 +64,7 @@ Test(pool_end, SIGTERM_lets_running_tasks_finish_and_ends_queued_ones) {
     wire_call(&other, "TASK.SUBMIT", "demo", "echo", "x", NULL);
     cr_assert_eq(strncmp(wire_show(&other), "-ERR", 4), 0, "%s", wire_show(&other));
     cr_assert_eq(wire_read(&w, WIRE_LIMIT_MS), 0);
-    snprintf(line, sizeof(line), "[\"%s\" \"done\" \"\" \"result\"]", id);
+    snprintf(line, sizeof(line), "[\"%s\" \"done\" \"\" \"\"]", id);
     cr_assert_str_eq(wire_show(&w), line);
     cr_assert_eq(daemon_wait(&daemon_, within(3000)), 0);
 }

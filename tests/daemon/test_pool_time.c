@@ -60,11 +60,11 @@ Test(pool_time, a_task_within_its_limit_is_left_alone) {
     char id[ID_MAX];
     for (int i = 0; i < 20; i++) {
         submit(&w, "demo", "echo", "x", "60", id);
-        cr_assert_str_eq(wait_end(&w, id), "done|x|result");
+        cr_assert_str_eq(wait_end(&w, id), "done|x|");
     }
     /* the limits of the short ones pass while this one runs in their worker */
     submit(&w, "demo", "sleep", "200", NULL, id);
-    cr_assert_str_eq(wait_end(&w, id), "done||result");
+    cr_assert_str_eq(wait_end(&w, id), "done||");
 }
 
 Test(pool_time, a_command_over_its_limit_is_ended_with_its_children) {
@@ -88,7 +88,7 @@ Test(pool_time, a_command_that_obeys_SIGTERM_keeps_its_worker) {
     char id[ID_MAX];
     double at = now_ms();
     submit(&w, "shell", "run", "true", NULL, id);
-    cr_assert_str_eq(wait_end(&w, id), "done||result");
+    cr_assert_str_eq(wait_end(&w, id), "done||");
     submit_shell(&w, "exec sleep 1000", "100", id);
     double took = end_of(id, "timeout|nil|time limit of 100 ms", at);
     cr_assert(took < 100 + within(100), "after %.1f ms", took);
