@@ -38,6 +38,9 @@
 #define SPIN_MAX  (50 * UINT64_C(1000))
 #define SPIN_STEP (12 * UINT64_C(1000)) /* what one short sleep adds */
 #define SPIN_MIN  (4 * UINT64_C(1000))  /* below it, none */
+/* Both: NONBLOCK alone goes on as long as events are found, and one whose cause only serve_turn()
+ * takes away (a socket that can be written) is found for ever. */
+#define AT_ONCE (EVLOOP_ONCE | EVLOOP_NONBLOCK)
 #define NEAR                                                                                       \
     (150 * UINT64_C(1000)) /* a sleep this short, the wake-up included, could have been polled */
 
@@ -136,10 +139,10 @@ static bool spin(struct loop *l) {
 
     do {
         if (anything(d)) {
-            event_base_loop(d->base, EVLOOP_NONBLOCK);
+            event_base_loop(d->base, AT_ONCE);
             return true;
         }
-        event_base_loop(d->base, EVLOOP_NONBLOCK);
+        event_base_loop(d->base, AT_ONCE);
         if (d->heard != heard) {
             return true;
         }
@@ -155,7 +158,7 @@ static void sleep_until_something(struct loop *l) {
 
     look_at_figures(l);
     shm_daemon_sleeps(&d->shm);
-    event_base_loop(d->base, anything(d) ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+    event_base_loop(d->base, anything(d) ? AT_ONCE : EVLOOP_ONCE);
     shm_daemon_wakes(&d->shm);
     bool for_work = d->heard != heard || anything(d);
     if (l->may_spin && for_work && clock_now() - began < NEAR) {
@@ -165,7 +168,7 @@ static void sleep_until_something(struct loop *l) {
 
 void loop_wait(struct loop *l) {
     if (l->more) {
-        event_base_loop(l->d->base, EVLOOP_NONBLOCK);
+        event_base_loop(l->d->base, AT_ONCE);
         return;
     }
     if (l->spin_ns >= SPIN_MIN) {
