@@ -41,7 +41,8 @@ enum {
     TURN_FORGET = 4096, /* entries forgotten or tried again in one turn */
     FETCHED_MAX = 1024, /* results that stay after they were fetched */
     FETCHED_SHARE = 16, /* ... as long as they hold less than this part of the segment */
-    RETRY_MS = 2,       /* until memory that a lock kept from us is tried again */
+    WEIGHT_MAX = (1 << 26) - 1,
+    RETRY_MS = 2, /* until memory that a lock kept from us is tried again */
 };
 
 enum where { UNKNOWN, LIVE, KEPT, FETCHED, PINNED, DOOMED };
@@ -54,11 +55,12 @@ struct entry {
         uint32_t prev, next; /* index + 1; 0: none */
     } link[LINKS];
     uint64_t expires_ns;
-    char *text;      /* who cancelled it, or what else there is to say about its end */
-    uint32_t weight; /* bytes it holds in the segment, in units of 16; known once it has ended */
-    uint16_t pins;
-    uint8_t where;    /* enum where */
-    uint8_t orphaned; /* abandoned while running: nobody hears of its end */
+    char *text; /* who cancelled it, or what else there is to say about its end */
+    uint32_t pins;
+    uint32_t
+        weight : 26;    /* bytes it holds in the segment, in units of 16; known once it has ended */
+    uint32_t where : 4; /* enum where */
+    uint32_t orphaned : 1; /* abandoned while running: nobody hears of its end */
 };
 _Static_assert(sizeof(struct entry) == 64, "one cache line per task");
 
@@ -113,7 +115,7 @@ static void chain_remove(struct tasks *t, struct chain *c, int k, uint32_t idx) 
     c->n--;
 }
 
-static struct chain *chain_of(struct tasks *t, uint8_t where) {
+static struct chain *chain_of(struct tasks *t, unsigned where) {
     switch (where) {
     case LIVE:
         return &t->live;
@@ -132,7 +134,7 @@ static struct chain *chain_of(struct tasks *t, uint8_t where) {
 
 /* Known to those who ask; else the entry is unused, or merely waits for its record to be given
  * back. */
-static bool is_known(uint8_t where) {
+static bool is_known(unsigned where) {
     return where == LIVE || where == KEPT || where == FETCHED;
 }
 
@@ -145,12 +147,12 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
             t->fetched_weight -= e->weight;
         }
     }
-    if (is_known(e->where) && !is_known((uint8_t)to)) {
+    if (is_known(e->where) && !is_known(to)) {
         chain_remove(t, &t->all, ALL, idx);
-    } else if (!is_known(e->where) && is_known((uint8_t)to)) {
+    } else if (!is_known(e->where) && is_known(to)) {
         chain_append(t, &t->all, ALL, idx);
     }
-    e->where = (uint8_t)to;
+    e->where = to;
     if (to != UNKNOWN) {
         chain_append(t, chain_of(t, e->where), STATE, idx);
         if (to == FETCHED) {
@@ -203,7 +205,7 @@ static bool forget_fetched(struct hearthd *d) {
 
 void tasks_pin(struct hearthd *d, uint32_t idx) {
     struct entry *e = &d->tasks->book[idx];
-    assert(idx < d->tasks->n && is_known(e->where) && e->where != LIVE && e->pins < UINT16_MAX);
+    assert(idx < d->tasks->n && is_known(e->where) && e->where != LIVE && e->pins < UINT32_MAX);
     e->pins++;
 }
 
@@ -319,10 +321,11 @@ void tasks_close(struct hearthd *d) {
 
 /* ---- submitting ---- */
 
+/* As the workers count them when they claim: an argument has its length and a NUL with it. */
 static uint64_t spec_bytes(const struct task_spec *spec) {
     uint64_t bytes = spec->payload.len;
     for (uint32_t i = 0; i < spec->nargs; i++) {
-        bytes += spec->args[i].len;
+        bytes += sizeof(uint32_t) + spec->args[i].len + 1;
     }
     return bytes;
 }
@@ -475,7 +478,7 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     }
     count_end(d, &v);
     e->expires_ns = t->now_ns + (uint64_t)d->config->result_keep_ms * NS_PER_MS;
-    e->weight = (uint32_t)((v.payload.len + v.output.len + v.args_raw.len + 256) / 16);
+    e->weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len + 256) / 16 & WEIGHT_MAX;
     entry_move(t, idx, KEPT);
     if (e->orphaned) {
         forget(d, idx);
@@ -545,6 +548,12 @@ int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx)
     return 0;
 }
 
+bool tasks_is_ended(struct hearthd *d, uint32_t idx) {
+    const struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && is_known(e->where));
+    return e->where != LIVE;
+}
+
 void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),
                 void *arg) {
     struct tasks *t = d->tasks;
@@ -574,13 +583,8 @@ static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
     }
     if (v.pool < d->n_pools) {
         struct pool_counters *c = &d->pools[v.pool].count;
-        uint64_t bytes = v.payload.len;
-        struct task_bytes arg;
-        for (size_t at = 0; task_arg(&v, &at, &arg) == 0;) {
-            bytes += arg.len;
-        }
         c->cancelled_queued++;
-        c->cancelled_queued_bytes += bytes;
+        c->cancelled_queued_bytes += v.payload.len + v.args_raw.len;
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The daemon's book of tasks. The truth is in the segment; here is who waits for which task, what has been delivered, what
- * may be forgotten when, and the limits. Used by serve/ (submit, wait, look up, cancel) and supervise/ (a task ended by a
- * worker's death). */
+/* The daemon's book of tasks. The truth is in the segment; here is who waits for which task, what
+ * has been delivered, what may be forgotten when, and the limits. Used by serve/ (submit, wait,
+ * look up, cancel) and supervise/ (a task ended by a worker's death). */
 #pragma once
 
 #include <stdbool.h>
@@ -14,16 +14,18 @@ int tasks_open(struct hearthd *d);
 void tasks_close(struct hearthd *d);
 
 /* ---- submitting ---- */
-/* Checks the pool's limits and queues; the workers are woken by hearthd_flush_wakes(). 0; -EBUSY: queue_max or queue_bytes
- * reached (nothing queued); -ENOMEM: segment or table full, even after forgetting fetched tasks; -ESHUTDOWN: stopping;
- * -EMSGSIZE; -EAGAIN: locks busy, the caller tries again on a later turn. */
-int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec, struct task_ref *ret);
+/* Checks the pool's limits and queues; the workers are woken by hearthd_flush_wakes(). 0; -EBUSY:
+ * queue_max or queue_bytes reached (nothing queued); -ENOMEM: segment or table full, even after
+ * forgetting fetched tasks; -ESHUTDOWN: stopping; -EMSGSIZE; -EAGAIN: locks busy, the caller tries
+ * again on a later turn. */
+int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
+                 struct task_ref *ret);
 /* For MSUBMIT: room for n tasks of `bytes` in all? 0 or -EBUSY. */
 int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
 
 /* ---- ends ---- */
-/* Somebody waiting for a task's end. `ended` is called once, from tasks_turn() or tasks_ended(), never from tasks_wait(); the
- * waiter is off the list by then. It must not free the task. */
+/* Somebody waiting for a task's end. `ended` is called once, from tasks_turn() or tasks_ended(),
+ * never from tasks_wait(); the waiter is off the list by then. It must not free the task. */
 struct task_waiter {
     struct list node;
     void (*ended)(struct task_waiter *w, uint32_t idx, const struct task_view *v);
@@ -31,7 +33,8 @@ struct task_waiter {
 /* The task must be known and not ended. */
 void tasks_wait(struct hearthd *d, uint32_t idx, struct task_waiter *w);
 void tasks_unwait(struct task_waiter *w); /* any time */
-/* Called for each ended task after its waiters: pub/sub and pushes. Set by serve. Returns true when it delivered the result. */
+/* Called for each ended task after its waiters: pub/sub and pushes. Set by serve. Returns true when
+ * it delivered the result. */
 void tasks_on_ended(struct hearthd *d,
                     bool (*fn)(struct hearthd *d, uint32_t idx, const struct task_view *v));
 
@@ -43,10 +46,14 @@ bool tasks_turn(struct hearthd *d);
 /* ---- looking ---- */
 /* 0 and the record's index, or -ENOENT: not known (never was, or forgotten). */
 int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx);
+/* Its end has been delivered. The record may say "ended" a little earlier: until then it can be
+ * waited for. */
+bool tasks_is_ended(struct hearthd *d, uint32_t idx);
 /* The result has reached its submitter: forget it when room is needed. */
 void tasks_fetched(struct hearthd *d, uint32_t idx);
-/* While a task is pinned its record and blocks stay, even if it is forgotten meanwhile: for results that are being sent
- * straight from the segment. Only ended tasks are pinned; every pin is undone once. */
+/* While a task is pinned its record and blocks stay, even if it is forgotten meanwhile: for results
+ * that are being sent straight from the segment. Only ended tasks are pinned; every pin is undone
+ * once. */
 void tasks_pin(struct hearthd *d, uint32_t idx);
 void tasks_unpin(struct hearthd *d, uint32_t idx);
 /* Newest first; fn returns false to stop. */
@@ -54,11 +61,11 @@ void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const str
                 void *arg);
 
 /* ---- cancelling ---- */
-/* Queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's kill_grace. `text` (who)
- * becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
+/* Queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's
+ * kill_grace. `text` (who) becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text);
-/* Takes back a task whose id nobody has been told: cancelled, its end reported to no one, forgotten at once. True: it had not
- * ended yet. */
+/* Takes back a task whose id nobody has been told: cancelled, its end reported to no one, forgotten
+ * at once. True: it had not ended yet. */
 bool tasks_abandon(struct hearthd *d, uint32_t idx);
 /* Ends every queued task of every pool (stopping). */
 void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections that wait for tasks. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
+ * the connection itself; only TASK.WAIT for several needs memory. The first end answers and takes
+ * the other waiters off their tasks. Later commands of the connection stay unparsed meanwhile, so
+ * replies keep their order.
+ *
+ * Invariant: while c->block is set, at least one waiter is on a task that has not ended, or the
+ * timer runs.
+ *
+ * Fails: -ENOMEM from block_wait(); then nothing has changed. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/serve/conn.h"
+#include "daemon/serve/end.h"
+#include "daemon/serve/reply.h"
+
+void block_end(struct conn *c) {
+    if (c->block == BLOCK_NONE) {
+        return;
+    }
+    c->block = BLOCK_NONE;
+    tasks_unwait(&c->one.waiter);
+    for (uint32_t i = 0; i < c->n_many; i++) {
+        tasks_unwait(&c->many[i].waiter);
+    }
+    free(c->many);
+    c->many = NULL;
+    c->n_many = 0;
+    if (c->timer) {
+        event_del(c->timer);
+    }
+    conn_dirty(c);
+    if (buf_len(&c->in) > 0) {
+        conn_resume(c);
+    }
+}
+
+static void call_ended(struct task_waiter *w, uint32_t idx, const struct task_view *v) {
+    struct conn *c = container_of(w, struct conn_waiter, waiter)->conn;
+    end_reply_call(c, idx, v);
+    block_end(c);
+    tasks_fetched(c->serve->d, idx);
+    if (v->client == c->id) {
+        c->serve->answered_idx = idx;
+    }
+}
+
+static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_view *v) {
+    struct conn *c = container_of(w, struct conn_waiter, waiter)->conn;
+    end_reply_wait(c, idx, v);
+    block_end(c);
+    tasks_fetched(c->serve->d, idx);
+}
+
+static void wait_over(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    struct conn *c = arg;
+    reply_null_array(c);
+    block_end(c);
+}
+
+static void wait_on(struct conn *c, struct conn_waiter *w, uint32_t idx,
+                    void (*ended)(struct task_waiter *, uint32_t, const struct task_view *)) {
+    w->conn = c;
+    w->waiter.ended = ended;
+    list_init(&w->waiter.node);
+    tasks_wait(c->serve->d, idx, &w->waiter);
+}
+
+void block_call(struct conn *c, uint32_t idx) {
+    c->block = BLOCK_CALL;
+    wait_on(c, &c->one, idx, call_ended);
+}
+
+static int timer_start(struct conn *c, uint64_t ms) {
+    if (!c->timer) {
+        c->timer = evtimer_new(c->serve->d->base, wait_over, c);
+    }
+    struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    return c->timer && event_add(c->timer, &tv) == 0 ? 0 : -ENOMEM;
+}
+
+int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms) {
+    struct conn_waiter *many = NULL;
+    if (n > 1) {
+        many = calloc(n, sizeof(*many));
+        if (!many) {
+            return -ENOMEM;
+        }
+    }
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        free(many);
+        return -ENOMEM;
+    }
+    c->block = BLOCK_WAIT;
+    c->many = many;
+    c->n_many = n > 1 ? n : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        wait_on(c, many ? &many[i] : &c->one, idx[i], wait_ended);
+    }
+    return 0;
+}

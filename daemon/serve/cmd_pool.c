@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* POOL.* and WORKER.*: what the pools and their workers are and do. Only reads; figures of workers
+ * come from their slots in the segment and are as fresh as this moment.
+ *
+ * Fails: replies. */
+#include <string.h>
+
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/reply.h"
+#include "lib/base/clock.h"
+#include "lib/shm/slot.h"
+
+enum { SHOWN = 64, MAIN_FIELDS = 11 };
+
+static struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
+    struct pool *p = hearthd_pool(c->serve->d, a->data, a->len);
+    if (!p) {
+        reply_errorf(c, "NOPOOL no such pool '%.*s'",
+                     (int)strnlen(a->data, a->len < SHOWN ? a->len : SHOWN), a->data);
+    }
+    return p;
+}
+
+static void reply_main_fields(struct conn *c, struct pool *p) {
+    struct hearthd *d = c->serve->d;
+    reply_field_text(c, "name", p->config->name);
+    reply_field_text(c, "kind", p->config->kind == POOL_EXEC ? "exec" : "module");
+    reply_field_text(c, "state", pool_state_names[p->state]);
+    reply_field_int(c, "workers", p->n_workers);
+    reply_field_int(c, "busy", pool_busy(d, p));
+    reply_field_int(c, "queued", (int64_t)pool_queued(d, p, 0));
+    reply_field_int(c, "done", (int64_t)p->count.done);
+    reply_field_int(c, "failed", (int64_t)p->count.failed);
+    reply_field_int(c, "lost", (int64_t)p->count.lost);
+    reply_field_int(c, "timeout", (int64_t)p->count.timeout);
+    reply_field_int(c, "cancelled", (int64_t)p->count.cancelled);
+}
+
+int cmd_POOL_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    struct hearthd *d = c->serve->d;
+    reply_array(c, d->n_pools);
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        reply_map(c, MAIN_FIELDS);
+        reply_main_fields(c, &d->pools[i]);
+    }
+    return 0;
+}
+
+static void reply_words(struct conn *c, const char *key, char *const *words, uint32_t n) {
+    reply_text(c, key);
+    reply_array(c, n);
+    for (uint32_t i = 0; i < n; i++) {
+        reply_text(c, words[i]);
+    }
+}
+
+int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    struct hearthd *d = c->serve->d;
+    struct pool *p = pool_arg(c, &argv[1]);
+    if (!p) {
+        return 0;
+    }
+    const struct pool_config *f = p->config;
+    uint64_t now = clock_now();
+    reply_map(c, MAIN_FIELDS + 20);
+    reply_main_fields(c, p);
+    reply_words(c, "handlers", p->handlers, p->n_handlers);
+    reply_field_text(c, "module", f->module ? f->module : "");
+    reply_words(c, "exec", f->exec.v, f->exec.n);
+    reply_words(c, "args", f->args.v, f->args.n);
+    reply_field_int(c, "workers_wanted", f->workers);
+    reply_field_int(c, "queued_bytes", (int64_t)pool_queued_bytes(d, p, 0));
+    reply_field_int(c, "queue_max", f->queue_max);
+    reply_field_int(c, "queue_bytes", (int64_t)f->queue_bytes);
+    reply_field_int(c, "max_tasks", (int64_t)f->max_tasks);
+    reply_field_int(c, "timeout_ms", f->timeout_ms);
+    reply_field_int(c, "kill_grace_ms", f->kill_grace_ms);
+    reply_field_int(c, "max_output", (int64_t)f->max_output);
+    reply_field_int(c, "submitted", (int64_t)p->count.submitted);
+    reply_field_int(c, "busy_refused", (int64_t)p->count.busy_refused);
+    reply_field_int(c, "spawned", (int64_t)p->count.spawned);
+    reply_field_int(c, "deaths", (int64_t)p->count.deaths);
+    reply_field_int(c, "recycled", (int64_t)p->count.recycled);
+    reply_field_int(c, "spawn_failures", (int64_t)p->count.spawn_failures);
+    reply_field_int(c, "backoff_ms",
+                    p->backoff_until_ns > now ? (int64_t)((p->backoff_until_ns - now) / NS_PER_MS)
+                                              : 0);
+    reply_field_text(c, "last_error", p->last_error ? p->last_error : "");
+    return 0;
+}
+
+static void reply_task_of(struct conn *c, const struct slot_view *v) {
+    struct task_view t;
+    char id[TASK_ID_TEXT] = "";
+    if (v->hand && v->started_ns && task_view(&c->serve->d->shm, (uint32_t)v->hand - 1, &t) == 0 &&
+        t.state == TASK_RUNNING) {
+        task_id_text(id, t.id, (uint32_t)v->hand - 1);
+    }
+    reply_field_text(c, "task", id);
+}
+
+static void reply_worker(struct conn *c, const struct worker *w) {
+    struct slot_view v;
+    uint64_t now = clock_now();
+    slot_view(&c->serve->d->shm, w->slot, &v);
+    bool busy = v.hand && v.started_ns;
+    reply_map(c, 10);
+    reply_field_int(c, "pid", w->pid);
+    reply_field_text(c, "pool", w->pool->config->name);
+    reply_field_int(c, "slot", w->slot);
+    reply_field_text(c, "state", v.state <= SLOT_RETIRED ? slot_state_names[v.state] : "?");
+    reply_field_int(c, "busy", busy);
+    reply_task_of(c, &v);
+    reply_field_int(c, "running_us",
+                    busy && now > v.started_ns ? (int64_t)((now - v.started_ns) / 1000) : 0);
+    reply_field_int(c, "tasks", (int64_t)v.finished);
+    reply_field_int(c, "age_ms",
+                    now > w->spawned_ns ? (int64_t)((now - w->spawned_ns) / NS_PER_MS) : 0);
+    reply_field_int(c, "child", v.child);
+}
+
+int cmd_WORKER_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct hearthd *d = c->serve->d;
+    const struct pool *only = NULL;
+    if (argc != 1 && (argc != 3 || !resp_is(&argv[1], "POOL"))) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (argc == 3 && !(only = pool_arg(c, &argv[2]))) {
+        return 0;
+    }
+    uint32_t n = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < d->n_pools; i++) {
+            struct pool *p = &d->pools[i];
+            if (only && p != only) {
+                continue;
+            }
+            list_for_each (it, &p->workers) {
+                if (pass == 1) {
+                    reply_worker(c, list_entry(it, struct worker, in_pool));
+                }
+                n++;
+            }
+        }
+        if (pass == 0) {
+            reply_array(c, n);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* TASK.*: submitting, waiting, looking, cancelling.
+ *
+ * Whoever asks about a task has its end delivered first if the segment already knows of it
+ * (look_up), so that one command never says "done" and the next "not ended".
+ *
+ * Fails: replies, in Redis's form "CODE text"; -EAGAIN from the submitting ones when a lock in the
+ * segment is busy. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/end.h"
+#include "daemon/serve/partial.h"
+#include "daemon/serve/reply.h"
+#include "daemon/serve/submit.h"
+#include "lib/base/clock.h"
+#include "lib/base/num.h"
+
+enum { LIST_DEFAULT = 100, SHOWN = 64 };
+
+/* ---- submitting ---- */
+
+/* 0 with *ret set; 1: refused, and replied; -EAGAIN. */
+static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc,
+                      struct task_ref *ret) {
+    struct submit_words w;
+    if (!submit_parse(c, argv, argc, 4, &w)) {
+        return 1;
+    }
+    w.spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
+    int r = accounts_may_submit(c, 1) ? tasks_submit(c->serve->d, w.pool, &w.spec, ret) : -EDQUOT;
+    if (r == 0) {
+        c->live++;
+    } else if (r != -EAGAIN) {
+        submit_refused(c, w.pool, r);
+        r = 1;
+    }
+    return r;
+}
+
+int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct task_ref ref;
+    int r = submit_one(c, argv, argc, &ref);
+    if (r != 0) {
+        return r < 0 ? r : 0;
+    }
+    char id[TASK_ID_TEXT];
+    size_t len = task_id_text(id, ref.id, ref.idx);
+    reply_bulk(c, id, len);
+    return 0;
+}
+
+int cmd_TASK_CALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct task_ref ref;
+    int r = submit_one(c, argv, argc, &ref);
+    if (r == 0) {
+        block_call(c, ref.idx);
+    }
+    return r < 0 ? r : 0;
+}
+
+int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint64_t n;
+    if (num_u64(argv[3].data, argv[3].len, &n) < 0 || n == 0 || n > UINT32_MAX) {
+        reply_error(c, "ERR n is not a positive integer");
+        return 0;
+    }
+    if (n > argc - 4) {
+        reply_error(c, "ERR there are fewer payloads than n");
+        return 0;
+    }
+    struct submit_words w;
+    if (!submit_parse(c, argv, argc, 4 + (uint32_t)n, &w)) {
+        return 0;
+    }
+    return partial_run(c, &w, argv + 4, (uint32_t)n);
+}
+
+/* ---- looking ---- */
+
+/* The record of an id, its end delivered if there is one. False: not known, and replied. */
+static bool look_up(struct conn *c, const struct resp_arg *id, uint32_t *ret_idx) {
+    struct hearthd *d = c->serve->d;
+    uint32_t idx;
+    if (tasks_find(d, id->data, id->len, &idx) == 0) {
+        tasks_ended(d, idx);
+        if (tasks_find(d, id->data, id->len, &idx) == 0) {
+            *ret_idx = idx;
+            return true;
+        }
+    }
+    reply_errorf(c, "NOTASK no such task '%.*s'",
+                 (int)strnlen(id->data, id->len < SHOWN ? id->len : SHOWN), id->data);
+    return false;
+}
+
+/* The view of an ended task; false when it is damaged, and replied. */
+static bool view_of(struct conn *c, uint32_t idx, struct task_view *ret) {
+    if (task_view(&c->serve->d->shm, idx, ret) == 0) {
+        return true;
+    }
+    reply_error(c, "ERR the task's record is damaged");
+    return false;
+}
+
+static bool parse_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t *ret_n,
+                       uint64_t *ret_ms) {
+    *ret_ms = UINT64_MAX;
+    *ret_n = argc - 1;
+    if (argc >= 4 && resp_is(&argv[argc - 2], "TIMEOUT")) {
+        if (num_u64(argv[argc - 1].data, argv[argc - 1].len, ret_ms) < 0 ||
+            *ret_ms > (uint64_t)INT64_MAX / NS_PER_MS) {
+            reply_error(c, "ERR timeout is not an integer or out of range");
+            return false;
+        }
+        *ret_n -= 2;
+    }
+    return true;
+}
+
+/* Looks all ids up. The first that has ended, in the order given, is answered; else waits. */
+static void wait_for(struct conn *c, const struct resp_arg *ids, uint32_t n, uint64_t ms,
+                     uint32_t *idx) {
+    struct hearthd *d = c->serve->d;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!look_up(c, &ids[i], &idx[i])) {
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct task_view v;
+        if (!tasks_is_ended(d, idx[i])) {
+            continue;
+        }
+        if (view_of(c, idx[i], &v)) {
+            end_reply_wait(c, idx[i], &v);
+            tasks_fetched(d, idx[i]);
+        }
+        return;
+    }
+    if (ms == 0) {
+        reply_null_array(c);
+    } else if (block_wait(c, idx, n, ms) < 0) {
+        reply_error(c, "OOM the daemon is out of memory");
+    }
+}
+
+int cmd_TASK_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint32_t n, one;
+    uint64_t ms;
+    if (!parse_wait(c, argv, argc, &n, &ms)) {
+        return 0;
+    }
+    if (n == 1) {
+        wait_for(c, argv + 1, n, ms, &one);
+        return 0;
+    }
+    _cleanup_free_ uint32_t *idx = malloc(n * sizeof(*idx));
+    if (!idx) {
+        reply_error(c, "OOM the daemon is out of memory");
+        return 0;
+    }
+    wait_for(c, argv + 1, n, ms, idx);
+    return 0;
+}
+
+int cmd_TASK_RESULT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    struct hearthd *d = c->serve->d;
+    struct task_view v;
+    uint32_t idx;
+    if (!look_up(c, &argv[1], &idx)) {
+        return 0;
+    }
+    if (!tasks_is_ended(d, idx)) {
+        reply_null_array(c);
+    } else if (view_of(c, idx, &v)) {
+        end_reply_result(c, idx, &v);
+        tasks_fetched(d, idx);
+    }
+    return 0;
+}
+
+/* ---- status ---- */
+
+static const char *pool_name(struct hearthd *d, const struct task_view *v) {
+    return v->pool < d->n_pools ? d->pools[v->pool].config->name : "?";
+}
+
+static const char *handler_name(struct hearthd *d, const struct task_view *v) {
+    if (v->pool >= d->n_pools || v->handler >= d->pools[v->pool].n_handlers) {
+        return "?";
+    }
+    return d->pools[v->pool].handlers[v->handler];
+}
+
+static int64_t us_between(uint64_t from_ns, uint64_t to_ns) {
+    return from_ns && to_ns > from_ns ? (int64_t)((to_ns - from_ns) / 1000) : 0;
+}
+
+/* The time of day at which a moment of the monotonic clock was. */
+static int64_t wall_ms(uint64_t at_ns) {
+    uint64_t now = clock_now();
+    return (int64_t)(clock_wall_ms() - (now > at_ns ? (now - at_ns) / NS_PER_MS : 0));
+}
+
+static void reply_status(struct conn *c, uint32_t idx, const struct task_view *v) {
+    struct hearthd *d = c->serve->d;
+    char id[TASK_ID_TEXT], cause[END_CAUSE];
+    uint64_t now = clock_now();
+    bool ended = task_state_is_terminal(v->state);
+    uint64_t until = ended ? v->ended_ns : now;
+    task_id_text(id, v->id, idx);
+    end_cause(d, idx, v, cause);
+    reply_map(c, 15);
+    reply_field_text(c, "id", id);
+    reply_field_text(c, "pool", pool_name(d, v));
+    reply_field_text(c, "handler", handler_name(d, v));
+    reply_field_text(c, "state", task_state_names[v->state]);
+    reply_field_int(c, "attempt", v->attempt);
+    reply_field_int(c, "worker_pid", v->worker_pid);
+    reply_field_int(c, "wait_us",
+                    us_between(v->submitted_ns, v->started_ns ? v->started_ns : until));
+    reply_field_int(c, "run_us", us_between(v->started_ns, until));
+    reply_field_int(c, "submitted_ms", wall_ms(v->submitted_ns));
+    reply_field_int(c, "payload_bytes", (int64_t)v->payload.len);
+    reply_field_int(c, "result_bytes", v->state == TASK_DONE ? (int64_t)v->output.len : 0);
+    reply_field_text(c, "cause", ended ? task_cause_names[v->cause] : "");
+    reply_field_int(c, "cause_code", v->cause == CAUSE_SIGNAL ? v->signal : v->code);
+    reply_field_text(c, "cause_text", ended ? cause : "");
+    reply_text(c, "stderr");
+    reply_bulk(c, v->log.data ? v->log.data : "", v->log.len);
+}
+
+int cmd_TASK_STATUS(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    uint32_t idx;
+    struct task_view v;
+    if (look_up(c, &argv[1], &idx) && view_of(c, idx, &v)) {
+        reply_status(c, idx, &v);
+    }
+    return 0;
+}
+
+/* ---- cancelling ---- */
+
+int cmd_TASK_CANCEL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    char who[128];
+    int64_t told = 0;
+    snprintf(who, sizeof(who), "client %llu%s%.60s%s", (unsigned long long)c->id,
+             c->name ? " (" : "", c->name ? c->name : "", c->name ? ")" : "");
+    for (uint32_t i = 1; i < argc; i++) {
+        uint32_t idx;
+        if (tasks_find(c->serve->d, argv[i].data, argv[i].len, &idx) == 0 &&
+            tasks_cancel(c->serve->d, idx, who) == 0) {
+            told++;
+        }
+    }
+    reply_int(c, told);
+    return 0;
+}
+
+/* ---- listing ---- */
+
+struct listing {
+    struct conn *c;
+    const struct pool *pool; /* NULL: any */
+    int state;               /* -1: any */
+    uint64_t count, found;
+    uint32_t *idx;
+    uint64_t seen;
+};
+
+enum { LIST_MAX = 10000, LIST_LOOK = 100000 };
+
+static bool list_one(void *arg, uint32_t idx, const struct task_view *v) {
+    struct listing *l = arg;
+    if (l->found == l->count || l->seen++ == LIST_LOOK) {
+        return false;
+    }
+    if ((!l->pool || v->pool == l->pool->index) &&
+        (l->state < 0 || v->state == (uint32_t)l->state)) {
+        l->idx[l->found++] = idx;
+    }
+    return true;
+}
+
+static int state_by_name(const struct resp_arg *a) {
+    for (int i = TASK_QUEUED; i <= TASK_CANCELLED; i++) {
+        if (resp_is(a, task_state_names[i])) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static bool parse_list(struct conn *c, const struct resp_arg *argv, uint32_t argc,
+                       struct listing *l) {
+    for (uint32_t i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) {
+            reply_syntax(c);
+            return false;
+        }
+        const struct resp_arg *value = &argv[i + 1];
+        if (resp_is(&argv[i], "POOL")) {
+            l->pool = hearthd_pool(c->serve->d, value->data, value->len);
+            if (!l->pool) {
+                reply_errorf(c, "NOPOOL no such pool '%.*s'",
+                             (int)strnlen(value->data, value->len < SHOWN ? value->len : SHOWN),
+                             value->data);
+                return false;
+            }
+        } else if (resp_is(&argv[i], "STATE")) {
+            l->state = state_by_name(value);
+            if (l->state < 0) {
+                reply_error(c, "ERR state is one of queued, running, done, failed, lost, timeout, "
+                               "cancelled");
+                return false;
+            }
+        } else if (resp_is(&argv[i], "COUNT")) {
+            if (num_u64(value->data, value->len, &l->count) < 0 || l->count == 0) {
+                reply_error(c, "ERR count is not a positive integer");
+                return false;
+            }
+        } else {
+            reply_syntax(c);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void reply_listed(struct conn *c, uint32_t idx) {
+    struct hearthd *d = c->serve->d;
+    char id[TASK_ID_TEXT];
+    struct task_view v;
+    if (task_view(&d->shm, idx, &v) < 0) {
+        v = (struct task_view){.pool = UINT32_MAX};
+    }
+    uint64_t until = task_state_is_terminal(v.state) ? v.ended_ns : clock_now();
+    task_id_text(id, v.id, idx);
+    reply_map(c, 7);
+    reply_field_text(c, "id", id);
+    reply_field_text(c, "pool", pool_name(d, &v));
+    reply_field_text(c, "handler", handler_name(d, &v));
+    reply_field_text(c, "state", task_state_names[v.state]);
+    reply_field_int(c, "worker_pid", v.worker_pid);
+    reply_field_int(c, "wait_us", us_between(v.submitted_ns, v.started_ns ? v.started_ns : until));
+    reply_field_int(c, "run_us", us_between(v.started_ns, until));
+}
+
+int cmd_TASK_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct listing l = {.c = c, .state = -1, .count = LIST_DEFAULT};
+    if (!parse_list(c, argv, argc, &l)) {
+        return 0;
+    }
+    l.count = l.count < LIST_MAX ? l.count : LIST_MAX;
+    _cleanup_free_ uint32_t *idx = malloc(l.count * sizeof(*idx));
+    if (!idx) {
+        reply_error(c, "OOM the daemon is out of memory");
+        return 0;
+    }
+    l.idx = idx;
+    tasks_each(c->serve->d, list_one, &l);
+    reply_array(c, (uint32_t)l.found);
+    for (uint64_t i = 0; i < l.found; i++) {
+        reply_listed(c, idx[i]);
+    }
+    return 0;
+}
+
+int cmd_TASK_NOTIFY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    bool on = resp_is(&argv[1], "ON");
+    if (!on && !resp_is(&argv[1], "OFF")) {
+        reply_syntax(c);
+    } else if (on && c->proto != 3) {
+        reply_error(c, "ERR TASK.NOTIFY needs RESP3: say HELLO 3 first, or SUBSCRIBE to "
+                       "tasks:<client id>");
+    } else {
+        c->notify = on;
+        reply_ok(c);
+    }
+    return 0;
+}

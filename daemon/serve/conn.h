@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections: bytes in, commands out to dispatch, replies back. What all of serve/ shares is here:
+ * struct serve, struct conn and how a reply is written (reply.h). */
+#pragma once
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/hearthd.h"
+#include "daemon/tasks.h"
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+#include "lib/wire/commands.h"
+#include "lib/wire/resp.h"
+
+enum {
+    CONN_READ = 64 * 1024, /* bytes read at a time */
+    CONN_READS = 4,        /* reads per connection and turn */
+    CONN_COMMANDS = 1024,  /* commands per connection and turn */
+    CONN_HELD_MAX =
+        64 * 1024, /* unparsed input at which a connection that is held is not read further */
+    CONN_SOFT_OUT = 256 * 1024, /* unread replies at which no more commands are taken */
+    CONN_COPY_MAX = 32 * 1024,  /* results over this are sent straight from the segment */
+    CONN_NAME_MAX = 256,        /* CLIENT SETNAME, SETINFO */
+};
+
+enum reply_mode { REPLY_ON, REPLY_OFF };
+
+/*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
+ *    ^  \--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
+ *    +-------------------------+  */
+enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT };
+
+/* A result in the segment that goes out behind `at` bytes of the output. */
+struct out_ref {
+    uint64_t at; /* position in the stream of copied bytes (conn.out_sent counts them) */
+    const char *data;
+    size_t len;
+    uint32_t idx; /* pinned */
+};
+
+struct conn_waiter {
+    struct task_waiter waiter;
+    struct conn *conn;
+};
+
+struct partial; /* an MSUBMIT under way: cmd_task.c */
+
+struct conn {
+    struct serve *serve;
+    struct list node;  /* serve.conns */
+    struct list dirty; /* serve.dirty: has output */
+    struct list ready; /* serve.ready: has commands to go on with; or serve.retry: a little later */
+    struct conn *hash_next;
+    uint64_t id;
+    int fd;
+    struct event ev_read, ev_write;
+    bool reading, writing; /* the events are added; conn_interest() alone changes that */
+    bool dead;             /* on serve.dead, closed; freed at the end of the turn */
+    bool closing;          /* no more commands; closed once the output is written */
+    bool eof;              /* the client has shut its side down */
+    bool blocked_write;    /* the socket took no more */
+    bool broken;           /* a reply could not be made: no memory */
+    bool muted;            /* replies to the command in hand are dropped */
+    bool skip;             /* CLIENT REPLY SKIP: mute the next one */
+    bool notify;           /* TASK.NOTIFY ON */
+    bool no_evict, no_touch;
+    bool stalled;       /* commands wait until the client has read more of its replies */
+    bool overrun;       /* so far behind with pushes that it must go */
+    uint8_t proto;      /* 2 or 3 */
+    uint8_t reply_mode; /* enum reply_mode */
+    uint8_t block;      /* enum conn_block */
+    /* bytes */
+    struct buf in; /* what is not parsed yet; empty while the client is idle */
+    struct resp_reader reader;
+    struct buf out;
+    uint64_t out_sent; /* bytes of `out` ever consumed */
+    struct out_ref *refs;
+    uint32_t refs_first, refs_n, refs_cap;
+    size_t refs_bytes; /* not yet sent */
+    size_t ref_done;   /* bytes of the first one already sent */
+    /* waiting */
+    struct conn_waiter one; /* TASK.CALL, or TASK.WAIT for one task */
+    struct conn_waiter *many;
+    uint32_t n_many;
+    struct event *timer; /* TASK.WAIT with a limit */
+    struct partial *partial;
+    struct buf held; /* pushes that must not go out before the reply of `partial` */
+    /* subscriptions */
+    struct list subs;
+    uint32_t n_channels, n_patterns;
+    /* accounts */
+    uint32_t live; /* tasks submitted here that have not ended */
+    uid_t uid;
+    pid_t pid;
+    char *name, *lib_name, *lib_ver; /* NULL: none */
+    uint64_t since_ns, active_ns;
+    uint64_t commands, bytes_in, bytes_out;
+    int last_command; /* enum command_id; -1: none */
+};
+
+struct serve {
+    struct hearthd *d;
+    int listen_fd;
+    bool own_socket; /* we made the file and remove it */
+    bool accepting;  /* as serve_accepting() said */
+    bool paused;     /* out of descriptors */
+    struct event *ev_accept, *ev_resume, *ev_retry;
+    uint32_t conns_max; /* as the descriptors allow; at it accepting pauses */
+    dev_t socket_dev;
+    ino_t socket_ino;
+    struct list conns, dirty, ready, retry, dead;
+    uint32_t n_conns;
+    struct conn **by_id; /* hash: id & (by_id_size - 1) */
+    uint32_t by_id_size;
+    uint64_t next_id;
+    char *scratch; /* CONN_READ bytes: input is parsed here and only what is left over is copied */
+    struct task_bytes *args;
+    uint32_t args_cap;
+    struct pubsub *pubsub;
+    uint64_t now_ns;       /* as of the last event */
+    uint32_t answered_idx; /* task whose end has just been given as TASK.CALL's reply: no push;
+                              UINT32_MAX: none */
+    /* INFO */
+    uint64_t accepted, refused, commands, errors, bytes_in, bytes_out, closed_output,
+        closed_protocol;
+    uint64_t calls[COMMAND_COUNT_OF];
+};
+
+/* ---- conn.c ---- */
+/* fd is consumed, also on failure. NULL: no memory. */
+struct conn *conn_new(struct serve *s, int fd);
+/* Closes at once; freed at the end of the turn. why (as for printf) is logged; NULL: nothing is.
+ * Not while subscribers are being walked: set overrun there. */
+void conn_kill(struct conn *c, const char *why, ...) __attribute__((format(printf, 2, 3)));
+void conn_free(struct conn *c);
+/* No more commands; closed when all output has been written. */
+void conn_finish(struct conn *c);
+/* The output has grown: it is written in this turn. */
+void conn_dirty(struct conn *c);
+/* Commands wait in the buffer: goes on with them at the end of this turn. */
+void conn_resume(struct conn *c);
+/* Carries out the commands in the buffer, within the turn's bounds. */
+void conn_process(struct conn *c);
+/* After anything has changed: closes what is over, goes on with what can, watches what is to be
+ * watched. */
+void conn_settle(struct conn *c);
+/* Bytes of output that the client has not taken. */
+static inline size_t conn_pending(const struct conn *c) {
+    return buf_len(&c->out) + c->refs_bytes;
+}
+/* Where messages go that are no reply: behind the reply of an MSUBMIT that is under way. */
+static inline struct buf *conn_push_buf(struct conn *c) {
+    return c->partial ? &c->held : &c->out;
+}
+
+/* ---- output.c ---- */
+/* Writes what the socket takes. 0 (also when some is left: c->blocked_write) or -errno. */
+int output_flush(struct conn *c);
+/* Appends bytes of an ended task to `to`, without a head or end: by reference, pinned until sent,
+ * when they are many and `to` is c->out. 0 or -ENOMEM. */
+int output_bytes(struct conn *c, struct buf *to, uint32_t idx, const struct task_bytes *bytes);
+/* The same as a bulk string. */
+int output_bulk(struct conn *c, struct buf *to, uint32_t idx, const struct task_bytes *bytes);
+/* Drops all output. */
+void output_deinit(struct conn *c);
+
+/* ---- block.c ---- */
+/* TASK.CALL: the reply comes when the task (which has not ended) ends. */
+void block_call(struct conn *c, uint32_t idx);
+/* TASK.WAIT for the first of n tasks, none of which has ended. timeout_ms UINT64_MAX: for ever. 0
+ * or -ENOMEM. */
+int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms);
+/* The wait is over, without a reply. */
+void block_end(struct conn *c);
+
+/* ---- accounts.c ---- */
+int accounts_open(struct serve *s);
+void accounts_add(struct conn *c); /* gives it an id */
+void accounts_remove(struct conn *c);
+struct conn *accounts_find(struct serve *s, uint64_t id); /* NULL: it is gone */
+/* May this connection queue n more tasks? */
+bool accounts_may_submit(const struct conn *c, uint64_t n);
+/* A message nobody asked for is to be added: false when the client is so far behind that it is
+ * closed instead. */
+bool accounts_may_push(struct conn *c);

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* Dispatch. The table of commands (lib/wire/commands.def) gives names, arity and flags; here each
+ * line gets its function, so that a command without one does not link. What is the same for all
+ * commands is checked here, in Redis's order and words: does it exist, is the number of words
+ * right, may it be used while subscribed in RESP2.
+ *
+ * An HTTP request is not a mistyped command but an attack by way of somebody's browser: the
+ * connection is closed at its first line, as Redis does.
+ *
+ * Fails: replies to the client; -EAGAIN as dispatch.h says. */
+#include "daemon/serve/dispatch.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/serve/reply.h"
+
+static int (*const handlers[])(struct conn *c, const struct resp_arg *argv, uint32_t argc) = {
+#define COMMAND(id, ...) [COMMAND_##id] = cmd_##id,
+#include "lib/wire/commands.def"
+#undef COMMAND
+};
+
+enum { QUOTED = 128 }; /* bytes of a client's words that an error repeats */
+
+static const char *lower(char out[64], const char *name) {
+    size_t n = 0;
+    for (; name[n] && n < 63; n++) {
+        out[n] = (char)tolower((unsigned char)name[n]);
+    }
+    out[n] = '\0';
+    return out;
+}
+
+/* Bytes of a word that %.*s may print: it has no NUL at its end, and may have some inside. */
+static int quotable(const struct resp_arg *a, size_t max) {
+    return (int)strnlen(a->data, a->len < max ? a->len : max);
+}
+
+static void unknown(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    char args[QUOTED + 8];
+    size_t n = 0;
+    args[0] = '\0';
+    for (uint32_t i = 1; i < argc && n < QUOTED; i++) {
+        int r = snprintf(args + n, sizeof(args) - n, "'%.*s' ", quotable(&argv[i], QUOTED - n),
+                         argv[i].data);
+        n += (size_t)r;
+    }
+    reply_errorf(c, "ERR unknown command '%.*s', with args beginning with: %s",
+                 quotable(&argv[0], QUOTED), argv[0].data, args);
+}
+
+void reply_wrong_args(struct conn *c, const char *command, const char *sub) {
+    char a[64], b[64];
+    reply_errorf(c, "ERR wrong number of arguments for '%s%s%s' command", lower(a, command),
+                 sub ? "|" : "", sub ? lower(b, sub) : "");
+}
+
+void reply_unknown_sub(struct conn *c, const char *command, const struct resp_arg *sub) {
+    reply_errorf(c, "ERR unknown subcommand '%.*s'. Try %s HELP.", quotable(sub, QUOTED), sub->data,
+                 command);
+}
+
+void reply_help(struct conn *c, const char *command, const char *const *lines) {
+    uint32_t n = 0;
+    while (lines[n]) {
+        n++;
+    }
+    reply_array(c, n + 3);
+    if (!c->muted) {
+        reply_made(c, buf_printf(&c->out,
+                                 "+%s <subcommand> [<arg> [value] [opt] ...]. "
+                                 "Subcommands are:\r\n",
+                                 command));
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        reply_simple(c, lines[i]);
+    }
+    reply_simple(c, "HELP");
+    reply_simple(c, "    Print this help.");
+}
+
+static bool arity_ok(int arity, uint32_t argc) {
+    return arity >= 0 ? argc == (uint32_t)arity : argc >= (uint32_t)-arity;
+}
+
+int dispatch_sub(struct conn *c, const char *command, const struct subcommand *table,
+                 const struct resp_arg *argv, uint32_t argc) {
+    for (const struct subcommand *s = table; s->name; s++) {
+        if (!resp_is(&argv[1], s->name)) {
+            continue;
+        }
+        if (!arity_ok(s->arity, argc)) {
+            reply_wrong_args(c, command, s->name);
+            return 0;
+        }
+        return s->run(c, argv, argc);
+    }
+    reply_unknown_sub(c, command, &argv[1]);
+    return 0;
+}
+
+/* What a RESP2 connection may say while it is subscribed: its replies could not be told from
+ * messages. */
+static bool allowed_subscribed(int id) {
+    switch (id) {
+    case COMMAND_SUBSCRIBE:
+    case COMMAND_UNSUBSCRIBE:
+    case COMMAND_PSUBSCRIBE:
+    case COMMAND_PUNSUBSCRIBE:
+    case COMMAND_PING:
+    case COMMAND_QUIT:
+    case COMMAND_RESET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
+    char name[64];
+    if (!arity_ok(commands[id].arity, argc)) {
+        reply_wrong_args(c, commands[id].name, NULL);
+        return 0;
+    }
+    if (c->proto == 2 && c->n_channels + c->n_patterns > 0 && !allowed_subscribed(id)) {
+        reply_errorf(c,
+                     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
+                     "/ RESET are allowed in this context",
+                     lower(name, commands[id].name));
+        return 0;
+    }
+    int r = handlers[id](c, argv, argc);
+    if (r == 0) {
+        c->last_command = id;
+        c->serve->calls[id]++;
+    }
+    return r;
+}
+
+int dispatch(struct conn *c) {
+    const struct resp_arg *argv = c->reader.argv;
+    uint32_t argc = c->reader.argc;
+    if (argc == 0) {
+        return 0;
+    }
+    c->muted = c->reply_mode == REPLY_OFF || c->skip;
+    bool skip = c->skip;
+    c->skip = false;
+    int r = 0;
+    int id = command_find(&argv[0]);
+    if (id >= 0) {
+        r = run(c, id, argv, argc);
+    } else if (resp_is(&argv[0], "POST") || resp_is(&argv[0], "Host:")) {
+        c->serve->closed_protocol++;
+        conn_kill(c, "it speaks HTTP: possibly a cross-protocol attack");
+        return 0;
+    } else {
+        unknown(c, argv, argc);
+    }
+    if (r == -EAGAIN) {
+        c->skip = skip;
+        return r;
+    }
+    c->commands++;
+    c->serve->commands++;
+    return 0;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Telling the end of a task without being asked again. A message on a channel is one line, "<id>
+ * <status> <cause>\n", and then the bytes of the result; a push has the same as separate values.
+ * Large results are sent from where they lie.
+ *
+ * A task's end counts as delivered (and its result may be forgotten early) when its submitter was
+ * pushed it, or somebody listened to exactly its channel or its submitter's. Who listens by a
+ * pattern merely watches.
+ *
+ * The task that has just answered a TASK.CALL is not pushed to the caller once more.
+ *
+ * Fails: a client for which there is no memory is marked broken and closed; the others are served.
+ */
+#include "daemon/serve/notify_push.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/serve/end.h"
+#include "daemon/serve/pubsub.h"
+#include "daemon/serve/reply.h"
+
+#define TASK_CHANNEL  "task:"
+#define TASKS_CHANNEL "tasks:"
+
+enum { HEAD_MAX = TASK_ID_TEXT + 32 + END_CAUSE };
+
+static bool begins(const struct resp_arg *a, const char *with) {
+    size_t n = strlen(with);
+    return a->len >= n && memcmp(a->data, with, n) == 0;
+}
+
+bool notify_is_reserved(const struct resp_arg *channel) {
+    return begins(channel, TASK_CHANNEL) || begins(channel, TASKS_CHANNEL);
+}
+
+static struct message make_message(struct hearthd *d, uint32_t idx, const struct task_view *v,
+                                   char head[HEAD_MAX]) {
+    char id[TASK_ID_TEXT], cause[END_CAUSE];
+    task_id_text(id, v->id, idx);
+    end_cause(d, idx, v, cause);
+    int n = snprintf(head, HEAD_MAX, "%s %s %s\n", id, task_state_names[v->state], cause);
+    struct message m = {.head = {head, (size_t)n}, .idx = idx};
+    if (v->state == TASK_DONE) {
+        m.body = v->output;
+    }
+    return m;
+}
+
+static bool push(struct conn *c, uint32_t idx, const struct task_view *v) {
+    char id[TASK_ID_TEXT];
+    if (!accounts_may_push(c)) {
+        return false;
+    }
+    struct buf *to = conn_push_buf(c);
+    size_t len = task_id_text(id, v->id, idx);
+    int r = resp_put_push(to, 3, 5);
+    r = r < 0 ? r : resp_put_text(to, "task.done");
+    r = r < 0 ? r : resp_put_bulk(to, id, len);
+    r = r < 0 ? r : end_put(c, to, idx, v);
+    reply_made(c, r);
+    conn_dirty(c);
+    return true;
+}
+
+static bool publish(struct serve *s, uint32_t idx, const struct task_view *v) {
+    char head[HEAD_MAX], name[64];
+    uint32_t exact_task, exact_client;
+    struct message m = make_message(s->d, idx, v, head);
+    char id[TASK_ID_TEXT];
+    task_id_text(id, v->id, idx);
+    int n = snprintf(name, sizeof(name), TASK_CHANNEL "%s", id);
+    pubsub_publish(s, &(struct resp_arg){name, (size_t)n}, &m, &exact_task);
+    n = snprintf(name, sizeof(name), TASKS_CHANNEL "%llu", (unsigned long long)v->client);
+    pubsub_publish(s, &(struct resp_arg){name, (size_t)n}, &m, &exact_client);
+    return exact_task + exact_client > 0;
+}
+
+bool notify_ended(struct hearthd *d, uint32_t idx, const struct task_view *v) {
+    struct serve *s = d->serve;
+    bool delivered = false;
+    struct conn *c = accounts_find(s, v->client);
+    if (c) {
+        c->live--;
+        if (c->notify && c->proto == 3 && s->answered_idx != idx) {
+            delivered = push(c, idx, v);
+        }
+    }
+    s->answered_idx = UINT32_MAX;
+    if (!pubsub_idle(s)) {
+        delivered |= publish(s, idx, v);
+    }
+    return delivered;
+}
+
+void notify_subscribed(struct conn *c, const struct resp_arg *channel) {
+    struct hearthd *d = c->serve->d;
+    size_t skip = strlen(TASK_CHANNEL);
+    uint32_t idx;
+    struct task_view v;
+    if (!begins(channel, TASK_CHANNEL) ||
+        tasks_find(d, channel->data + skip, channel->len - skip, &idx) < 0 ||
+        !tasks_is_ended(d, idx) || task_view(&d->shm, idx, &v) < 0) {
+        return; /* not ended: its end will be published */
+    }
+    char head[HEAD_MAX];
+    struct message m = make_message(d, idx, &v, head);
+    pubsub_send(c, channel, &m);
+    tasks_fetched(d, idx);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* TASK.MSUBMIT. The queue's room is checked for all tasks first, so a refusal is the rule before
+ * the first one is queued. What can still fail on the way is memory of the segment: then those
+ * already queued are taken back. One that a worker has begun by then cannot be undone; it is told
+ * to stop and its result is dropped: in no case does the client hear of it.
+ *
+ * A busy lock stops the work in the middle (-EAGAIN). The command's words stay in the connection's
+ * buffer and are parsed again on a later turn; struct partial says how far it has come. Pushes for
+ * tasks that end meanwhile are held back, since the client does not know their ids yet.
+ *
+ * Fails: replies; -EAGAIN. */
+#include "daemon/serve/partial.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/serve/reply.h"
+#include "daemon/serve/submit.h"
+
+struct partial {
+    uint32_t done;
+    struct {
+        uint32_t idx;
+        uint64_t id;
+    } task[];
+};
+
+static void partial_end(struct conn *c) {
+    free(c->partial);
+    c->partial = NULL;
+    if (buf_len(&c->held) > 0) {
+        reply_made(c, buf_append(&c->out, buf_head(&c->held), buf_len(&c->held)));
+        buf_deinit(&c->held);
+        conn_dirty(c);
+    }
+}
+
+static void take_back(struct conn *c) {
+    for (uint32_t i = 0; i < c->partial->done; i++) {
+        if (tasks_abandon(c->serve->d, c->partial->task[i].idx)) {
+            c->live--;
+        }
+    }
+    buf_deinit(&c->held);
+}
+
+void partial_drop(struct conn *c) {
+    if (c->partial) {
+        take_back(c);
+        partial_end(c);
+    }
+}
+
+/* 0 or the reason for a refusal. */
+static int check(struct conn *c, const struct submit_words *w, const struct resp_arg *payloads,
+                 uint32_t n) {
+    uint64_t bytes = 0, args = 0;
+    for (uint32_t i = 0; i < w->spec.nargs; i++) {
+        args += w->spec.args[i].len;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        bytes += payloads[i].len + args;
+    }
+    if (!accounts_may_submit(c, n)) {
+        return -EDQUOT;
+    }
+    return tasks_room(c->serve->d, w->pool, n, bytes);
+}
+
+static int submit_rest(struct conn *c, struct submit_words *w, const struct resp_arg *payloads,
+                       uint32_t n) {
+    struct partial *p = c->partial;
+    while (p->done < n) {
+        struct task_ref ref;
+        w->spec.payload = (struct task_bytes){payloads[p->done].data, payloads[p->done].len};
+        int r = tasks_submit(c->serve->d, w->pool, &w->spec, &ref);
+        if (r < 0) {
+            return r;
+        }
+        p->task[p->done].idx = ref.idx;
+        p->task[p->done].id = ref.id;
+        p->done++;
+        c->live++;
+    }
+    return 0;
+}
+
+int partial_run(struct conn *c, const struct submit_words *words, const struct resp_arg *payloads,
+                uint32_t n) {
+    struct submit_words w = *words;
+    int r = c->partial ? 0 : check(c, &w, payloads, n);
+    if (r == 0 && !c->partial) {
+        c->partial = calloc(1, sizeof(*c->partial) + n * sizeof(c->partial->task[0]));
+        r = c->partial ? 0 : -ENOMEM;
+    }
+    if (r == 0) {
+        r = submit_rest(c, &w, payloads, n);
+    }
+    if (r == -EAGAIN) {
+        return r;
+    }
+    if (r < 0) {
+        if (c->partial) {
+            take_back(c);
+        }
+        submit_refused(c, w.pool, r);
+    } else {
+        reply_array(c, n);
+        for (uint32_t i = 0; i < n; i++) {
+            char id[TASK_ID_TEXT];
+            size_t len = task_id_text(id, c->partial->task[i].id, c->partial->task[i].idx);
+            reply_bulk(c, id, len);
+        }
+    }
+    if (c->partial) {
+        partial_end(c);
+    }
+    return 0;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* What TASK.SUBMIT, CALL and MSUBMIT have in common: where the task goes, its arguments and limits,
+ * and the refusals. */
+#pragma once
+
+#include "daemon/serve/conn.h"
+
+struct submit_words {
+    struct pool *pool;
+    struct task_spec spec; /* all but the payload; its args are in serve.args */
+};
+
+/* Reads pool, handler (argv[1], argv[2]) and the options from argv[options] on. True, or false with
+ * the refusal replied. */
+bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t options,
+                  struct submit_words *ret);
+/* Replies to what tasks_submit() returned (not 0, not -EAGAIN). */
+void submit_refused(struct conn *c, const struct pool *p, int r);
