@@ -10,7 +10,7 @@
 #include "lib/base/clock.h"
 #include "lib/shm/slot.h"
 
-enum { SHOWN = 64, MAIN_FIELDS = 11 };
+enum { SHOWN = 64, MAIN_FIELDS = 12 };
 
 static struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
     struct pool *p = hearthd_pool(c->serve->d, a->data, a->len);
@@ -27,8 +27,10 @@ static void reply_main_fields(struct conn *c, struct pool *p) {
     reply_field_text(c, "kind", p->config->kind == POOL_EXEC ? "exec" : "module");
     reply_field_text(c, "state", pool_state_names[p->state]);
     reply_field_int(c, "workers", p->n_workers);
-    reply_field_int(c, "busy", pool_busy(d, p));
+    uint32_t busy = pool_busy(d, p);
+    reply_field_int(c, "busy", busy);
     reply_field_int(c, "queued", (int64_t)pool_queued(d, p, 0));
+    reply_field_int(c, "running", busy);
     reply_field_int(c, "done", (int64_t)p->count.done);
     reply_field_int(c, "failed", (int64_t)p->count.failed);
     reply_field_int(c, "lost", (int64_t)p->count.lost);
@@ -92,34 +94,37 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return 0;
 }
 
+/* The id of the task in hand, or null. */
 static void reply_task_of(struct conn *c, const struct slot_view *v) {
     struct task_view t;
-    char id[TASK_ID_TEXT] = "";
-    if (v->hand && v->started_ns && task_view(&c->serve->d->shm, (uint32_t)v->hand - 1, &t) == 0 &&
+    uint32_t idx = (uint32_t)v->hand - 1;
+    if (v->hand && v->started_ns && task_view(&c->serve->d->shm, idx, &t) == 0 &&
         t.state == TASK_RUNNING) {
-        task_id_text(id, t.id, (uint32_t)v->hand - 1);
+        char id[TASK_ID_TEXT];
+        size_t len = task_id_text(id, t.id, idx);
+        reply_bulk(c, id, len);
+    } else {
+        reply_null(c);
     }
-    reply_field_text(c, "task", id);
 }
 
 static void reply_worker(struct conn *c, const struct worker *w) {
     struct slot_view v;
     uint64_t now = clock_now();
     slot_view(&c->serve->d->shm, w->slot, &v);
-    bool busy = v.hand && v.started_ns;
-    reply_map(c, 10);
-    reply_field_int(c, "pid", w->pid);
+    uint64_t age = now > w->spawned_ns ? now - w->spawned_ns : 0;
+    uint64_t running = v.hand && v.started_ns && now > v.started_ns ? now - v.started_ns : 0;
+    reply_map(c, 9);
     reply_field_text(c, "pool", w->pool->config->name);
     reply_field_int(c, "slot", w->slot);
+    reply_field_int(c, "pid", w->pid);
     reply_field_text(c, "state", v.state <= SLOT_RETIRED ? slot_state_names[v.state] : "?");
-    reply_field_int(c, "busy", busy);
+    reply_text(c, "task");
     reply_task_of(c, &v);
-    reply_field_int(c, "running_us",
-                    busy && now > v.started_ns ? (int64_t)((now - v.started_ns) / 1000) : 0);
-    reply_field_int(c, "tasks", (int64_t)v.finished);
-    reply_field_int(c, "age_ms",
-                    now > w->spawned_ns ? (int64_t)((now - w->spawned_ns) / NS_PER_MS) : 0);
-    reply_field_int(c, "child", v.child);
+    reply_field_int(c, "tasks_done", (int64_t)v.finished);
+    reply_field_int(c, "uptime_s", (int64_t)(age / NS_PER_SEC));
+    reply_field_int(c, "running_us", (int64_t)(running / 1000));
+    reply_field_int(c, "child_pid", v.child);
 }
 
 int cmd_WORKER_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

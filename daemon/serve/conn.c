@@ -291,6 +291,7 @@ static void conn_read(struct conn *c) {
         }
         c->bytes_in += (uint64_t)n;
         s->bytes_in += (uint64_t)n;
+        s->d->heard++;
         take(c, data, (size_t)n);
         if ((size_t)n < size || is_held(c) || c->closing) {
             break;
@@ -311,6 +312,7 @@ static void on_write(evutil_socket_t fd, short what, void *arg) {
     (void)what;
     struct conn *c = arg;
     c->blocked_write = false;
+    c->serve->d->heard++;
     conn_dirty(c);
 }
 

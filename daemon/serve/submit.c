@@ -69,9 +69,7 @@ static bool read_timeout(struct conn *c, const struct resp_arg *a, uint32_t *ret
         reply_error(c, "ERR timeout is not an integer or out of range");
         return false;
     }
-    if (ms > 0) { /* 0: the pool's own */
-        *ret = (uint32_t)ms;
-    }
+    *ret = (uint32_t)ms;
     return true;
 }
 

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* COMMAND: the table of commands as Redis tells it, for redis-cli's completion and hints and for
+ * libraries that look. None of our commands has keys.
+ *
+ * Fails: replies. */
+#include <ctype.h>
+#include <string.h>
+
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/glob.h"
+#include "daemon/serve/reply.h"
+
+static void reply_lower(struct conn *c, const char *name) {
+    char out[64];
+    size_t n = 0;
+    for (; name[n] && n < sizeof(out) - 1; n++) {
+        out[n] = (char)tolower((unsigned char)name[n]);
+    }
+    reply_bulk(c, out, n);
+}
+
+static void reply_flags(struct conn *c, const struct command *cmd) {
+    static const struct {
+        uint32_t flag;
+        const char *name;
+    } flags[] = {
+        {CMD_FAST, "fast"},     {CMD_BLOCKING, "blocking"}, {CMD_ADMIN, "admin"},
+        {CMD_PUBSUB, "pubsub"}, {CMD_NO_AUTH, "no_auth"},
+    };
+    uint32_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        n += (cmd->flags & flags[i].flag) != 0;
+    }
+    reply_set(c, n);
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        if (cmd->flags & flags[i].flag) {
+            reply_simple(c, flags[i].name);
+        }
+    }
+}
+
+static void reply_info(struct conn *c, const struct command *cmd) {
+    reply_array(c, 10);
+    reply_lower(c, cmd->name);
+    reply_int(c, cmd->arity);
+    reply_flags(c, cmd);
+    reply_int(c, 0); /* first key, last key, step: none */
+    reply_int(c, 0);
+    reply_int(c, 0);
+    reply_set(c, 1);
+    REPLY(c, buf_printf(&c->out, "+@%s\r\n", cmd->group));
+    reply_array(c, 0); /* tips */
+    reply_array(c, 0); /* key specifications */
+    reply_array(c, 0); /* subcommands */
+}
+
+static void reply_docs(struct conn *c, const struct command *cmd) {
+    reply_lower(c, cmd->name);
+    reply_map(c, 4);
+    reply_field_text(c, "summary", cmd->summary);
+    reply_field_text(c, "since", "0.1.0");
+    reply_field_text(c, "group", cmd->group);
+    reply_text(c, "arguments");
+    reply_array(c, cmd->args[0] ? 1 : 0);
+    if (cmd->args[0]) {
+        reply_map(c, 3);
+        reply_field_text(c, "name", cmd->args);
+        reply_field_text(c, "type", "string");
+        reply_field_text(c, "display_text", cmd->args);
+    }
+}
+
+static int command_count(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    reply_int(c, COMMAND_COUNT_OF);
+    return 0;
+}
+
+static int command_info(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint32_t n = argc == 2 ? COMMAND_COUNT_OF : argc - 2;
+    reply_array(c, n);
+    for (uint32_t i = 0; i < n; i++) {
+        int id = argc == 2 ? (int)i : command_find(&argv[i + 2]);
+        if (id < 0) {
+            reply_null_array(c);
+        } else {
+            reply_info(c, &commands[id]);
+        }
+    }
+    return 0;
+}
+
+static int command_docs(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    if (argc == 2) {
+        reply_map(c, COMMAND_COUNT_OF);
+        for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
+            reply_docs(c, &commands[i]);
+        }
+        return 0;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 2; i < argc; i++) {
+        n += command_find(&argv[i]) >= 0;
+    }
+    reply_map(c, n);
+    for (uint32_t i = 2; i < argc; i++) {
+        int id = command_find(&argv[i]);
+        if (id >= 0) {
+            reply_docs(c, &commands[id]);
+        }
+    }
+    return 0;
+}
+
+static bool listed(const struct command *cmd, const struct resp_arg *argv, uint32_t argc) {
+    if (argc == 2) {
+        return true;
+    }
+    if (resp_is(&argv[3], "PATTERN")) {
+        return glob_match_nocase(argv[4].data, argv[4].len, cmd->name, strlen(cmd->name));
+    }
+    return resp_is(&argv[3], "ACLCAT") && resp_is(&argv[4], cmd->group);
+}
+
+static int command_list(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    if (argc != 2 && (argc != 5 || !resp_is(&argv[2], "FILTERBY") ||
+                      (!resp_is(&argv[3], "PATTERN") && !resp_is(&argv[3], "ACLCAT") &&
+                       !resp_is(&argv[3], "MODULE")))) {
+        reply_syntax(c);
+        return 0;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
+        n += listed(&commands[i], argv, argc);
+    }
+    reply_array(c, n);
+    for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
+        if (listed(&commands[i], argv, argc)) {
+            reply_lower(c, commands[i].name);
+        }
+    }
+    return 0;
+}
+
+static int command_getkeys(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    int id = command_find(&argv[2]);
+    if (id < 0) {
+        reply_error(c, "ERR Invalid command specified");
+    } else if (commands[id].arity > 0 ? argc - 2 != (uint32_t)commands[id].arity
+                                      : argc - 2 < (uint32_t)-commands[id].arity) {
+        reply_error(c, "ERR Invalid number of arguments specified for command");
+    } else {
+        reply_error(c, "ERR The command has no key arguments");
+    }
+    return 0;
+}
+
+static int command_help(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    static const char *const lines[] = {
+        "(no subcommand)",
+        "    Return details about all commands.",
+        "COUNT",
+        "    Return the total number of commands.",
+        "LIST",
+        "    Return a list of all commands.",
+        "INFO [<command-name> ...]",
+        "    Return details about multiple commands.",
+        "DOCS [<command-name> ...]",
+        "    Return documentation details about multiple commands.",
+        "GETKEYS <full-command>",
+        "    Return the keys from a full command: none has any.",
+        NULL,
+    };
+    reply_help(c, "COMMAND", lines);
+    return 0;
+}
+
+int cmd_COMMAND(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    static const struct subcommand table[] = {
+        {"COUNT", 2, command_count},
+        {"LIST", -2, command_list},
+        {"INFO", -2, command_info},
+        {"DOCS", -2, command_docs},
+        {"GETKEYS", -3, command_getkeys},
+        {"HELP", 2, command_help},
+        {NULL, 0, NULL},
+    };
+    if (argc == 1) {
+        reply_array(c, COMMAND_COUNT_OF);
+        for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
+            reply_info(c, &commands[i]);
+        }
+        return 0;
+    }
+    return dispatch_sub(c, "COMMAND", table, argv, argc);
+}

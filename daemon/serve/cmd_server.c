@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/* INFO, CONFIG, TIME, FUNCTION: the daemon as a whole, laid out as Redis lays it out so that tools
+ * made for Redis can read it. redis_version tells them which dialect we speak; hearth_version is
+ * ours.
+ *
+ * Fails: replies. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/glob.h"
+#include "daemon/serve/pubsub.h"
+#include "daemon/serve/reply.h"
+#include "lib/base/clock.h"
+
+#define REDIS_VERSION "7.0.15"
+
+typedef unsigned long long ull;
+
+/* ---- INFO ---- */
+
+static int info_server(struct serve *s, struct buf *b) {
+    uint64_t up = (clock_now() - s->d->started_ns) / NS_PER_SEC;
+    return buf_printf(
+        b,
+        "# Server\r\nredis_version:" REDIS_VERSION "\r\nhearth_version:" HEARTH_VERSION
+        "\r\nredis_mode:standalone\r\nos:Linux\r\narch_bits:%d\r\n"
+        "process_id:%d\r\ntcp_port:0\r\nserver_time_usec:%llu\r\n"
+        "uptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\n"
+        "config_file:%s\r\nloop_turns:%llu\r\n",
+        (int)sizeof(void *) * 8, (int)getpid(), (ull)clock_wall_ms() * 1000, (ull)up,
+        (ull)up / 86400, s->d->config->files ? s->d->config->files[0] : "", (ull)s->d->turns);
+}
+
+static int info_clients(struct serve *s, struct buf *b) {
+    uint32_t blocked = 0, pubsub = 0;
+    list_for_each (it, &s->conns) {
+        const struct conn *c = list_entry(it, struct conn, node);
+        blocked += c->block != BLOCK_NONE;
+        pubsub += pubsub_count(c) > 0;
+    }
+    return buf_printf(b,
+                      "# Clients\r\nconnected_clients:%u\r\ncluster_connections:0\r\n"
+                      "maxclients:%u\r\nblocked_clients:%u\r\ntracking_clients:0\r\n"
+                      "pubsub_clients:%u\r\naccepting_paused:%d\r\n",
+                      s->n_conns, s->d->config->limits.max_clients, blocked, pubsub, s->paused);
+}
+
+static uint64_t resident_bytes(void) {
+    unsigned long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f) {
+        if (fscanf(f, "%lu %lu", &size, &resident) != 2) {
+            resident = 0;
+        }
+        fclose(f);
+    }
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int info_memory(struct serve *s, struct buf *b) {
+    struct shm_usage u;
+    shm_usage(&s->d->shm, &u);
+    uint64_t used = (u.chunks - u.chunks_free) * u.chunk_bytes;
+    uint64_t rss = resident_bytes();
+    return buf_printf(b,
+                      "# Memory\r\nused_memory:%llu\r\nused_memory_rss:%llu\r\nmaxmemory:%llu\r\n"
+                      "maxmemory_policy:noeviction\r\nsegment_size:%llu\r\n"
+                      "segment_used:%llu\r\nsegment_free:%llu\r\ntask_records:%u\r\n",
+                      (ull)used, (ull)rss, (ull)u.size, (ull)u.size, (ull)used,
+                      (ull)(u.chunks_free * u.chunk_bytes), u.tasks);
+}
+
+static int info_persistence(struct serve *s, struct buf *b) {
+    (void)s;
+    return buf_printf(b, "# Persistence\r\nloading:0\r\nasync_loading:0\r\n"
+                         "rdb_bgsave_in_progress:0\r\naof_enabled:0\r\n");
+}
+
+static int info_stats(struct serve *s, struct buf *b) {
+    return buf_printf(b,
+                      "# Stats\r\ntotal_connections_received:%llu\r\n"
+                      "total_commands_processed:%llu\r\ntotal_net_input_bytes:%llu\r\n"
+                      "total_net_output_bytes:%llu\r\nrejected_connections:%llu\r\n"
+                      "total_error_replies:%llu\r\nclient_output_buffer_limit_disconnections:%llu"
+                      "\r\nprotocol_errors:%llu\r\n",
+                      (ull)s->accepted, (ull)s->commands, (ull)s->bytes_in, (ull)s->bytes_out,
+                      (ull)s->refused, (ull)s->errors, (ull)s->closed_output,
+                      (ull)s->closed_protocol);
+}
+
+static int info_replication(struct serve *s, struct buf *b) {
+    (void)s;
+    return buf_printf(b, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n");
+}
+
+static int info_cpu(struct serve *s, struct buf *b) {
+    (void)s;
+    struct rusage me = {0}, children = {0};
+    getrusage(RUSAGE_SELF, &me);
+    getrusage(RUSAGE_CHILDREN, &children);
+    return buf_printf(b,
+                      "# CPU\r\nused_cpu_sys:%ld.%06ld\r\nused_cpu_user:%ld.%06ld\r\n"
+                      "used_cpu_sys_children:%ld.%06ld\r\nused_cpu_user_children:%ld.%06ld\r\n",
+                      (long)me.ru_stime.tv_sec, (long)me.ru_stime.tv_usec, (long)me.ru_utime.tv_sec,
+                      (long)me.ru_utime.tv_usec, (long)children.ru_stime.tv_sec,
+                      (long)children.ru_stime.tv_usec, (long)children.ru_utime.tv_sec,
+                      (long)children.ru_utime.tv_usec);
+}
+
+static int info_commandstats(struct serve *s, struct buf *b) {
+    int r = buf_printf(b, "# Commandstats\r\n");
+    for (int i = 0; i < COMMAND_COUNT_OF && r >= 0; i++) {
+        if (s->calls[i] > 0) {
+            r = buf_printf(b, "cmdstat_%s:calls=%llu\r\n", commands[i].name, (ull)s->calls[i]);
+        }
+    }
+    return r;
+}
+
+static int info_cluster(struct serve *s, struct buf *b) {
+    (void)s;
+    return buf_printf(b, "# Cluster\r\ncluster_enabled:0\r\n");
+}
+
+static int info_keyspace(struct serve *s, struct buf *b) {
+    (void)s;
+    return buf_printf(b, "# Keyspace\r\n");
+}
+
+static int info_tasks(struct serve *s, struct buf *b) {
+    struct tasks_stats t;
+    tasks_stats(s->d, &t);
+    return buf_printf(b,
+                      "# Tasks\r\ntasks_live:%llu\r\ntasks_kept:%llu\r\ntasks_fetched:%llu\r\n"
+                      "tasks_done:%llu\r\ntasks_failed:%llu\r\ntasks_lost:%llu\r\n"
+                      "tasks_timeout:%llu\r\ntasks_cancelled:%llu\r\n",
+                      (ull)t.live, (ull)t.kept, (ull)t.fetched, (ull)t.ended[TASK_DONE],
+                      (ull)t.ended[TASK_FAILED], (ull)t.ended[TASK_LOST],
+                      (ull)t.ended[TASK_TIMEOUT], (ull)t.ended[TASK_CANCELLED]);
+}
+
+static int info_pools(struct serve *s, struct buf *b) {
+    struct hearthd *d = s->d;
+    int r = buf_printf(b, "# Pools\r\n");
+    for (uint32_t i = 0; i < d->n_pools && r >= 0; i++) {
+        struct pool *p = &d->pools[i];
+        r = buf_printf(b,
+                       "pool_%s:state=%s,workers=%u,busy=%u,queued=%llu,done=%llu,failed=%llu,"
+                       "lost=%llu,timeout=%llu,cancelled=%llu,deaths=%llu,recycled=%llu\r\n",
+                       p->config->name, pool_state_names[p->state], p->n_workers, pool_busy(d, p),
+                       (ull)pool_queued(d, p, 0), (ull)p->count.done, (ull)p->count.failed,
+                       (ull)p->count.lost, (ull)p->count.timeout, (ull)p->count.cancelled,
+                       (ull)p->count.deaths, (ull)p->count.recycled);
+    }
+    return r;
+}
+
+static const struct info_section {
+    const char *name;
+    bool usual; /* in INFO without arguments */
+    int (*put)(struct serve *s, struct buf *b);
+} sections[] = {
+    {"server", true, info_server},   {"clients", true, info_clients},
+    {"memory", true, info_memory},   {"persistence", true, info_persistence},
+    {"stats", true, info_stats},     {"replication", true, info_replication},
+    {"cpu", true, info_cpu},         {"commandstats", false, info_commandstats},
+    {"cluster", true, info_cluster}, {"keyspace", true, info_keyspace},
+    {"tasks", true, info_tasks},     {"pools", true, info_pools},
+};
+
+static bool section_wanted(const struct info_section *s, const struct resp_arg *argv,
+                           uint32_t argc) {
+    bool wanted = argc == 1 && s->usual;
+    for (uint32_t i = 1; i < argc; i++) {
+        wanted |= resp_is(&argv[i], s->name) || resp_is(&argv[i], "all") ||
+                  resp_is(&argv[i], "everything") || (s->usual && resp_is(&argv[i], "default"));
+    }
+    return wanted;
+}
+
+int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct buf b = BUF_INIT;
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(sections) && r >= 0; i++) {
+        if (section_wanted(&sections[i], argv, argc)) {
+            r = buf_len(&b) > 0 ? buf_append(&b, "\r\n", 2) : 0;
+            r = r < 0 ? r : sections[i].put(c->serve, &b);
+        }
+    }
+    if (r < 0) {
+        reply_error(c, "OOM the daemon is out of memory");
+    } else {
+        reply_bulk(c, b.data ? buf_head(&b) : "", buf_len(&b));
+    }
+    buf_deinit(&b);
+    return 0;
+}
+
+/* ---- CONFIG ---- */
+
+/* Values of CONFIG GET: ours by their names in the file, and what tools made for Redis ask for. */
+#define CONFIG_VALUES(V, f)                                                                        \
+    V("socket", "%s", (f)->socket_path)                                                            \
+    V("socket_mode", "%04o", (f)->socket_mode)                                                     \
+    V("socket_owner", "%s", (f)->socket_owner)                                                     \
+    V("socket_group", "%s", (f)->socket_group)                                                     \
+    V("segment_size", "%llu", (ull)(f)->segment_size)                                              \
+    V("tasks_max", "%u", (f)->tasks_max)                                                           \
+    V("stop_timeout", "%.3f", (f)->stop_timeout_ms / 1000.0)                                       \
+    V("result_keep", "%.3f", (f)->result_keep_ms / 1000.0)                                         \
+    V("log_level", "%s", log_level_names[(f)->log_level])                                          \
+    V("limits.max_clients", "%u", (f)->limits.max_clients)                                         \
+    V("limits.client_max_tasks", "%u", (f)->limits.client_max_tasks)                               \
+    V("limits.client_max_input", "%llu", (ull)(f)->limits.client_max_input)                        \
+    V("limits.client_max_output", "%llu", (ull)(f)->limits.client_max_output)                      \
+    V("maxclients", "%u", (f)->limits.max_clients)                                                 \
+    V("maxmemory", "%llu", (ull)(f)->segment_size)                                                 \
+    V("maxmemory-policy", "%s", "noeviction")                                                      \
+    V("unixsocket", "%s", (f)->socket_path)                                                        \
+    V("databases", "%d", 1)                                                                        \
+    V("save", "%s", "")                                                                            \
+    V("appendonly", "%s", "no")                                                                    \
+    V("timeout", "%d", 0)
+
+static bool config_wanted(const char *name, const struct resp_arg *argv, uint32_t argc) {
+    for (uint32_t i = 2; i < argc; i++) {
+        if (glob_match_nocase(argv[i].data, argv[i].len, name, strlen(name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int config_get(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    const struct config *f = c->serve->d->config;
+    uint32_t n = 0;
+#define COUNT(name, fmt, value) n += config_wanted(name, argv, argc);
+    CONFIG_VALUES(COUNT, f)
+#undef COUNT
+    reply_map(c, n);
+#define SHOW(name, fmt, value)                                                                     \
+    if (config_wanted(name, argv, argc)) {                                                         \
+        reply_text(c, name);                                                                       \
+        reply_textf(c, fmt, value);                                                                \
+    }
+    CONFIG_VALUES(SHOW, f)
+#undef SHOW
+    return 0;
+}
+
+static int config_resetstat(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    struct serve *s = c->serve;
+    s->accepted = s->refused = s->commands = s->errors = 0;
+    s->bytes_in = s->bytes_out = s->closed_output = s->closed_protocol = 0;
+    memset(s->calls, 0, sizeof(s->calls));
+    reply_ok(c);
+    return 0;
+}
+
+static int config_fixed(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    reply_error(c, "ERR the configuration is not changed at run time: edit the file, check it with "
+                   "hearthd --check, and restart");
+    return 0;
+}
+
+static int config_help(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    static const char *const lines[] = {
+        "GET <pattern>",
+        "    Return parameters matching the glob-like <pattern> and their values.",
+        "RESETSTAT",
+        "    Reset statistics reported by the INFO command.",
+        "SET and REWRITE",
+        "    Are refused: edit the configuration file and restart.",
+        NULL,
+    };
+    reply_help(c, "CONFIG", lines);
+    return 0;
+}
+
+int cmd_CONFIG(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    static const struct subcommand table[] = {
+        {"GET", -3, config_get},      {"RESETSTAT", 2, config_resetstat}, {"SET", -4, config_fixed},
+        {"REWRITE", 2, config_fixed}, {"HELP", 2, config_help},           {NULL, 0, NULL},
+    };
+    return dispatch_sub(c, "CONFIG", table, argv, argc);
+}
+
+/* ---- the rest ---- */
+
+int cmd_TIME(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    reply_array(c, 2);
+    reply_textf(c, "%lld", (long long)ts.tv_sec);
+    reply_textf(c, "%ld", ts.tv_nsec / 1000);
+    return 0;
+}
+
+static int function_list(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    reply_array(c, 0);
+    return 0;
+}
+
+static int function_flush(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    if (argc > 3 || (argc == 3 && !resp_is(&argv[2], "ASYNC") && !resp_is(&argv[2], "SYNC"))) {
+        reply_error(c, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
+    } else {
+        reply_ok(c);
+    }
+    return 0;
+}
+
+static int function_help(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    static const char *const lines[] = {
+        "LIST",  "    Return an empty list: no functions are ever loaded.",
+        "FLUSH", "    Do nothing.",
+        NULL,
+    };
+    reply_help(c, "FUNCTION", lines);
+    return 0;
+}
+
+int cmd_FUNCTION(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    static const struct subcommand table[] = {
+        {"LIST", -2, function_list},
+        {"FLUSH", -2, function_flush},
+        {"HELP", 2, function_help},
+        {NULL, 0, NULL},
+    };
+    return dispatch_sub(c, "FUNCTION", table, argv, argc);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* The gateway as a whole: opening and closing it, and its turn.
+ *
+ * A turn of the loop, seen from here: libevent's callbacks read what clients sent and queue tasks;
+ * tasks_turn() delivers ends into the clients' output; serve_turn() goes on with clients that were
+ * held back, writes every client's output with one system call each, and buries closed connections.
+ * So answers of one turn to one client share one write, and nothing is freed while a callback may
+ * still hold it.
+ *
+ * Fails: serve_open() returns -errno, logged; nothing else fails. */
+#include "daemon/serve/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "daemon/log.h"
+#include "daemon/serve/conn.h"
+#include "daemon/serve/listen.h"
+#include "daemon/serve/notify_push.h"
+#include "daemon/serve/pubsub.h"
+#include "lib/base/clock.h"
+
+enum {
+    FILES_OWN = 64,        /* descriptors the daemon needs beside clients and workers */
+    FILES_WORKER = 2,      /* per worker, replacements included */
+    FILES_CLIENTS_MIN = 4, /* clients we try to serve however few descriptors there are */
+};
+
+/* How many clients the descriptors suffice for, after asking for more. Workers come first: a daemon
+ * full of clients must still be able to replace one. */
+static uint32_t clients_that_fit(const struct hearthd *d) {
+    uint64_t own = FILES_OWN;
+    for (uint32_t i = 0; i < d->config->n_pools; i++) {
+        own += 4 + (uint64_t)d->config->pools[i].workers * FILES_WORKER;
+    }
+    uint64_t wanted = d->config->limits.max_clients + own;
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0) {
+        return d->config->limits.max_clients;
+    }
+    if (r.rlim_cur < wanted) {
+        r.rlim_cur = r.rlim_max < wanted ? r.rlim_max : wanted;
+        setrlimit(RLIMIT_NOFILE, &r); /* if refused, what we have must do */
+        getrlimit(RLIMIT_NOFILE, &r);
+    }
+    if (r.rlim_cur >= wanted) {
+        return UINT32_MAX; /* max_clients is the limit, and refuses */
+    }
+    uint64_t fit = r.rlim_cur > own ? r.rlim_cur - own : 0;
+    fit = fit > FILES_CLIENTS_MIN ? fit : FILES_CLIENTS_MIN;
+    log_warn(LOG_ABOUT(.message = MESSAGE_NO_FILES),
+             "the limit of %llu open files allows about %llu clients, not the max_clients of %u; "
+             "more will have to wait",
+             (unsigned long long)r.rlim_cur, (unsigned long long)fit,
+             d->config->limits.max_clients);
+    return (uint32_t)fit;
+}
+
+/* Commands that met a busy lock: their time has come. */
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    struct serve *s = arg;
+    while (!list_empty(&s->retry)) {
+        struct list *node = s->retry.next;
+        list_del(node);
+        list_append(&s->ready, node);
+    }
+}
+
+static int open_parts(struct serve *s) {
+    s->scratch = malloc(CONN_READ);
+    s->ev_retry = evtimer_new(s->d->base, on_retry, s);
+    if (!s->scratch || !s->ev_retry) {
+        return -ENOMEM;
+    }
+    int r = accounts_open(s);
+    r = r < 0 ? r : pubsub_open(s);
+    return r < 0 ? r : listen_open(s);
+}
+
+int serve_open(struct hearthd *d) {
+    struct serve *s = calloc(1, sizeof(*s));
+    if (!s) {
+        return -ENOMEM;
+    }
+    s->d = d;
+    s->listen_fd = -1;
+    s->answered_idx = UINT32_MAX;
+    s->now_ns = clock_now();
+    list_init(&s->conns);
+    list_init(&s->dirty);
+    list_init(&s->ready);
+    list_init(&s->retry);
+    list_init(&s->dead);
+    s->conns_max = clients_that_fit(d);
+    d->serve = s;
+    int r = open_parts(s);
+    if (r < 0) {
+        serve_close(d);
+        return r;
+    }
+    tasks_on_ended(d, notify_ended);
+    return 0;
+}
+
+void serve_accepting(struct hearthd *d, bool on) {
+    d->serve->accepting = on;
+    listen_update(d->serve);
+}
+
+static void flush(struct conn *c) {
+    if (c->overrun) {
+        conn_kill(c, "it does not read: over %llu bytes of output wait",
+                  (unsigned long long)c->serve->d->config->limits.client_max_output);
+        return;
+    }
+    int r = c->blocked_write || c->broken ? 0 : output_flush(c);
+    if (r < 0) {
+        conn_kill(c, NULL); /* it is gone */
+        return;
+    }
+    conn_settle(c);
+}
+
+static void flush_dirty(struct serve *s) {
+    while (!list_empty(&s->dirty)) {
+        struct conn *c = list_first(&s->dirty, struct conn, dirty);
+        list_del(&c->dirty);
+        flush(c);
+    }
+}
+
+static void bury_dead(struct serve *s) {
+    while (!list_empty(&s->dead)) {
+        conn_free(list_first(&s->dead, struct conn, node));
+    }
+}
+
+/* Everybody who is ready now gets one go; who is ready again after it waits for the next turn. */
+static void go_on(struct serve *s) {
+    struct list now;
+    if (list_empty(&s->ready)) {
+        return;
+    }
+    list_init(&now);
+    while (!list_empty(&s->ready)) {
+        struct list *node = s->ready.next;
+        list_del(node);
+        list_append(&now, node);
+    }
+    s->now_ns = clock_now();
+    while (!list_empty(&now)) {
+        struct conn *c = list_first(&now, struct conn, ready);
+        list_del(&c->ready);
+        if (c->block == BLOCK_NONE && !c->stalled) {
+            conn_process(c);
+        }
+        conn_dirty(c); /* so that it is settled */
+    }
+    hearthd_flush_wakes(s->d);
+}
+
+bool serve_turn(struct hearthd *d) {
+    struct serve *s = d->serve;
+    go_on(s);
+    flush_dirty(s);
+    bury_dead(s);
+    return !list_empty(&s->ready);
+}
+
+static bool any_output(const struct serve *s) {
+    list_for_each (it, &s->conns) {
+        if (conn_pending(list_entry(it, struct conn, node)) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void serve_flush(struct hearthd *d, uint64_t deadline_ns) {
+    struct serve *s = d->serve;
+    flush_dirty(s);
+    while (any_output(s) && clock_now() < deadline_ns) {
+        /* Few are left: those whose sockets are full. libevent tells which can go on. */
+        struct timeval tick = {.tv_usec = 10000};
+        event_base_loopexit(d->base, &tick);
+        event_base_loop(d->base, EVLOOP_ONCE);
+        flush_dirty(s);
+    }
+    bury_dead(s);
+}
+
+void serve_close(struct hearthd *d) {
+    struct serve *s = d->serve;
+    if (!s) {
+        return;
+    }
+    s->accepting = false;
+    while (!list_empty(&s->conns)) {
+        conn_kill(list_first(&s->conns, struct conn, node), NULL);
+    }
+    bury_dead(s);
+    listen_close(s);
+    if (s->pubsub) {
+        pubsub_close(s);
+    }
+    if (s->ev_retry) {
+        event_free(s->ev_retry);
+    }
+    free(s->by_id);
+    free(s->scratch);
+    free(s->args);
+    free(s);
+    d->serve = NULL;
+}
