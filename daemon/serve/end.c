@@ -28,6 +28,10 @@ static size_t add_message(const struct task_view *v, char *out, size_t n) {
 
 size_t end_cause(struct hearthd *d, uint32_t idx, const struct task_view *v, char out[END_CAUSE]) {
     char text[128];
+    if (v->state == TASK_DONE) {
+        out[0] = '\0';
+        return 0;
+    }
     tasks_cause_text(d, idx, v, text);
     size_t n = (size_t)snprintf(out, END_CAUSE, "%s", text);
     if (v->cause == CAUSE_ERROR && v->output.len > 0) {

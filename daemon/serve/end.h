@@ -6,7 +6,7 @@
 
 enum { END_CAUSE = 2048 };
 
-/* One line for people: "result", "error 3: no such file", "signal 9 (SIGKILL)". Returns
+/* One line for people: "" when it is done, "error 3: no such file", "signal 9 (SIGKILL)". Returns
  * its length. */
 size_t end_cause(struct hearthd *d, uint32_t idx, const struct task_view *v, char out[END_CAUSE]);
 /* status, result or null, cause: three values appended to `to`. 0 or -ENOMEM. */
