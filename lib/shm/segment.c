@@ -278,6 +278,9 @@ int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t qu
         return r == -EMSGSIZE ? -EINVAL : r;
     }
     uint64_t off = get(&p->ready.entries_off);
+    if (!alloc_ptr(s, off, capacity * 8)) {
+        return -EBADMSG;
+    }
     r = zero_block(s, off, capacity * 8);
     ring_init(&p->ready, off, capacity);
     strcpy(p->name, name);

@@ -172,7 +172,10 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
         if (r) {
             return r;
         }
-        in = (char *)s->base + get(&t->input_off);
+        in = alloc_ptr(s, get(&t->input_off), size);
+        if (!in) {
+            return -EBADMSG; /* somebody has written to the record or the chunk meanwhile */
+        }
     }
     write_input(in, spec);
     poke(t->id, atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed));
@@ -366,14 +369,23 @@ int task_output(struct shm *s, const struct task_ref *ref, uint64_t used, uint64
         if (r) {
             return r;
         }
+        void *to = alloc_ptr(s, get(&t->spare_off), size);
+        const void *from = off ? alloc_ptr(s, off, used) : t->out;
+        if (!to || (used && !from)) {
+            return -EBADMSG;
+        }
         if (used) {
-            memcpy(s->base + get(&t->spare_off), off ? (void *)(s->base + off) : t->out, used);
+            memcpy(to, from, used);
         }
         alloc_swap(s, &t->output_off, &t->spare_off);
         alloc_take_back(s, &t->spare_off); /* busy: it stays until the next growth or the end */
         off = get(&t->output_off);
     }
-    *ret = off ? (void *)(s->base + off) : t->out;
+    void *p = off ? alloc_ptr(s, off, size) : t->out;
+    if (!p) {
+        return -EBADMSG;
+    }
+    *ret = p;
     return 0;
 }
 
@@ -383,11 +395,12 @@ int task_log(struct shm *s, const struct task_ref *ref, const void *data, uint32
         return len == 0 ? 0 : -EEXIST;
     }
     int r = alloc_give(s, &t->log_off, len);
-    if (r == 0) {
-        memcpy(s->base + get(&t->log_off), data, len);
+    void *p = r == 0 ? alloc_ptr(s, get(&t->log_off), len) : NULL;
+    if (p) {
+        memcpy(p, data, len);
         poke(t->log_len, len);
     }
-    return r;
+    return r == 0 && !p ? -EBADMSG : r;
 }
 
 static void record_end(struct shm_task *t, const struct task_outcome *o) {
