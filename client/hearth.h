@@ -229,9 +229,9 @@ struct hearth_task_info {
     int64_t wait_us, run_us; /* in the queue, in a worker */
     int64_t submitted_ms;    /* since 1970 */
     int64_t payload_bytes, result_bytes;
-    const char *cause; /* one line for people; "" when none */
-    int64_t cause_code;
-    const char *cause_text;
+    const char *cause;        /* none result error exit signal start timeout cancelled stopping */
+    int64_t cause_code;       /* of the error; exit status, signal or errno; else 0 */
+    const char *cause_text;   /* one line for people, as "signal 9 (SIGKILL)" */
     const char *error_output; /* the end of what an exec task wrote to its standard error */
 };
 

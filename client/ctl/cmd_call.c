@@ -69,7 +69,7 @@ static void on_end(struct hearth *h, const struct hearth_result *r, void *arg) {
     run->status = ctl_exit_of(r);
     snprintf(run->id, sizeof(run->id), "%s", r->id);
     if (run->c->json && r->status != HEARTH_REFUSED) {
-        json_result(r);
+        json_result(r, true);
         printf("}\n");
     } else if (r->status == HEARTH_DONE) {
         fwrite(r->data, 1, r->len, stdout);

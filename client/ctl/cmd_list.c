@@ -5,6 +5,7 @@
  * Fails: exit statuses. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/ctl/ctl.h"
 
@@ -48,11 +49,25 @@ static bool ends_with(const char *text, const char *tail) {
     return n >= m && strcmp(text + n - m, tail) == 0;
 }
 
+/* Milliseconds since 1970 as local time. */
+static void print_date(int64_t ms) {
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+    char text[40];
+    if (localtime_r(&seconds, &tm) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm)) {
+        printf("%s.%03d", text, (int)(ms % 1000));
+    } else {
+        printf("%lld", (long long)ms);
+    }
+}
+
 static void print_value(const char *key, const struct hearth_reply *v) {
     if (hearth_reply_type(v) == HEARTH_REPLY_INT && ends_with(key, "_us")) {
         printf("%s", table_micros(hearth_reply_int(v)));
     } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && ends_with(key, "_bytes")) {
         printf("%s", table_bytes(hearth_reply_int(v)));
+    } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && strcmp(key, "submitted_ms") == 0) {
+        print_date(hearth_reply_int(v));
     } else if (hearth_reply_type(v) == HEARTH_REPLY_ARRAY) {
         const struct hearth_reply *e = hearth_reply_first(v);
         for (size_t n = hearth_reply_count(v); n > 0; n--, e = hearth_reply_next(e)) {
@@ -121,7 +136,7 @@ int cmd_tasks(struct ctl *c) {
         {"worker_pid", "PID", CTL_NUMBER},
         {"payload_bytes", "PAYLOAD", CTL_BYTES},
         {"result_bytes", "RESULT", CTL_BYTES},
-        {"cause", "CAUSE", CTL_TEXT},
+        {"cause_text", "CAUSE", CTL_TEXT},
     };
     const char *words[7] = {"TASK.LIST"};
     const char *count = "100";

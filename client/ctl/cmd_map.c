@@ -189,7 +189,7 @@ static int write_out(struct map *m, const struct input *in, const struct hearth_
 }
 
 static void print_json(const struct input *in, const struct hearth_result *r, const char *file) {
-    json_result(r);
+    json_result(r, !file);
     printf(",\"index\":%zu", r->index);
     if (in->name) {
         putchar(',');
@@ -220,12 +220,7 @@ static int print_done(struct map *m, const struct input *in, const struct hearth
         }
     }
     if (m->c->json) {
-        struct hearth_result told = *r;
-        if (m->out) {
-            told.data = "";
-            told.len = 0;
-        }
-        print_json(in, &told, path.data);
+        print_json(in, r, path.data);
     } else if (!m->out && m->plain) {
         ctl_print_line(r->data, r->len);
     } else if (!m->out) {
@@ -366,28 +361,46 @@ static int set_option(struct map *m, int o) {
     return CTL_OK;
 }
 
-/* Options may stand before POOL.HANDLER and before the first FILE. CTL_STOP: return c->status. */
-static int parse(struct map *m) {
+/* Takes options up to the next operand. CTL_STOP: return c->status. */
+static int parse_options(struct map *m) {
     struct ctl *c = m->c;
-    for (int pass = 0; pass < 2; pass++) {
-        int o;
-        while ((o = ctl_option(c)) > 0) {
-            c->status = set_option(m, o);
-            if (c->status != CTL_OK) {
-                return CTL_STOP;
-            }
-        }
-        if (o == CTL_STOP) {
-            return o;
-        }
-        if (pass == 0 && !ctl_target(c, (char *)ctl_operand(c), &m->map.task)) {
-            c->status = CTL_USAGE;
+    int o;
+    while ((o = ctl_option(c)) > 0) {
+        c->status = set_option(m, o);
+        if (c->status != CTL_OK) {
             return CTL_STOP;
         }
     }
-    m->map.n = (size_t)c->argc;
+    return o;
+}
+
+/* Options may stand anywhere; what is left in c->argv are the files. CTL_STOP: return c->status. */
+static int parse(struct map *m) {
+    struct ctl *c = m->c;
+    if (parse_options(m) == CTL_STOP) {
+        return CTL_STOP;
+    }
+    if (!ctl_target(c, (char *)ctl_operand(c), &m->map.task)) {
+        c->status = CTL_USAGE;
+        return CTL_STOP;
+    }
+    char **files = c->argv; /* operands move down over the options that were among them */
+    size_t n = 0;
+    const char *file;
+    do {
+        if (parse_options(m) == CTL_STOP) {
+            return CTL_STOP;
+        }
+        file = ctl_operand(c);
+        if (file) {
+            files[n++] = (char *)file;
+        }
+    } while (file);
+    c->argv = files;
+    c->argc = (int)n;
+    m->map.n = n;
     m->map.task.args = m->args;
-    if (m->files && c->argc > 0) {
+    if (m->files && n > 0) {
         c->status =
             ctl_usage(c, "--files takes the names from standard input, not from the command line");
         return CTL_STOP;

@@ -143,10 +143,10 @@ static void print_elements(const struct hearth_reply *r, int depth) {
         if (map) {
             printf("%*s", 2 * depth, "");
             ctl_print_value(e);
-            printf(": ");
+            putchar(':');
             e = hearth_reply_next(e);
         } else {
-            printf("%*s%zu) ", 2 * depth, "", i);
+            printf("%*s%zu)", 2 * depth, "", i);
         }
         print_nested(e, depth);
         e = hearth_reply_next(e);
@@ -156,10 +156,11 @@ static void print_elements(const struct hearth_reply *r, int depth) {
 static void print_nested(const struct hearth_reply *r, int depth) {
     enum hearth_reply_type type = hearth_reply_type(r);
     if (type != HEARTH_REPLY_ARRAY && type != HEARTH_REPLY_MAP) {
+        putchar(' ');
         ctl_print_value(r);
         putchar('\n');
     } else if (hearth_reply_count(r) == 0) {
-        printf("(empty)\n");
+        printf(" (empty)\n");
     } else {
         putchar('\n');
         print_elements(r, depth + 1);

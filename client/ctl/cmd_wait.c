@@ -12,7 +12,7 @@
 
 static void print_result(struct ctl *c, const struct hearth_result *r, bool tagged) {
     if (c->json) {
-        json_result(r);
+        json_result(r, true);
         printf("}\n");
     } else if (r->status == HEARTH_DONE && tagged) {
         ctl_print_tagged(r->id, r->data, r->len);

@@ -131,7 +131,7 @@ bool json_text(const char *data, size_t len);
 void json_bytes(const char *key, const char *data, size_t len);
 void json_reply(const struct hearth_reply *r);
 /* {"id":..,"status":..,...} without the closing brace, so that more can follow. */
-void json_result(const struct hearth_result *r);
+void json_result(const struct hearth_result *r, bool with_data);
 
 /* ---- table.c ---- */
 enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE };

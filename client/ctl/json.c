@@ -163,15 +163,18 @@ void json_reply(const struct hearth_reply *r) {
     }
 }
 
-void json_result(const struct hearth_result *r) {
+void json_result(const struct hearth_result *r, bool with_data) {
     printf("{\"id\":");
     json_text(r->id, strlen(r->id));
-    printf(",\"status\":\"%s\",", hearth_status_name(r->status));
+    printf(",\"status\":\"%s\"", hearth_status_name(r->status));
     if (r->status == HEARTH_DONE) {
-        json_bytes("result", r->data, r->len);
+        if (with_data) {
+            putchar(',');
+            json_bytes("result", r->data, r->len);
+        }
         return;
     }
-    fputs("\"result\":null,\"cause\":", stdout);
+    fputs(",\"result\":null,\"cause\":", stdout);
     if (!json_text(r->cause, strlen(r->cause))) {
         base64(r->cause, strlen(r->cause));
     }

@@ -159,7 +159,8 @@ static void advise(struct ctl *c, int error, const struct hearth_task *task) {
 
 int ctl_failed(struct ctl *c, int error) {
     const char *words = c->h ? hearth_errmsg(c->h) : "";
-    ctl_say(c, 0, "%s", error > 0 && words[0] ? words : hearth_strerror(error));
+    ctl_say(c, 0, "%s",
+            (error > 0 || error == -EOPNOTSUPP) && words[0] ? words : hearth_strerror(error));
     if (error > 0) {
         advise(c, error, NULL);
     }
