@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/* The hearth command, and the examples of libhearth, against the real daemon. Scripts are given to
+ * bash with the private socket in HEARTH_SOCKET and the command as `hearth`. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/child.h"
+#include "tests/support/daemon.h"
+
+static struct daemon d;
+static struct child_output out;
+
+static void begin(void) {
+    cr_assert_eq(daemon_start(&d, NULL), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 20000), 0, "%s", daemon_log(&d));
+}
+
+static void end(void) {
+    child_output_deinit(&out);
+    child_kill_all();
+    cr_expect_eq(daemon_stop(&d), 0);
+}
+
+TestSuite(ctl, .init = begin, .fini = end, .timeout = 90);
+
+static int sh(const char *script) {
+    char whole[8000], socket[200], dir[200];
+    snprintf(whole, sizeof(whole), "set -u; cd \"$DIR\"; hearth() { \"$HEARTH_CTL\" \"$@\"; }\n%s",
+             script);
+    snprintf(socket, sizeof(socket), "HEARTH_SOCKET=%s", d.socket);
+    snprintf(dir, sizeof(dir), "DIR=%s", d.dir);
+    const char *argv[] = {"bash", "-c", whole, NULL};
+    const char *env[] = {socket, dir, NULL};
+    child_output_deinit(&out);
+    cr_assert_eq(child_run(argv, env, NULL, 0, &out), 0);
+    return out.status;
+}
+
+/* Runs a script and compares its exit status and standard output; err is to be found in standard
+ * error. */
+static void expect(const char *script, int status, const char *text, const char *err) {
+    int got = sh(script);
+    cr_expect_eq(got, status, "%s\nexit status %d, not %d: %s", script, got, status,
+                 buf_head(&out.err));
+    cr_expect_str_eq(buf_head(&out.out), text, "%s\nstandard output: %s", script,
+                     buf_head(&out.out));
+    cr_expect(strstr(buf_head(&out.err), err), "%s\nstandard error: %s", script,
+              buf_head(&out.err));
+}
+
+Test(ctl, call_tells_every_end_by_its_exit_status) {
+    expect("printf 'a\\0b' | hearth call demo.echo --in - | od -An -c", 0, "   a  \\0   b\n", "");
+    expect("hearth call demo.echo", 0, "", "");
+    expect("hearth call demo.fail 'no such file'", 1, "", "no such file");
+    expect("hearth call demo.crash 9", 3, "", "signal 9");
+    expect("hearth call -t 50ms demo.sleep 20000", 4, "", "time limit of 50 ms");
+    expect("hearth call demo.nonesuch", 6, "", "NOHANDLER");
+    cr_expect(strstr(buf_head(&out.err), "The handlers of demo are:"));
+    cr_expect(strstr(buf_head(&out.err), "echo"));
+    expect("hearth call nonesuch.x", 6, "", "The pools are: demo shell");
+}
+
+Test(ctl, call_runs_commands_without_a_shell) {
+    expect("hearth call shell printf '%s|' 'a b' '$HOME' -x", 0, "a b|$HOME|-x|", "");
+    expect("printf '3\\n1\\n2\\n' | hearth call shell -i - sort -r", 0, "3\n2\n1\n", "");
+    expect("hearth call shell sh -c 'echo oops >&2; exit 7'", 1, "", "  | oops");
+    cr_expect(strstr(buf_head(&out.err), "exit status 7"), "%s", buf_head(&out.err));
+}
+
+Test(ctl, an_interrupted_call_cancels) {
+    expect("\"$HEARTH_CTL\" call demo.sleep 30000 & pid=$!\n"
+           "until [ \"$(hearth tasks --state running --json | wc -l)\" = 1 ]; do :; done\n"
+           "kill -TERM $pid; wait $pid; echo $?\n"
+           "hearth tasks --state cancelled --json | wc -l",
+           0, "130\n1\n", "cancelled");
+}
+
+Test(ctl, submit_wait_result_cancel) {
+    expect("id=$(hearth submit demo.echo --in <(printf 'x\\ny')); hearth wait $id; echo; hearth "
+           "wait $id",
+           0, "x\ny\nx\ny", "");
+    expect("a=$(hearth submit demo.sleep 10); b=$(hearth submit demo.echo)\n"
+           "hearth wait $a $b | sed \"s/$a/A/; s/$b/B/\" | cut -c1 | sort",
+           0, "A\nB\n", "");
+    expect("id=$(hearth submit demo.sleep 30000); hearth result $id; echo $?\n"
+           "hearth wait -t 20ms $id; echo $?; hearth cancel $id; hearth wait $id; echo $?",
+           0, "9\n9\n1\n5\n", "cancelled by client");
+    expect("hearth wait 0-0", 8, "", "NOTASK");
+    expect("hearth cancel 0-0", 8, "0\n", "");
+    expect("hearth --json result $(hearth submit demo.fail x) >/dev/null; id=$(hearth submit "
+           "demo.fail y)\n"
+           "hearth wait --json $id | sed \"s/$id/ID/; s/\\\"code\\\":[0-9]*/CODE/\" | grep -c "
+           "'\"status\":\"failed\"'",
+           0, "1\n", "");
+}
+
+Test(ctl, map_over_files) {
+    expect("mkdir a b; echo one >a/x; printf 'two\\nlines' >b/x; : >empty\n"
+           "hearth map -k demo.echo a/x b/x empty",
+           0, "a/x\tone\nb/x\ttwo\nb/x\tlines\nempty\t\n", "");
+    expect("hearth map demo.echo a/x b/x ../${PWD##*/}/empty --out out; find out -type f | sort\n"
+           "cat out/b/x.out",
+           0, "", "");
+    cr_expect(strstr(buf_head(&out.out), "out/a/x.out\nout/b/x.out\ntwo\nlines"), "%s",
+              buf_head(&out.out));
+    expect("hearth map demo.echo a/x nonesuch", 10, "a/x\tone\n", "cannot open nonesuch");
+    expect("find a b -type f -print0 | sort -z | hearth map -kp0 --files demo.echo", 0,
+           "one\ntwo\nlines\n", "");
+    expect("head -c 1000 /dev/urandom >bin; hearth map --json demo.echo bin |\n"
+           "sed 's/.*\"result\":\"\\([^\"]*\\)\",\"encoding\":\"base64\".*/\\1/' | base64 -d | cmp "
+           "- bin",
+           0, "", "");
+}
+
+Test(ctl, map_over_lines_bounded_and_in_order) {
+    expect("seq 20000 | hearth map demo.echo -p | sort -n | cmp - <(seq 20000)", 0, "", "");
+    expect("seq 20000 | hearth map demo.echo -pk | cmp - <(seq 20000)", 0, "", "");
+    expect("seq 3 | hearth map demo.fail -a boom", 1, "", "line 2: failed: ");
+    expect("seq 3 | hearth map -k demo.echo -S", 0, "1\t1\n2\t2\n3\t3\n", "tasks               3");
+    cr_expect(strstr(buf_head(&out.err), "worker"));
+    expect("(seq 4; seq 5 8 | sed 's/^/x/') | hearth map --json -k demo.echo | wc -l", 0, "8\n",
+           "");
+}
+
+Test(ctl, an_interrupted_map_cancels_what_it_had) {
+    expect("seq 10 | \"$HEARTH_CTL\" map demo.sleep -a 30000 & pid=$!\n"
+           "until [ \"$(hearth tasks --state running --json | wc -l)\" = 2 ]; do :; done\n"
+           "kill -INT $pid; wait $pid; echo $?\n"
+           "until [ \"$(hearth tasks --state cancelled --json | wc -l)\" = 10 ]; do :; done",
+           0, "130\n", "");
+}
+
+Test(ctl, lists) {
+    expect("hearth pools | awk '{print $1, $2, $3}'", 0,
+           "POOL KIND STATE\ndemo module ready\nshell exec ready\n", "");
+    expect("hearth pools demo | awk '$1 == \"handlers\"' | grep -c echo", 0, "1\n", "");
+    expect("hearth workers --pool demo | awk 'NR > 1 {print $1, $3}' | sort -u", 0, "demo idle\n",
+           "");
+    expect("hearth tasks", 0, "", "no tasks");
+    expect("hearth call demo.echo; hearth tasks | awk 'NR == 2 {print $2, $3, $4}'", 0,
+           "demo echo done\n", "");
+    expect("hearth tasks $(hearth submit demo.echo) | awk '$1 == \"handler\" {print $2}'", 0,
+           "echo\n", "");
+    expect("hearth tasks --json -n 1 | grep -c '^{\"id\":\"'", 0, "1\n", "");
+    expect("hearth tasks --state nonsense", 6, "", "ERR");
+    expect("hearth workers --pool nonesuch", 6, "", "NOPOOL");
+}
+
+Test(ctl, the_daemon_itself) {
+    expect("hearth ping | cut -d' ' -f1", 0, "PONG\n", "");
+    expect("hearth ping -n 50 | cut -d' ' -f1", 0, "50\n", "");
+    expect("hearth info | grep -c '^# Server'", 0, "1\n", "");
+    expect("hearth info --json | grep -c '^{\"Server\":{'", 0, "1\n", "");
+    expect("hearth raw ECHO hello", 0, "hello\n", "");
+    expect("hearth raw NONESUCH", 6, "", "ERR unknown command");
+    expect("hearth raw RESET", 10, "", "would upset");
+    expect("hearth raw --json CLIENT ID | grep -c '^[0-9]*$'", 0, "1\n", "");
+    expect("hearth raw SUBSCRIBE chat >heard & pid=$!\n"
+           "until hearth raw PUBLISH chat hello | grep -q 1; do :; done\n"
+           "until grep -q hello heard; do :; done; kill -INT $pid; wait $pid",
+           0, "", "");
+}
+
+Test(ctl, examples_run) {
+    expect("\"$HEARTH_BUILD/client/examples/example-poll\" demo echo a b c | sort", 0,
+           "a -> a\nb -> b\nc -> c\n", "turns of the loop");
+    expect(
+        "\"$HEARTH_BUILD/client/examples/example-libevent\" demo echo a b c | cut -d' ' -f2 | sort",
+        0, "a\nb\nc\n", "ticks of a timer");
+    expect("\"$HEARTH_BUILD/client/examples/example-apply\" | grep -c ok", 0, "4\n", "");
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* libhearth against the real daemon: every way a task can end, callbacks, map, cancel, and a daemon
+ * that is killed and comes back. What only a misbehaving server can show is
+ * tests/unit/test_client.c's. */
+#include "client/hearth.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/child.h"
+#include "tests/support/daemon.h"
+
+static struct daemon d;
+static struct hearth *h;
+
+static void begin(void) {
+    static const struct daemon_options options = {.keep_listening = true};
+    cr_assert_eq(daemon_start(&d, &options), 0);
+    cr_assert_eq(hearth_connect(d.socket, &h), 0, "%s", daemon_log(&d));
+}
+
+static void end(void) {
+    hearth_close(h);
+    h = NULL;
+    child_kill_all();
+    cr_expect_eq(daemon_stop(&d), 0);
+}
+
+TestSuite(libhearth, .init = begin, .fini = end, .timeout = 60);
+
+static struct hearth_task task_of(const char *handler, const char *payload) {
+    return (struct hearth_task){.pool = "demo",
+                                .handler = handler,
+                                .payload = payload,
+                                .payload_len = payload ? strlen(payload) : 0};
+}
+
+static const char *one_arg[1];
+
+static struct hearth_task task_with(const char *handler, const char *arg) {
+    struct hearth_task t = task_of(handler, NULL);
+    one_arg[0] = arg;
+    t.args = one_arg;
+    t.n_args = 1;
+    return t;
+}
+
+Test(libhearth, call_ends_in_every_way) {
+    struct hearth_result r;
+    struct hearth_task t = task_of("echo", "hello");
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_DONE);
+    cr_assert_str_eq(r.data, "hello");
+    cr_assert_str_eq(r.cause, "");
+    t = task_with("fail", "no such file");
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_FAILED);
+    cr_assert_neq(r.code, 0);
+    cr_assert(strstr(r.cause, "no such file"), "%s", r.cause);
+    t = task_with("crash", "9");
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_LOST);
+    cr_assert(strstr(r.cause, "signal 9"), "%s", r.cause);
+    t = task_with("sleep", "30000");
+    t.timeout_ms = 50;
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_TIMEOUT);
+    cr_assert_str_eq(r.cause, "time limit of 50 ms");
+    t = task_of("nonesuch", NULL);
+    cr_assert_eq(hearth_call(h, &t, &r), HEARTH_E_NOHANDLER);
+    t.pool = "nonesuch";
+    cr_assert_eq(hearth_call(h, &t, &r), HEARTH_E_NOPOOL);
+}
+
+struct tally {
+    size_t ended[7];
+    char last_id[HEARTH_ID_MAX + 1];
+};
+
+static void count(struct hearth *handle, const struct hearth_result *r, void *arg) {
+    struct tally *tally = arg;
+    (void)handle;
+    tally->ended[r->status]++;
+    snprintf(tally->last_id, sizeof(tally->last_id), "%s", r->id);
+}
+
+Test(libhearth, the_same_cause_by_call_and_by_push) {
+    static const char *const handlers[] = {"fail", "crash"};
+    static const char *const args[] = {"some words", "11"};
+    for (size_t i = 0; i < 2; i++) {
+        struct hearth_result r;
+        struct tally tally = {0};
+        struct hearth_task t = task_with(handlers[i], args[i]);
+        cr_assert_eq(hearth_submit(h, &t, count, &tally, NULL), 0);
+        cr_assert_eq(hearth_run(h, 20000), 0);
+        cr_assert_eq(hearth_fetch(h, tally.last_id, &r), 0);
+        int code = r.code;
+        char cause[200];
+        snprintf(cause, sizeof(cause), "%s", r.cause);
+        cr_assert_eq(hearth_call(h, &t, &r), 0);
+        cr_expect_eq(r.code, code);
+        cr_expect_str_eq(r.cause, cause);
+    }
+}
+
+Test(libhearth, many_submissions_each_end_once) {
+    struct tally tally = {0};
+    for (int i = 0; i < 20000; i++) {
+        struct hearth_task t = task_of("echo", "x");
+        cr_assert_eq(hearth_submit(h, &t, count, &tally, NULL), 0);
+    }
+    cr_assert_eq(hearth_run(h, 50000), 0);
+    cr_assert_eq(tally.ended[HEARTH_DONE], 20000);
+    struct hearth_bytes payloads[1000];
+    for (size_t i = 0; i < 1000; i++) {
+        payloads[i] = (struct hearth_bytes){"abc", i % 4};
+    }
+    struct hearth_task t = task_of("echo", NULL);
+    cr_assert_eq(hearth_submit_many(h, &t, payloads, 1000, count, &tally, NULL), 0);
+    cr_assert_eq(hearth_run(h, 50000), 0);
+    cr_assert_eq(tally.ended[HEARTH_DONE], 21000);
+}
+
+Test(libhearth, cancel_before_and_while_it_runs) {
+    struct tally tally = {0};
+    uint64_t tickets[8];
+    struct hearth_task t = task_with("sleep", "30000");
+    for (size_t i = 0; i < 8; i++) {
+        cr_assert_eq(hearth_submit(h, &t, count, &tally, &tickets[i]), 0);
+        cr_assert_eq(hearth_cancel(h, tickets[i]), 0);
+    }
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    cr_assert_eq(tally.ended[HEARTH_CANCELLED], 8);
+    cr_assert_eq(hearth_cancel(h, tickets[0]), HEARTH_E_NOTASK);
+}
+
+Test(libhearth, by_id_from_another_connection) {
+    struct hearth *other;
+    struct hearth_result r;
+    struct hearth_task_info info;
+    struct tally tally = {0};
+    uint64_t ticket;
+    struct hearth_task t = task_with("sleep", "30000");
+    cr_assert_eq(hearth_connect(d.socket, &other), 0);
+    cr_assert_eq(hearth_submit(h, &t, count, &tally, &ticket), 0);
+    while (!hearth_ticket_id(h, ticket)[0]) {
+        struct pollfd p = {.fd = hearth_get_fd(h), .events = (short)hearth_events(h)};
+        cr_assert_gt(poll(&p, 1, 10000), 0);
+        cr_assert_eq(hearth_dispatch(h), 0);
+    }
+    const char *id = hearth_ticket_id(h, ticket);
+    cr_assert_eq(hearth_fetch(other, id, &r), HEARTH_E_PENDING);
+    cr_assert_eq(hearth_wait(other, &id, 1, 30, &r), HEARTH_E_PENDING);
+    cr_assert_eq(hearth_wait(other, &id, 1, 0, &r), HEARTH_E_PENDING);
+    cr_assert_eq(hearth_status(other, id, &info), 0);
+    cr_assert_str_eq(info.id, id);
+    cr_assert_str_eq(info.handler, "sleep");
+    cr_assert_eq(hearth_cancel_id(other, id), 0);
+    cr_assert_eq(hearth_wait(other, &id, 1, -1, &r), 0);
+    cr_assert_eq(r.status, HEARTH_CANCELLED);
+    cr_assert_str_eq(r.id, id);
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    cr_assert_eq(tally.ended[HEARTH_CANCELLED], 1);
+    cr_assert_eq(hearth_cancel_id(other, "0-0"), HEARTH_E_NOTASK);
+    cr_assert_eq(hearth_status(other, "0-0", &info), HEARTH_E_NOTASK);
+    hearth_close(other);
+}
+
+struct collect {
+    size_t n, next, wrong;
+};
+
+static int in_order(void *arg, const struct hearth_result *r) {
+    struct collect *c = arg;
+    char want[24];
+    snprintf(want, sizeof(want), "%zu", r->index);
+    c->wrong += r->status != HEARTH_DONE || strcmp(r->data, want) != 0 || r->index != c->next;
+    c->next++;
+    return 0;
+}
+
+static int numbers(void *arg, size_t index, struct hearth_bytes *ret) {
+    static char texts[4096][24]; /* at most `window` are in use */
+    struct collect *c = arg;
+    if (index == c->n) {
+        return 0;
+    }
+    char *text = texts[index % 4096];
+    ret->len = (size_t)snprintf(text, sizeof(texts[0]), "%zu", index);
+    ret->data = text;
+    return 1;
+}
+
+Test(libhearth, an_ordered_map_of_many) {
+    struct collect c = {.n = 30000};
+    struct hearth_map map = {.task = task_of("echo", NULL),
+                             .next = numbers,
+                             .done = in_order,
+                             .arg = &c,
+                             .ordered = 1,
+                             .window = 500};
+    cr_assert_eq(hearth_map(h, &map), 0);
+    cr_assert_eq(c.next, 30000);
+    cr_assert_eq(c.wrong, 0);
+}
+
+Test(libhearth, sizes_without_a_cliff) {
+    size_t sizes[] = {0, 1, 4095, 4096, 65535, 65536, 1 << 20, 9000000};
+    char *payload = malloc(9000000);
+    cr_assert_not_null(payload);
+    for (size_t i = 0; i < 9000000; i++) {
+        payload[i] = (char)(i * 7 + i / 251);
+    }
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct hearth_result r;
+        struct hearth_task t = task_of("echo", NULL);
+        t.payload = payload;
+        t.payload_len = sizes[i];
+        cr_assert_eq(hearth_call(h, &t, &r), 0);
+        cr_assert_eq(r.status, HEARTH_DONE, "%zu: %s", sizes[i], r.cause);
+        cr_assert_eq(r.len, sizes[i]);
+        cr_assert_eq(memcmp(r.data, payload, r.len), 0);
+    }
+    free(payload);
+}
+
+Test(libhearth, a_killed_daemon_is_reported_and_reconnected_to) {
+    struct tally tally = {0};
+    struct hearth_result r;
+    struct hearth_task t = task_with("sleep", "30000");
+    uint64_t ticket;
+    cr_assert_eq(hearth_submit(h, &t, count, &tally, &ticket), 0);
+    cr_assert_eq(hearth_run(h, 200), HEARTH_E_PENDING);
+    cr_assert_neq(hearth_ticket_id(h, ticket)[0], 0);
+    daemon_kill(&d);
+    cr_assert_eq(hearth_run(h, 20000), HEARTH_E_DISCONNECTED);
+    cr_assert_eq(tally.ended[HEARTH_DISCONNECTED], 1);
+    cr_assert_neq(tally.last_id[0], 0);
+    struct hearth_task echo = task_of("echo", "again");
+    cr_assert_eq(hearth_call(h, &echo, &r), HEARTH_E_DISCONNECTED);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(hearth_reconnect(h), 0);
+    cr_assert_eq(hearth_reconnect(h), -EISCONN);
+    cr_assert_eq(hearth_call(h, &echo, &r), 0);
+    cr_assert_str_eq(r.data, "again");
+    cr_assert_eq(hearth_submit(h, &echo, count, &tally, NULL), 0);
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    cr_assert_eq(tally.ended[HEARTH_DONE], 1);
+}
