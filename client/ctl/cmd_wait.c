@@ -48,7 +48,6 @@ static void forget(const char **ids, size_t *n, const char *id) {
     *n = 0; /* an answer we did not ask for: no endless loop */
 }
 
-/* All words left, options among them dealt with by `option`. */
 int cmd_wait(struct ctl *c) {
     bool any = false;
     uint64_t limit = 0;
@@ -74,9 +73,12 @@ int cmd_wait(struct ctl *c) {
         return ctl_usage(c, "which task? ID is missing");
     }
     int status = ctl_connect(c);
+    if (status != CTL_OK) {
+        return status;
+    }
     bool tagged = n > 1 && !any;
     uint64_t deadline = clock_now() + limit * NS_PER_MS;
-    while (n > 0 && (status == CTL_OK || n > 0) && c->h) {
+    while (n > 0) {
         uint64_t now = clock_now();
         int64_t left = limit == 0        ? -1
                        : now >= deadline ? 0
@@ -124,7 +126,7 @@ int cmd_cancel(struct ctl *c) {
     if (n == 0) {
         return ctl_usage(c, "which task? ID is missing");
     }
-    _cleanup_free_ const char **words = calloc(n + 1, sizeof(*words));
+    _cleanup_free_ const char **words = calloc(n + 2, sizeof(*words));
     if (!words) {
         return ctl_say(c, CTL_LOCAL, "out of memory");
     }
