@@ -20,7 +20,8 @@ static void begin(void) {
              "  { name = \"demo\"; workers = 2; module = \"demo.so\"; kill_grace = 0.2; },\n"
              "  { name = \"trouble\"; workers = 1; module = \"%s\"; kill_grace = 0.2; },\n"
              "  { name = \"shell\"; workers = 2; exec = [ ]; kill_grace = 0.2; }\n"
-             ");\n",
+             ");\n"
+             "stop_timeout = 0.2;\n",
              trouble_module());
     struct daemon_options o = {.config = config};
     cr_assert_eq(daemon_start(&daemon_, &o), 0);
