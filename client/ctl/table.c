@@ -48,7 +48,7 @@ static void cell(char out[CELL], const struct hearth_reply *v, enum ctl_kind kin
         text = table_micros(hearth_reply_int(v));
         break;
     case CTL_SECONDS:
-        text = table_micros(hearth_reply_int(v) * 1000000);
+        text = hearth_reply_int(v) > 0 ? table_micros(hearth_reply_int(v) * 1000000) : "0 s";
         break;
     case CTL_BYTES:
         text = table_bytes(hearth_reply_int(v));

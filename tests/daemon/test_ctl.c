@@ -19,8 +19,8 @@ static void begin(void) {
 
 static void end(void) {
     child_output_deinit(&out);
+    cr_expect_eq(daemon_stop(&d), 0); /* before child_kill_all(), which would not spare it */
     child_kill_all();
-    cr_expect_eq(daemon_stop(&d), 0);
 }
 
 TestSuite(ctl, .init = begin, .fini = end, .timeout = 90);
@@ -100,11 +100,10 @@ Test(ctl, map_over_files) {
     expect("mkdir a b; echo one >a/x; printf 'two\\nlines' >b/x; : >empty\n"
            "hearth map -k demo.echo a/x b/x empty",
            0, "a/x\tone\nb/x\ttwo\nb/x\tlines\nempty\t\n", "");
-    expect("hearth map demo.echo a/x b/x ../${PWD##*/}/empty --out out; find out -type f | sort\n"
+    expect("hearth map demo.echo a/x b/x \"$PWD/a/../empty\" --out out; find out -type f | sed "
+           "\"s,$PWD,/PWD,\" | sort\n"
            "cat out/b/x.out",
-           0, "", "");
-    cr_expect(strstr(buf_head(&out.out), "out/a/x.out\nout/b/x.out\ntwo\nlines"), "%s",
-              buf_head(&out.out));
+           0, "out/PWD/a/__/empty.out\nout/a/x.out\nout/b/x.out\ntwo\nlines", "");
     expect("hearth map demo.echo a/x nonesuch", 10, "a/x\tone\n", "cannot open nonesuch");
     expect("find a b -type f -print0 | sort -z | hearth map -kp0 --files demo.echo", 0,
            "one\ntwo\nlines\n", "");
@@ -136,8 +135,8 @@ Test(ctl, lists) {
     expect("hearth pools | awk '{print $1, $2, $3}'", 0,
            "POOL KIND STATE\ndemo module ready\nshell exec ready\n", "");
     expect("hearth pools demo | awk '$1 == \"handlers\"' | grep -c echo", 0, "1\n", "");
-    expect("hearth workers --pool demo | awk 'NR > 1 {print $1, $3}' | sort -u", 0, "demo idle\n",
-           "");
+    expect("hearth workers --pool demo | awk 'NR > 1 {print $1, $3}' | sort -u", 0,
+           "demo serving\n", "");
     expect("hearth tasks", 0, "", "no tasks");
     expect("hearth call demo.echo; hearth tasks | awk 'NR == 2 {print $2, $3, $4}'", 0,
            "demo echo done\n", "");
@@ -157,7 +156,7 @@ Test(ctl, the_daemon_itself) {
     expect("hearth raw NONESUCH", 6, "", "ERR unknown command");
     expect("hearth raw RESET", 10, "", "would upset");
     expect("hearth raw --json CLIENT ID | grep -c '^[0-9]*$'", 0, "1\n", "");
-    expect("hearth raw SUBSCRIBE chat >heard & pid=$!\n"
+    expect("\"$HEARTH_CTL\" raw SUBSCRIBE chat >heard & pid=$!\n"
            "until hearth raw PUBLISH chat hello | grep -q 1; do :; done\n"
            "until grep -q hello heard; do :; done; kill -INT $pid; wait $pid",
            0, "", "");

@@ -26,8 +26,8 @@ static void begin(void) {
 static void end(void) {
     hearth_close(h);
     h = NULL;
+    cr_expect_eq(daemon_stop(&d), 0); /* before child_kill_all(), which would not spare it */
     child_kill_all();
-    cr_expect_eq(daemon_stop(&d), 0);
 }
 
 TestSuite(libhearth, .init = begin, .fini = end, .timeout = 60);
