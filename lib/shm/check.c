@@ -257,7 +257,9 @@ int shm_check(struct shm *s, struct shm_report *ret) {
     }
     int r = collect(&w);
     if (r == 0) {
-        qsort(w.owned, w.n, sizeof(*w.owned), by_offset);
+        if (w.n) {
+            qsort(w.owned, w.n, sizeof(*w.owned), by_offset);
+        }
         check_chunks(&w);
     }
     free(w.owned);
