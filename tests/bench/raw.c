@@ -41,6 +41,7 @@ const char *const raw_names[] = {
     [RAW_FUTEX] = "futex, there and back",
     [RAW_EVENTFD] = "eventfd, there and back",
     [RAW_SOCKET] = "Unix socket, there and back",
+    [RAW_MEBIBYTE] = "Unix socket, 1 MiB there and back",
     [RAW_CHAIN] = "4-hop chain, sockets and epoll",
     [RAW_CHAIN_POLL] = "4-hop chain, polling with sched_yield",
 };
@@ -109,15 +110,28 @@ static int run_futex(void *arg) {
     }
 }
 
+static size_t message_size(enum raw_kind kind) {
+    return kind == RAW_MEBIBYTE ? RAW_LONG : kind == RAW_EVENTFD ? sizeof(uint64_t) : RAW_MESSAGE;
+}
+
+static int read_all(int fd, char *data, size_t n) {
+    for (size_t got = 0; got < n;) {
+        ssize_t k = read(fd, data + got, n - got);
+        if (k <= 0) {
+            return -EIO;
+        }
+        got += (size_t)k;
+    }
+    return 0;
+}
+
 static int run_echo(void *arg) {
     const struct job *j = arg;
-    char message[RAW_MESSAGE];
-    for (;;) {
-        ssize_t n = read(j->fd[0], message, sizeof(message));
-        if (n <= 0 || write(j->fd[1], message, (size_t)n) != n) {
-            return 1;
-        }
+    static char message[RAW_LONG];
+    size_t n = message_size(j->r->kind);
+    while (read_all(j->fd[0], message, n) == 0 && fd_write_all(j->fd[1], message, n) == 0) {
     }
+    return 1;
 }
 
 /* Forwards between fd[0] and fd[1]; with both the same it answers. */
@@ -198,6 +212,7 @@ int raw_open(struct raw *r, enum raw_kind kind) {
     r->shared =
         mmap(NULL, sizeof(*r->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (r->shared == MAP_FAILED) {
+        r->shared = NULL;
         return -errno;
     }
     int e = 0;
@@ -209,6 +224,7 @@ int raw_open(struct raw *r, enum raw_kind kind) {
         e = open_eventfds(r);
         break;
     case RAW_SOCKET:
+    case RAW_MEBIBYTE:
         e = open_socket(r);
         break;
     case RAW_CHAIN:
@@ -223,6 +239,9 @@ int raw_open(struct raw *r, enum raw_kind kind) {
 }
 
 void raw_close(struct raw *r) {
+    if (!r->shared) {
+        return;
+    }
     for (unsigned i = 0; i < 2; i++) {
         if (r->pid[i] > 0) {
             child_kill(r->pid[i]);
@@ -250,19 +269,14 @@ static int trip_futex(struct raw *r) {
 }
 
 static int trip_fd(struct raw *r) {
-    char message[RAW_MESSAGE] = {1};
-    size_t len = r->kind == RAW_EVENTFD ? 8 : sizeof(message);
-    if (write(r->fd[1], message, len) != (ssize_t)len) {
-        return -EIO;
+    static char message[RAW_LONG] = {1};
+    size_t n = message_size(r->kind);
+    int e = fd_write_all(r->fd[1], message, n);
+    uint32_t which;
+    if (e == 0 && r->epoll >= 0) {
+        e = await(r, r->epoll, &which);
     }
-    if (r->epoll >= 0) {
-        uint32_t which;
-        int e = await(r, r->epoll, &which);
-        if (e < 0) {
-            return e;
-        }
-    }
-    return read(r->fd[0], message, len) == (ssize_t)len ? 0 : -EIO;
+    return e < 0 ? e : read_all(r->fd[0], message, n);
 }
 
 static int some_trips(struct raw *r, unsigned n) {

@@ -12,12 +12,13 @@ enum raw_kind {
     RAW_FUTEX,      /* two processes, each woken by the other through a word in shared memory */
     RAW_EVENTFD,    /* the same through two eventfds */
     RAW_SOCKET,     /* the same through a Unix socket pair */
+    RAW_MEBIBYTE,   /* the same with 1 MiB, answered when all of it has come */
     RAW_CHAIN,      /* client, daemon, worker, daemon, client: sockets, epoll in all three */
     RAW_CHAIN_POLL, /* the same, none of them sleeps: epoll_wait(0) and sched_yield() */
 };
 extern const char *const raw_names[];
 
-enum { RAW_MESSAGE = 64 }; /* bytes of a message through a socket */
+enum { RAW_MESSAGE = 64, RAW_LONG = 1 << 20 }; /* bytes of a message through a socket */
 
 struct raw {
     enum raw_kind kind;
@@ -34,6 +35,7 @@ int raw_trips(struct raw *r, unsigned n, double *ret_us);
 /* Chains: n messages with at most `flight` of them under way, as many sent and read at a time as
  * there are. Messages a second. */
 int raw_pipeline(struct raw *r, unsigned n, unsigned flight, double *ret_per_second);
+/* Harmless on one that was zeroed or closed. */
 void raw_close(struct raw *r);
 
 /* Words handed from one process to another through a ring in shared memory: n of them, a second. */
