@@ -144,7 +144,7 @@ static int run_forward(void *arg) {
         return 1;
     }
     for (;;) {
-        uint32_t which;
+        uint32_t which = 0;
         if (await(j->r, epoll, &which) < 0) {
             return 1;
         }
@@ -272,7 +272,7 @@ static int trip_fd(struct raw *r) {
     static char message[RAW_LONG] = {1};
     size_t n = message_size(r->kind);
     int e = fd_write_all(r->fd[1], message, n);
-    uint32_t which;
+    uint32_t which = 0;
     if (e == 0 && r->epoll >= 0) {
         e = await(r, r->epoll, &which);
     }
@@ -320,7 +320,7 @@ int raw_pipeline(struct raw *r, unsigned n, unsigned flight, double *ret_per_sec
             }
             sent += room;
         }
-        uint32_t which;
+        uint32_t which = 0;
         int e = await(r, r->epoll, &which);
         ssize_t k = e < 0 ? -1 : read(r->fd[0], chunk, sizeof(chunk));
         if (k <= 0) {
