@@ -34,6 +34,7 @@
 #include "lib/base/num.h"
 #include "lib/shm/check.h"
 #include "lib/shm/internal.h"
+#include "lib/shm/lock.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 #include "tests/support/child.h"
@@ -79,7 +80,8 @@ struct journal {
 };
 
 static struct journal *journal;
-static struct shm segment; /* the supervisor's handle */
+static struct shm segment;   /* the supervisor's handle */
+static struct shm bystander; /* holds locks at times, so that burying must be put off */
 static int bell_fd;
 
 /* ---- what a task must look like, from its key ---- */
@@ -506,12 +508,34 @@ static bool bury(const struct grave *g) {
     return true;
 }
 
+/* Whatever locks of arenas are free just now. */
+static uint32_t hold_locks(void) {
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < SHM_ARENAS; i++) {
+        held |= lock_try(&bystander, &bystander.arenas[i].lock) == 0 ? 1u << i : 0;
+    }
+    return held | (lock_try(&bystander, &bystander.head->chunk_lock) == 0 ? 1u << SHM_ARENAS : 0);
+}
+
+static void drop_locks(uint32_t held) {
+    if (held >> SHM_ARENAS) {
+        lock_drop(&bystander, &bystander.head->chunk_lock);
+    }
+    for (uint32_t i = 0; i < SHM_ARENAS; i++) {
+        if (held >> i & 1) {
+            lock_drop(&bystander, &bystander.arenas[i].lock);
+        }
+    }
+}
+
 static void bury_dead(void) {
+    uint32_t held = sup.n_graves && random_below(4) == 0 ? hold_locks() : 0;
     for (uint32_t i = sup.n_graves; i-- > 0;) {
         if (bury(&sup.graves[i])) {
             sup.graves[i] = sup.graves[--sup.n_graves];
         }
     }
+    drop_locks(held);
 }
 
 static void start(int index) {
@@ -608,7 +632,9 @@ static void drain(void) {
     uint64_t killed = sup.killed_workers;
     slay(((1u << PROCS) - 1) & ~((1u << SUBMITTERS) - 1));
     sup.killed_workers = killed; /* these had nothing in hand */
-    bury_dead();
+    for (int i = 0; i < 100 && sup.n_graves; i++) {
+        bury_dead();
+    }
     if (sup.n_graves) {
         fail("a slot cannot be buried although nobody else is there");
     }
@@ -716,6 +742,9 @@ static void set_up(void) {
     r = r ? r : slot_attach(&segment, slot, gen);
     r = r ? r : shm_pool_create(&segment, 0, "even", QUEUE_MAX);
     r = r ? r : shm_pool_create(&segment, 1, "odd", QUEUE_MAX);
+    r = r ? r : shm_attach(&bystander, segment.fd);
+    r = r ? r : slot_reserve(&segment, SHM_POOLS, &slot, &gen);
+    r = r ? r : slot_attach(&bystander, slot, gen);
     if (r) {
         fail("setting up: %s", strerror(-r));
     }
@@ -756,6 +785,7 @@ int main(void) {
            (unsigned long long)sup.refused, (unsigned long long)sup.busy,
            (unsigned long long)sup.redelivered, (double)sup.worst_ns / 1e6,
            (double)(clock_now() - begun) / 1e9);
+    shm_detach(&bystander);
     shm_detach(&segment);
     return 0;
 }

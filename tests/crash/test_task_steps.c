@@ -5,6 +5,7 @@
  * middle of transactions, the rescuer is killed at each of its instructions. Fails: prints "not ok"
  * and exits 1. */
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,6 +281,26 @@ static const char *verify_reap(struct shm *s, bool finished) {
     return n.state[TASK_LOST] == 1 && n.state[TASK_DONE] == 1 ? NULL : "wrong number of tasks";
 }
 
+/* ---- sweep: the victim goes on with what STEP_OTHER, which died, had put off freeing ---- */
+static void setup_put_off(struct shm *s) {
+    setup_ended(s);
+    struct shm other = step_handle(s->base, STEP_OTHER);
+    uint64_t w = get(&s->tasks[0].state);
+    put(&s->tasks[0].state,
+        (w & ~UINT64_C(0xfffffffffff)) | TASK_FREEING | (w & 0xff0) | (uint64_t)other.me << 12);
+    step_mark_dead(s, STEP_OTHER);
+}
+static void op_sweep(struct shm *s) {
+    uint32_t idx;
+    int r = task_sweep(s, 0, &idx);
+    assert(r == -ENOENT);
+}
+static const char *verify_sweep(struct shm *s, bool finished) {
+    (void)finished;
+    const char *bad = step_recover(s, STEP_OTHER);
+    return bad ? bad : expect(s, 0, 0, 0);
+}
+
 /* ---- rescue: STEP_OTHER's log is rolled back by a victim that is killed at each instruction ----
  */
 static void op_rescue(struct shm *s) {
@@ -311,6 +332,7 @@ static const struct step_case cases[] = {
     {"free, block and run", setup_ended, NULL, op_free, verify_free},
     {"free that gives a chunk back", setup_release, NULL, op_free_last, verify_release},
     {"reap a dead worker", setup_dead_worker, NULL, op_reap, verify_reap},
+    {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
 };
 
 enum { KEEP = 12 };
