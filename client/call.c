@@ -235,11 +235,10 @@ int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t time
     size_t mark = buf_len(&h->out);
     r = put_ids(h, "TASK.WAIT", ids, n, timeout_ms < 0 ? 0 : 2);
     if (timeout_ms >= 0 && r == 0) {
-        /* 0 is for ever in the protocol; the shortest wait there is only looks. */
         char digits[21];
         r = command_put_text(h, "TIMEOUT");
         if (r == 0) {
-            r = command_put(h, digits, num_put_i64(digits, timeout_ms ? timeout_ms : 1));
+            r = command_put(h, digits, num_put_i64(digits, timeout_ms));
         }
     }
     r = exchange(h, mark, r);

@@ -63,13 +63,16 @@ static bool add_arg(struct conn *c, struct submit_words *w, const struct resp_ar
     return true;
 }
 
+/* 0 leaves the pool's own limit. */
 static bool read_timeout(struct conn *c, const struct resp_arg *a, uint32_t *ret) {
     uint64_t ms;
     if (num_u64(a->data, a->len, &ms) < 0 || ms > UINT32_MAX) {
         reply_error(c, "ERR timeout is not an integer or out of range");
         return false;
     }
-    *ret = (uint32_t)ms;
+    if (ms != 0) {
+        *ret = (uint32_t)ms;
+    }
     return true;
 }
 
