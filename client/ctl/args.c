@@ -139,7 +139,7 @@ bool ctl_duration(struct ctl *c, const char *text, uint64_t *ret_ms) {
         const char *unit;
         double ms;
     } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
-    char *end = NULL;
+    char *end = (char *)text;
     double v = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;
     for (size_t i = 0; v >= 0 && i < sizeof(units) / sizeof(units[0]); i++) {
         double ms = v * units[i].ms;

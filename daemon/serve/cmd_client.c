@@ -76,7 +76,7 @@ static int put_line(struct buf *b, const struct conn *c) {
     if (c->last_command >= 0) {
         const char *name = commands[c->last_command].name;
         size_t i = 0;
-        for (; name[i] && i < sizeof(cmd) - 1; i++) {
+        for (; i < sizeof(cmd) - 1 && name[i]; i++) {
             cmd[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
         }
         cmd[i] = '\0';

@@ -13,7 +13,7 @@
 static void reply_lower(struct conn *c, const char *name) {
     char out[64];
     size_t n = 0;
-    for (; name[n] && n < sizeof(out) - 1; n++) {
+    for (; n < sizeof(out) - 1 && name[n]; n++) {
         out[n] = (char)tolower((unsigned char)name[n]);
     }
     reply_bulk(c, out, n);

@@ -26,7 +26,7 @@ enum { QUOTED = 128 }; /* bytes of a client's words that an error repeats */
 
 static const char *lower(char out[64], const char *name) {
     size_t n = 0;
-    for (; name[n] && n < 63; n++) {
+    for (; n < 63 && name[n]; n++) {
         out[n] = (char)tolower((unsigned char)name[n]);
     }
     out[n] = '\0';

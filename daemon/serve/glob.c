@@ -14,10 +14,10 @@ static unsigned char fold(char ch, bool nocase) {
 
 /* The class that begins behind '[' at p[at]: does ch belong? *ret_at is behind its ']'. */
 static bool in_class(const char *p, size_t len, size_t at, char ch, bool nocase, size_t *ret_at) {
-    bool not = at < len && p[at] == '^';
+    bool negated = at < len && p[at] == '^';
     bool found = false;
     unsigned char c = fold(ch, nocase);
-    at += not ;
+    at += negated;
     while (at < len && p[at] != ']') {
         if (p[at] == '\\' && at + 1 < len) {
             found |= p[at + 1] == ch;
@@ -32,7 +32,7 @@ static bool in_class(const char *p, size_t len, size_t at, char ch, bool nocase,
         }
     }
     *ret_at = at < len ? at + 1 : len;
-    return found != not ;
+    return found != negated;
 }
 
 /* Does the element of the pattern at `at` (no star) match ch? *ret_at is behind it. */

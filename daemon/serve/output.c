@@ -10,6 +10,7 @@
  *
  * MSG_NOSIGNAL: a client that is gone is -EPIPE, not a signal.
  * Fails: -ENOMEM, and the errors of sendmsg(2). */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,7 @@ static void sent(struct conn *c, size_t n) {
             n -= k;
             continue;
         }
+        assert(ref); /* no more was sent than there was */
         size_t k = n < ref->len - c->ref_done ? n : ref->len - c->ref_done;
         c->ref_done += k;
         c->refs_bytes -= k;

@@ -11,6 +11,7 @@
  * Fails: replies; -EAGAIN. */
 #include "daemon/serve/partial.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -105,6 +106,7 @@ int partial_run(struct conn *c, const struct submit_words *words, const struct r
         }
         submit_refused(c, w.pool, r);
     } else {
+        assert(c->partial);
         reply_array(c, n);
         for (uint32_t i = 0; i < n; i++) {
             char id[TASK_ID_TEXT];

@@ -28,7 +28,11 @@ def subtests(path):
 
 def main():
     # With a wrapper (valgrind) the files are named after it: the newest is the one of this run.
-    log = max(glob.glob(os.path.join(sys.argv[1], "testlog*.json")), key=os.path.getmtime)
+    logs = glob.glob(os.path.join(sys.argv[1], "testlog*.json"))
+    if not logs:
+        print("0 passed, 0 failed, 0 skipped")
+        return 1
+    log = max(logs, key=os.path.getmtime)
     passed = failed = skipped = 0
     found = subtests(log.replace(".json", ".junit.xml"))
     with open(log, encoding="utf-8") as f:
