@@ -47,6 +47,11 @@ static int exec_zygote(void *arg) {
     return 127;
 }
 
+bool rig_under_valgrind(void) {
+    const char *preload = getenv("LD_PRELOAD");
+    return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 int rig_open(struct rig *r, const char *module, const char *const more[]) {
     char index[16];
     int pair[2];
@@ -57,7 +62,7 @@ int rig_open(struct rig *r, const char *module, const char *const more[]) {
     if (program == NULL) {
         return -ENOENT;
     }
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     int e = shm_create(&r->s, &params);
     e = e < 0 ? e : slot_reserve(&r->s, UINT32_MAX, &slot, &gen);
     e = e < 0 ? e : slot_attach(&r->s, slot, gen);
@@ -233,6 +238,9 @@ int rig_hang_up(struct rig *r) {
 }
 
 void rig_close(struct rig *r) {
+    if (r->zygote == 0) {
+        return; /* never opened */
+    }
     if (r->control >= 0) {
         close(r->control);
     }

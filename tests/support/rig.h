@@ -27,6 +27,10 @@ struct rig_worker {
     pid_t pid;
 };
 
+/* Whether valgrind runs us: it has no pidfd_open(), which commands need, and looks into compilers
+ * too, which leak. */
+bool rig_under_valgrind(void);
+
 /* Starts a zygote: module NULL means --exec; more: further words of the command line, ending with
  * NULL ("--max-tasks", "5",
  * "--", "arg"). 0 or -errno. */

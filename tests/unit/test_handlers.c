@@ -164,9 +164,7 @@ static void compare_tree(const char *const roots[], const char *locale_name) {
     files_count = 0;
     files_bytes = 0;
     /* under valgrind, which is some 50 times slower, a part has to do */
-    const char *preload = getenv("LD_PRELOAD");
-    bool slow = preload != NULL && strstr(preload, "vgpreload") != NULL;
-    files_bytes_max = slow ? 2 << 20 : 128 << 20;
+    files_bytes_max = rig_under_valgrind() ? 2 << 20 : 128 << 20;
     for (size_t i = 0; roots[i] != NULL; i++) {
         nftw(roots[i], add_file, 16, FTW_PHYS);
     }

@@ -18,6 +18,9 @@ static struct rig rig;
 static struct rig_worker worker;
 
 static void open_with(const char *const more[]) {
+    if (rig_under_valgrind()) {
+        cr_skip_test("valgrind");
+    }
     cr_assert_eq(rig_open(&rig, NULL, more), 0);
     cr_assert_eq(rig_ready(&rig), 0);
     cr_assert_eq(rig_worker(&rig, true, &worker), 0);

@@ -221,7 +221,7 @@ static int short_daemon(void *arg) {
         rig_submit(&r, 1, 0, "", 0, (const char *const[]){"600000", NULL}, &t) < 0) {
         return 1;
     }
-    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
     pid_t pids[2] = {r.zygote, w.pid};
     if (write(pipe_fd[1], pids, sizeof(pids)) != sizeof(pids)) {
         return 1;
@@ -235,7 +235,7 @@ Test(zygote, daemon_dies) {
     pid_t pids[2];
     int fds[2];
     int status;
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     cr_assert_eq(pipe(fds), 0);
     pid_t daemon = child_start(short_daemon, fds);
     cr_assert_gt(daemon, 0);
@@ -340,6 +340,9 @@ Test(module, readme) {
     char source[TMP_PATH + 16], so[TMP_PATH + 16], path[4096], include[4096];
     _cleanup_free_ char *text = NULL;
     size_t len = 0;
+    if (rig_under_valgrind()) {
+        cr_skip_test("valgrind");
+    }
     snprintf(path, sizeof(path), "%s/worker/README.md", getenv("HEARTH_SOURCE"));
     cr_assert_eq(tmp_read(path, &text, &len), 0);
     char *begin = strstr(text, "```c\n");
@@ -381,8 +384,8 @@ Test(module, cplusplus) {
     cr_assert_eq(child_run(which, NULL, "", 0, &out), 0);
     bool none = out.status != 0;
     child_output_deinit(&out);
-    if (none) {
-        cr_skip_test("no C++ compiler");
+    if (none || rig_under_valgrind()) {
+        cr_skip_test("no C++ compiler, or valgrind");
     }
     cr_assert_eq(tmp_dir(dir), 0);
     cr_assert_eq(tmp_write(dir, "hi.cc", text, strlen(text)), 0);
