@@ -6,7 +6,7 @@
  *
  * A connection is held, that is its commands wait unparsed, while
  *     it is blocked          TASK.CALL and TASK.WAIT, until the task ends;
- *     it is stalled          over CONN_SOFT_OUT of unread replies, until half of it is read;
+ *     it is stalled          over serve.stall_at of unread replies, until half of it is read;
  *     it is on serve.ready   its CONN_COMMANDS for this turn are used up, so the others come first;
  *     it is on serve.retry   a lock in the segment was busy: 1 ms later.
  * What is held is not read beyond CONN_HELD_MAX, so a client's memory is bounded by its limits
@@ -61,7 +61,7 @@ static void want(struct event *ev, bool *is, bool should) {
 /* The one place that decides what libevent watches. */
 static void conn_interest(struct conn *c) {
     bool full = is_held(c) && buf_len(&c->in) >= CONN_HELD_MAX;
-    bool behind = conn_pending(c) > CONN_SOFT_OUT;
+    bool behind = conn_pending(c) > c->serve->stall_at;
     want(&c->ev_read, &c->reading, !c->dead && !c->eof && !c->closing && !full && !behind);
     want(&c->ev_write, &c->writing, !c->dead && c->blocked_write);
 }
@@ -151,7 +151,7 @@ void conn_settle(struct conn *c) {
         return;
     }
     size_t pending = conn_pending(c);
-    if (c->stalled && pending <= CONN_SOFT_OUT / 2) {
+    if (c->stalled && pending <= c->serve->stall_at / 2) {
         c->stalled = false;
         conn_resume(c);
     }
@@ -180,7 +180,7 @@ static bool must_stop(struct conn *c, int done) {
     if (c->dead || c->closing || c->block != BLOCK_NONE) {
         return true;
     }
-    if (conn_pending(c) > CONN_SOFT_OUT) {
+    if (conn_pending(c) > c->serve->stall_at) {
         c->stalled = true;
         return true;
     }

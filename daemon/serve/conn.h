@@ -22,9 +22,8 @@ enum {
     CONN_COMMANDS = 1024,  /* commands per connection and turn */
     CONN_HELD_MAX =
         64 * 1024, /* unparsed input at which a connection that is held is not read further */
-    CONN_SOFT_OUT = 256 * 1024, /* unread replies at which no more commands are taken */
-    CONN_COPY_MAX = 32 * 1024,  /* results over this are sent straight from the segment */
-    CONN_NAME_MAX = 256,        /* CLIENT SETNAME, SETINFO */
+    CONN_COPY_MAX = 32 * 1024, /* results over this are sent straight from the segment */
+    CONN_NAME_MAX = 256,       /* CLIENT SETNAME, SETINFO */
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF };
@@ -113,6 +112,9 @@ struct serve {
     dev_t socket_dev;
     ino_t socket_ino;
     struct list conns, dirty, ready, retry, dead;
+    size_t
+        stall_at; /* unread replies at which a client's next commands wait: many clients send a
+                     whole pipeline before they read, so it is half of what one may have at all */
     uint32_t n_conns;
     struct conn **by_id; /* hash: id & (by_id_size - 1) */
     uint32_t by_id_size;

@@ -96,6 +96,7 @@ int serve_open(struct hearthd *d) {
     list_init(&s->ready);
     list_init(&s->retry);
     list_init(&s->dead);
+    s->stall_at = d->config->limits.client_max_output / 2;
     s->conns_max = clients_that_fit(d);
     d->serve = s;
     int r = open_parts(s);
