@@ -54,7 +54,7 @@ int conn_open(struct hearth *h) {
     }
     h->can_spin = can_spin();
     h->lost = false;
-    return fd_set_nonblock(h->fd, 1);
+    return fd_set_nonblock(h->fd, 0);
 }
 
 int conn_lose(struct hearth *h, int reason, const char *text) {
@@ -143,7 +143,7 @@ int conn_flush(struct hearth *h) {
     return 0;
 }
 
-int conn_read(struct hearth *h, size_t *ret_n) {
+static int take(struct hearth *h, int flags, size_t *ret_n) {
     size_t have = buf_len(&h->in);
     size_t room = h->need > have + HANDLE_READ ? h->need - have : HANDLE_READ;
     char *to = buf_room(&h->in, room);
@@ -153,7 +153,7 @@ int conn_read(struct hearth *h, size_t *ret_n) {
     room = h->in.cap - h->in.tail;
     ssize_t n;
     do {
-        n = recv(h->fd, to, room, MSG_DONTWAIT);
+        n = recv(h->fd, to, room, flags);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
         buf_wrote(&h->in, (size_t)n);
@@ -166,6 +166,10 @@ int conn_read(struct hearth *h, size_t *ret_n) {
     }
     return conn_lose(h, HEARTH_E_DISCONNECTED,
                      n == 0 ? "the daemon closed the connection" : strerror(errno));
+}
+
+int conn_read(struct hearth *h, size_t *ret_n) {
+    return take(h, MSG_DONTWAIT, ret_n);
 }
 
 /* True: something has come. */
@@ -193,15 +197,13 @@ static bool spin(struct hearth *h, uint64_t deadline) {
     return false;
 }
 
-int conn_wait(struct hearth *h, uint64_t deadline) {
-    int r = conn_flush(h);
-    if (r != 0) {
-        return r;
-    }
-    bool writing = h->direct_len || buf_len(&h->out);
-    if (!writing && h->can_spin && deadline != 0 && spin(h, deadline)) {
-        return 0;
-    }
+static bool is_writing(const struct hearth *h) {
+    return h->direct_len || buf_len(&h->out);
+}
+
+/* Sleeps; what conn_wait() says. */
+static int sleep_until(struct hearth *h, uint64_t deadline) {
+    bool writing = is_writing(h);
     struct timespec ts, *timeout = NULL;
     if (deadline != UINT64_MAX) {
         uint64_t now = clock_now();
@@ -218,4 +220,27 @@ int conn_wait(struct hearth *h, uint64_t deadline) {
         return errno == EINTR ? -EINTR : conn_lose(h, HEARTH_E_DISCONNECTED, strerror(errno));
     }
     return n == 0 ? HEARTH_E_PENDING : 0;
+}
+
+int conn_wait(struct hearth *h, uint64_t deadline) {
+    int r = conn_flush(h);
+    if (r != 0 || (!is_writing(h) && h->can_spin && deadline != 0 && spin(h, deadline))) {
+        return r;
+    }
+    return sleep_until(h, deadline);
+}
+
+int conn_wait_read(struct hearth *h, uint64_t deadline, size_t *ret_n) {
+    int r = conn_flush(h);
+    if (r != 0) {
+        return r;
+    }
+    if (!is_writing(h)) {
+        bool come = h->can_spin && deadline != 0 && spin(h, deadline);
+        if (come || deadline == UINT64_MAX) {
+            return take(h, come ? MSG_DONTWAIT : 0, ret_n);
+        }
+    }
+    r = sleep_until(h, deadline);
+    return r == 0 ? take(h, MSG_DONTWAIT, ret_n) : r;
 }

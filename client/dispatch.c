@@ -126,13 +126,9 @@ int dispatch_sync(struct hearth *h, uint64_t deadline) {
         if (r != 0) {
             return r == 1 ? 0 : r;
         }
-        r = conn_wait(h, deadline);
-        if (r != 0 && r != -EINTR) {
-            return r;
-        }
         size_t n;
-        r = conn_read(h, &n);
-        if (r != 0) {
+        r = conn_wait_read(h, deadline, &n);
+        if (r != 0 && r != -EINTR) {
             return r;
         }
     }

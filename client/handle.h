@@ -80,6 +80,9 @@ int conn_read(struct hearth *h, size_t *ret_n);
  * clock_now() terms, 0: now, UINT64_MAX: none. 0 (try), HEARTH_E_PENDING (deadline), -EINTR, or
  * lost. */
 int conn_wait(struct hearth *h, uint64_t deadline);
+/* conn_wait() and conn_read() in one, which without a deadline is one system call: the socket is
+ * blocking, and whoever must not wait says so in each call. Goes on after signals. */
+int conn_wait_read(struct hearth *h, uint64_t deadline, size_t *ret_n);
 /* Marks the connection lost for a reason, and returns it. */
 int conn_lose(struct hearth *h, int reason, const char *text);
 /* Drops the bytes that the last result pointed into. */
