@@ -236,8 +236,8 @@ static int class_grow(struct shm *s, unsigned arena, unsigned cls, uint32_t *ret
     return 0;
 }
 
-/* Takes a block out of a chunk with room and stores its offset in *owner. */
-static int block_take(struct shm *s, struct shm_arena *a, uint32_t chunk, _Atomic uint64_t *owner) {
+/* Takes a block out of a chunk with room. */
+static int block_take(struct shm *s, struct shm_arena *a, uint32_t chunk, uint64_t *ret_off) {
     unsigned cls = w0_class(get(&s->chunks[chunk].w0));
     unsigned size = class_size[cls], total = SHM_CHUNK / size;
     struct use u = use_of(get(&s->chunks[chunk].w1));
@@ -264,22 +264,55 @@ static int block_take(struct shm *s, struct shm_arena *a, uint32_t chunk, _Atomi
     if (!u.first && u.fresh == total) {
         partial_remove(s, a, cls, chunk);
     }
-    tx_set(s, owner, off);
+    *ret_off = off;
     return 0;
 }
 
-static int give_small(struct shm *s, unsigned arena, unsigned cls, _Atomic uint64_t *owner) {
-    struct shm_arena *a = &s->arenas[arena];
-    int r = lock_take(s, &a->lock);
+/* Locks taken for allocation are kept in the handle until alloc_unlock(), so that an operation which needs several
+ * blocks commits them all at once. */
+static int hold_arena(struct shm *s, unsigned arena) {
+    if (s->op_arena >= 0) {
+        return 0;
+    }
+    int r = lock_take(s, &s->arenas[arena].lock);
+    if (r == 0) {
+        s->op_arena = (int32_t)arena;
+    }
+    return r;
+}
+
+static int hold_chunks(struct shm *s) {
+    if (s->op_chunks) {
+        return 0;
+    }
+    int r = lock_take(s, &s->head->chunk_lock);
+    s->op_chunks = r == 0;
+    return r;
+}
+
+void alloc_unlock(struct shm *s) {
+    if (s->op_chunks) {
+        s->op_chunks = false;
+        lock_drop(s, &s->head->chunk_lock);
+    }
+    if (s->op_arena >= 0) {
+        struct shm_arena *a = &s->arenas[s->op_arena];
+        s->op_arena = -1;
+        lock_drop(s, &a->lock);
+    }
+}
+
+static int give_small(struct shm *s, unsigned arena, unsigned cls, uint64_t *ret_off) {
+    int r = hold_arena(s, arena);
     if (r) {
         return r;
     }
+    arena = (unsigned)s->op_arena;
+    struct shm_arena *a = &s->arenas[arena];
     uint32_t first = get32(&a->partial[cls]), chunk = first - 1, at;
     uint64_t w0;
-    bool chunk_locked = false;
     if (!first) {
-        r = lock_take(s, &s->head->chunk_lock);
-        chunk_locked = r == 0;
+        r = hold_chunks(s);
         if (r == 0) {
             r = class_grow(s, arena, cls, &chunk);
         }
@@ -287,52 +320,64 @@ static int give_small(struct shm *s, unsigned arena, unsigned cls, _Atomic uint6
                w0_kind(w0) != KIND_SMALL || w0_class(w0) != cls) {
         r = -EBADMSG;
     }
-    if (r == 0) {
-        r = block_take(s, a, chunk, owner);
-    }
-    if (r == 0) {
-        tx_commit(s);
-    } else {
-        tx_abort(s);
-    }
-    if (chunk_locked) {
-        lock_drop(s, &s->head->chunk_lock);
-    }
-    lock_drop(s, &a->lock);
-    return r;
+    return r ? r : block_take(s, a, chunk, ret_off);
 }
 
-static int give_run(struct shm *s, uint64_t size, _Atomic uint64_t *owner) {
+static int give_run(struct shm *s, uint64_t size, uint64_t *ret_off) {
     uint32_t n = (uint32_t)((size + SHM_CHUNK - 1) / SHM_CHUNK), chunk;
-    int r = lock_take(s, &s->head->chunk_lock);
-    if (r) {
-        return r;
+    int r = hold_chunks(s);
+    if (r == 0) {
+        r = map_find(s, n, &chunk);
     }
-    r = map_find(s, n, &chunk);
     if (r == 0) {
         map_set(s, chunk, n, false);
         tx_set(s, &s->chunks[chunk].w0, w0_make(KIND_RUN, 0, 0, n));
-        tx_set(s, owner, chunk_off(s, chunk));
-        tx_commit(s);
+        *ret_off = chunk_off(s, chunk);
     }
-    lock_drop(s, &s->head->chunk_lock);
     return r;
 }
 
-int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
+int alloc_tx(struct shm *s, uint64_t size, uint64_t *ret_off) {
     assert(size > 0);
     if (size > ALLOC_MAX) {
         return -EMSGSIZE;
     }
-    if (size > CLASS_MAX) {
-        return give_run(s, size, owner);
+    int r = tx_need(s, 80);
+    if (r) {
+        return r;
     }
-    unsigned cls = class_for(size);
+    if (size <= CLASS_MAX) {
+        return give_small(s, s->slot % SHM_ARENAS, class_for(size), ret_off);
+    }
+    r = hold_arena(s,
+                   s->slot % SHM_ARENAS); /* lock order: it may be needed later in the operation */
+    return r ? r : give_run(s, size, ret_off);
+}
+
+static int give_once(struct shm *s, _Atomic uint64_t *owner, uint64_t size, unsigned arena) {
+    uint64_t off;
+    int r =
+        size > CLASS_MAX ? give_run(s, size, &off) : give_small(s, arena, class_for(size), &off);
+    if (r == 0) {
+        tx_set(s, owner, off);
+        tx_commit(s);
+    } else {
+        tx_abort(s);
+    }
+    alloc_unlock(s);
+    return r;
+}
+
+int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
+    assert(size > 0 && s->op_depth == 0 && s->op_arena < 0);
+    if (size > ALLOC_MAX) {
+        return -EMSGSIZE;
+    }
     int worst = 0;
     for (unsigned i = 0; i < SHM_ARENAS; i++) {
-        int r = give_small(s, (s->slot + i) % SHM_ARENAS, cls, owner);
-        if (r == 0) {
-            return 0;
+        int r = give_once(s, owner, size, (s->slot + i) % SHM_ARENAS);
+        if (r == 0 || size > CLASS_MAX) {
+            return r;
         }
         if (worst != -EAGAIN) {
             worst = r;
@@ -341,7 +386,7 @@ int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
     return worst;
 }
 
-static int take_back_run(struct shm *s, _Atomic uint64_t *owner) {
+static int take_back_run(struct shm *s, _Atomic uint64_t *owner, uint64_t left) {
     int r = lock_take(s, &s->head->chunk_lock);
     if (r) {
         return r;
@@ -358,7 +403,7 @@ static int take_back_run(struct shm *s, _Atomic uint64_t *owner) {
     } else {
         map_give_back(s, chunk, w0_run(w0));
     }
-    tx_set(s, owner, 0);
+    tx_set(s, owner, left);
     tx_commit(s);
     lock_drop(s, &s->head->chunk_lock);
     return r;
@@ -400,15 +445,13 @@ static int block_return(struct shm *s, struct shm_arena *a, uint32_t chunk, uint
     return 0;
 }
 
-int alloc_take_back(struct shm *s, _Atomic uint64_t *owner) {
+/* Gives the block that *owner names back and leaves `left` in *owner. */
+static int take_back(struct shm *s, _Atomic uint64_t *owner, uint64_t left) {
     uint64_t off = get(owner), w0;
     uint32_t chunk;
-    if (!off) {
-        return 0;
-    }
     struct shm_chunk *c = chunk_at(s, off, &chunk, &w0);
     if (!c || w0_kind(w0) == KIND_RUN) {
-        return take_back_run(s, owner);
+        return take_back_run(s, owner, left);
     }
     struct shm_arena *a = &s->arenas[w0_arena(w0)];
     bool chunk_locked = false;
@@ -417,13 +460,25 @@ int alloc_take_back(struct shm *s, _Atomic uint64_t *owner) {
         return r;
     }
     r = get(&c->w0) == w0 ? block_return(s, a, chunk, off, &chunk_locked) : -EBADMSG;
-    tx_set(s, owner, 0);
+    tx_set(s, owner, left);
     tx_commit(s);
     if (chunk_locked) {
         lock_drop(s, &s->head->chunk_lock);
     }
     lock_drop(s, &a->lock);
     return r;
+}
+
+int alloc_take_back(struct shm *s, _Atomic uint64_t *owner) {
+    return get(owner) ? take_back(s, owner, 0) : 0;
+}
+
+int alloc_retire(struct shm *s, _Atomic uint64_t *list) {
+    uint64_t off = get(list);
+    if (!off) {
+        return -ENOENT;
+    }
+    return take_back(s, list, alloc_size(s, off) ? get(word_at(s, off)) : 0);
 }
 
 int alloc_swap(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare) {

@@ -26,3 +26,13 @@ int alloc_swap(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare);
 uint64_t alloc_size(const struct shm *s, uint64_t off);
 /* The bytes at off .. off+len inside one block, or NULL when they are not. */
 void *alloc_ptr(const struct shm *s, uint64_t off, uint64_t len);
+
+/* ---- inside of an operation (op.h) ---- */
+/* Takes a block as part of the transaction under way; its locks are held until alloc_unlock(). The block may be written
+ * freely at once. Errors as alloc_give(), and -ENOBUFS: tx_need(). */
+int alloc_tx(struct shm *s, uint64_t size, uint64_t *ret_off);
+/* After the commit or abort: drops the allocator's locks. */
+void alloc_unlock(struct shm *s);
+/* Gives back the first block of a list whose blocks are linked by their first words, as a transaction of its own under the
+ * lock of the list. 0; -ENOENT: the list is empty; -EAGAIN; -EBADMSG: what it named was no block (the list ends there). */
+int alloc_retire(struct shm *s, _Atomic uint64_t *list);

@@ -2,14 +2,17 @@
 /* What lies where in the segment. Included only from lib/shm (and its tests): everybody else goes
  * through the verbs in segment.h, slot.h, lock.h, alloc.h, ring.h, task.h and check.h.
  *
- *   0            header        magic, version, signature, where the rest is, the daemon's doorbell
- * words pools_off    pools         SHM_POOLS records: name, ring of ready hints slots_off    slots
- * one per attached process: life, hand, counters, undo log done_off     done ring     hints of
- * ended tasks, towards the daemon free_off     free map      one bit per task record: 1 = probably
- * free tasks_off    task records  256 bytes each arenas_off   arenas        a lock and lists of
- * partly used chunks, per size class chunks_off   chunk heads   what each chunk of the data area is
- * used for map_off      chunk map     one bit per chunk: 1 = free data_off     data area     chunks
- * of 16 KiB: blocks of one size class each, or runs; rings of pools
+ *   0            header        magic, version, signature, where the rest is, the doorbell's words
+ *   pools_off    pools         SHM_POOLS records: name, ring of ready hints
+ *   slots_off    slots         one per attached process: life, hand, counters, undo log
+ *   done_off     done ring     hints of ended tasks, towards the daemon
+ *   free_off     free map      one bit per task record: 1 = probably free
+ *   tasks_off    task records  256 bytes each
+ *   shards_off   shards        the keyspace: a lock, a table of keys, what is to be tidied
+ *   arenas_off   arenas        a lock, and lists of partly used chunks, per size class
+ *   chunks_off   chunk heads   what each chunk of the data area is used for
+ *   map_off      chunk map     one bit per chunk: 1 = free
+ *   data_off     data area     chunks of 16 KiB: blocks of one size class each, or runs
  *
  * Rules for every field: fixed width, offsets from the start of the segment (0 = none), no
  * pointers, no enums. A word that more than one process may write is _Atomic. Whatever a reader
@@ -24,13 +27,14 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 1u
+#define SHM_VERSION 2u
 
 enum {
     SHM_LINE = 64, /* cache line */
     SHM_UNDO =
         256, /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
     SHM_CHUNK = 16384, /* bytes of a chunk */
+    SHM_SHARDS = 64,   /* of the keyspace; a set of them is one word */
     SHM_ARENAS = 8,    /* small blocks are sharded by slot, so that workers rarely meet on a lock */
     SHM_CLASSES = 32,  /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
@@ -82,6 +86,8 @@ struct shm_slot {
     /* the transaction under way */
     _Alignas(SHM_LINE) struct shm_lock rescue; /* held while somebody rolls this log back */
     _Atomic uint64_t undo_count; /* entries that count; 0 = no transaction: the commit point */
+    _Atomic uint64_t
+        undo_more; /* block with more entries, for the owner's larger transactions; 0: none */
     struct shm_undo undo[SHM_UNDO];
 };
 
@@ -109,14 +115,15 @@ struct shm_chunk {
     _Atomic uint64_t reserved;
 };
 
-/*  state word: 0-3 state | 4-11 attempts | 12-43 owner word (QUEUED: the pool) | 44-63 generation.
+/* state word: 0-3 state | 4-11 attempts | 12-43 owner word (QUEUED: the pool) | 44-63 generation.
  *
- *    FREE --submitter--> BUILDING --submitter--> QUEUED --worker--> RUNNING --worker--> DONE |
- * FAILED ^                    | reaper                | daemon           | reaper: LOST TIMEOUT
- * CANCELLED
- *      +--- FREEING <-------+                       +--> CANCELLED ... +
- *             ^------------------ daemon: any terminal state
- *  Each arrow is one CAS. The other words of a record belong to whoever the state word names: the
+ *  FREE --submitter--> BUILDING --submitter--> QUEUED --worker--> RUNNING --worker--> DONE | FAILED
+ *    ^                    | reaper               | daemon            | reaper
+ *    |                    |                      +--> CANCELLED ...  +--> LOST TIMEOUT CANCELLED
+ *    +---- FREEING <------+
+ *             ^--------------- daemon: any terminal state
+ *
+ * Each arrow is one CAS. The other words of a record belong to whoever the state word names: the
  * builder, the running worker, or (terminal states) the daemon. */
 struct shm_task {
     _Alignas(SHM_LINE) _Atomic uint64_t state;
@@ -149,15 +156,83 @@ struct shm_task {
     uint8_t out[SHM_INLINE_OUT];
 };
 
+/* A hash table that grows and shrinks by one bucket at a time (hash.c). A bucket is one cache line: seven slots, each a
+ * tag (16) and the offset (48) of a node, and the offset of an overflow bucket. All words under the lock of the shard. */
+struct shm_hash {
+    _Atomic uint64_t count;   /* nodes */
+    _Atomic uint64_t buckets; /* >= 1; 0 reads as 1 */
+    _Atomic uint64_t
+        dir_off; /* block of offsets of the stretches that buckets 1.. lie in; 0: none yet */
+    _Atomic uint64_t dir_cap;  /* words in it */
+    _Atomic uint64_t first[8]; /* bucket 0 */
+};
+
+/* A node of a hash table: lengths, the value (padded to 8 bytes), then the key. */
+struct shm_node {
+    _Atomic uint64_t lens; /* key bytes (32) | value bytes (32) << 32 */
+    uint8_t data[];
+};
+
+/* A part of the keyspace: the keys whose hash begins with its number, and all that belongs to them. */
+struct shm_shard {
+    _Alignas(SHM_LINE) struct shm_lock lock;
+    _Atomic uint64_t seq;     /* odd while words are being changed: readers look again */
+    _Atomic uint64_t version; /* +1 with each change of a key: what WATCH compares */
+    _Atomic uint64_t
+        garbage; /* blocks that nothing uses any more, linked by their first word, to be given back */
+    _Atomic uint64_t doomed; /* objects to be taken apart, linked by their first word */
+    _Atomic uint64_t
+        moved; /* +1 when a key of the shard is made, removed or renamed: what handles compare */
+    _Atomic uint64_t expiring; /* keys with an expiry */
+    _Atomic uint32_t waiters;  /* processes asleep on `bell` */
+    _Atomic uint32_t bell;     /* futex: +1 after a commit while somebody waits */
+    struct shm_hash keys;
+};
+
+/* A list: a tree of leaves that hold the elements in order, with the number of elements below each branch (list.c). */
+struct shm_list {
+    _Atomic uint64_t count;  /* elements */
+    _Atomic uint64_t height; /* 0: no tree; 1: the root is a leaf */
+    _Atomic uint64_t root;
+    _Atomic uint64_t head, tail; /* first and last leaf */
+    _Atomic uint64_t bytes;      /* of all elements */
+    _Atomic uint64_t reserved[6];
+};
+
+/* The block of a dict or list. */
+struct shm_object {
+    _Atomic uint64_t
+        link; /* next of the doomed; the block's first word, so that it can go to the garbage as well */
+    _Atomic uint64_t kind; /* enum key_type */
+    union {
+        struct shm_hash dict;
+        struct shm_list list;
+    };
+};
+
+/* The value of a node in shard.keys: what a key is. For values the bytes follow. */
+struct shm_key {
+    _Atomic uint64_t
+        kind; /* enum key_type (8) | encoding (8) | owner slot's word (32) << 32, 0: nobody's */
+    _Atomic uint64_t expire;  /* ms since 1970; 0: never */
+    _Atomic uint64_t version; /* of the shard, when it was last changed */
+    _Atomic uint64_t
+        object;           /* block of the dict or list; a value that is an integer: the integer */
+    _Atomic uint64_t len; /* bytes of a value; they lie in bytes[], whose room is the node's */
+    _Atomic uint64_t used_ms; /* last use, roughly (OBJECT IDLETIME) */
+    uint8_t bytes[];
+};
+
 struct shm_header {
     uint64_t magic;
     uint32_t version;
     uint32_t signature; /* over sizes and offsets of every struct here */
     uint64_t size;
     uint64_t created_ms;
-    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, arenas_off, chunks_off, map_off,
-        data_off;
+    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, shards_off, arenas_off,
+        chunks_off, map_off, data_off;
     uint32_t pools, slots, tasks, chunks;
+    uint64_t seed; /* of the hash of keys and fields */
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
     _Atomic uint64_t free_hint;                    /* word of the free map where searching begins */
     _Alignas(SHM_LINE) struct shm_lock chunk_lock; /* the chunk map and every w0 */
@@ -167,6 +242,8 @@ struct shm_header {
     _Atomic uint32_t news;  /* +1 when a slot has something to tell the supervisor */
     _Atomic uint32_t sweep; /* 1: the done ring was full; the daemon must look at all records */
     _Atomic uint64_t next_check_ns; /* when the daemon will look at deadlines anyway */
+    _Atomic uint64_t watched;       /* shards with keys the daemon's clients wait for */
+    _Atomic uint64_t touched; /* those of them in which something was committed since it looked */
     struct shm_ring done;
 };
 

@@ -24,21 +24,57 @@
 #include <errno.h>
 
 #include "lib/base/cpu.h"
+#include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/slot.h"
 
 #define WAITERS 0x80000000u
 
-enum { SPINS = 100, WAIT_STEP_NS = 2000000 };
+enum { SPINS = 100, WAIT_STEP_NS = 2000000, TX_FIRST_MORE = 4096 };
 
 /* ---- the undo log ---- */
+
+/* Entry n of a log: the first ones lie in the slot, more of them in the block that the slot owns. */
+static struct shm_undo *undo_entry(struct shm *s, struct shm_slot *d, uint64_t n) {
+    if (n < SHM_UNDO) {
+        return &d->undo[n];
+    }
+    uint64_t more = n - SHM_UNDO;
+    struct shm_undo *block = alloc_ptr(s, get(&d->undo_more), (more + 1) * sizeof(struct shm_undo));
+    return block ? &block[more] : NULL;
+}
+
+int tx_need(struct shm *s, uint32_t n) {
+    return s->tx_entries + n <= s->tx_room ? 0 : -ENOBUFS;
+}
+
+int tx_grow(struct shm *s) {
+    assert(s->tx_entries == 0);
+    uint64_t want = s->tx_room == SHM_UNDO ? TX_FIRST_MORE : (s->tx_room - SHM_UNDO) * 2;
+    int r = alloc_take_back(s, &s->mine->undo_more);
+    if (r == -EAGAIN) {
+        return r;
+    }
+    s->tx_room = SHM_UNDO;
+    r = alloc_give(s, &s->mine->undo_more, want * sizeof(struct shm_undo));
+    if (r == 0) {
+        s->tx_room = SHM_UNDO + (uint32_t)want;
+    }
+    return r == -EMSGSIZE ? -ENOMEM : r;
+}
 
 void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value) {
     struct shm_slot *d = s->mine;
     uint32_t n = s->tx_entries++;
-    assert(n < SHM_UNDO);
-    put(&d->undo[n].off, (uint64_t)((uint8_t *)word - s->base));
-    put(&d->undo[n].old, get(word));
+    assert(n < s->tx_room);
+    struct shm_undo *u = n < SHM_UNDO ? &d->undo[n] : undo_entry(s, d, n);
+    if (!u) {
+        /* the block was taken from under us by another process's damage: nothing may be changed now */
+        s->tx_entries--;
+        return;
+    }
+    put(&u->off, (uint64_t)((uint8_t *)word - s->base));
+    put(&u->old, get(word));
     keep_order();
     put(&d->undo_count, n + 1);
     keep_order();
@@ -61,14 +97,15 @@ void tx_commit(struct shm *s) {
 }
 
 static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
-    if (n > SHM_UNDO) {
-        n = SHM_UNDO;
-    }
     while (n) {
-        n--;
-        uint64_t off = get(&d->undo[n].off);
+        const struct shm_undo *u = undo_entry(s, d, --n);
+        if (!u) {
+            n = SHM_UNDO; /* damaged: what lies in the slot is all there is */
+            continue;
+        }
+        uint64_t off = get(&u->off);
         if (off % 8 == 0 && off <= s->size - 8) {
-            put((void *)(s->base + off), get(&d->undo[n].old));
+            put((void *)(s->base + off), get(&u->old));
         }
     }
     /* whoever finds the log empty may rely on the old words being back */

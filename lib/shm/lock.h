@@ -32,6 +32,10 @@ void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value);
 void tx_set32(struct shm *s, _Atomic uint32_t *word,
               uint32_t value); /* logs the aligned 8 bytes around it: the caller
                                   holds the lock of both halves */
+/* Room for n more words in this transaction's log? 0 or -ENOBUFS: abort, tx_grow(), do it all again (op_run() does). */
+int tx_need(struct shm *s, uint32_t n);
+/* At least doubles the room, between transactions. -ENOMEM, -EAGAIN. */
+int tx_grow(struct shm *s);
 void tx_commit(struct shm *s);
 void tx_abort(struct shm *s); /* everything as before */
 

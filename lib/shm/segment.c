@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +37,9 @@ static uint32_t layout_signature(void) {
         sizeof(struct shm_header),
         sizeof(struct shm_pool),
         sizeof(struct shm_slot),
+        sizeof(struct shm_shard),
+        sizeof(struct shm_key),
+        sizeof(struct shm_hash),
         sizeof(struct shm_arena),
         sizeof(struct shm_chunk),
         sizeof(struct shm_task),
@@ -94,6 +98,8 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
     at = align_up(at + ((uint64_t)tasks + 63) / 64 * 8, 4096);
     h->tasks_off = at;
     at += (uint64_t)tasks * sizeof(struct shm_task);
+    h->shards_off = at;
+    at += SHM_SHARDS * sizeof(struct shm_shard);
     h->arenas_off = at;
     at = align_up(at + SHM_ARENAS * sizeof(struct shm_arena), 4096);
     if (at + 4 * SHM_CHUNK > size) {
@@ -129,10 +135,14 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .slots = (void *)(base + h->slots_off),
         .free_map = (void *)(base + h->free_off),
         .tasks = (void *)(base + h->tasks_off),
+        .shards = (void *)(base + h->shards_off),
         .arenas = (void *)(base + h->arenas_off),
         .chunks = (void *)(base + h->chunks_off),
         .chunk_map = (void *)(base + h->map_off),
         .data_off = h->data_off,
+        .seed = h->seed,
+        .tx_room = SHM_UNDO,
+        .op_arena = -1,
         .n_slots = h->slots,
         .n_tasks = h->tasks,
         .n_chunks = h->chunks,
@@ -176,6 +186,9 @@ int shm_create(struct shm *ret, const struct shm_params *p) {
     /* room for 2^20 ids a millisecond: no restart can give an id twice */
     h.next_id = h.created_ms << 20;
     h.next_check_ns = UINT64_MAX;
+    if (getrandom(&h.seed, sizeof(h.seed), GRND_NONBLOCK) != sizeof(h.seed)) {
+        h.seed = clock_now() * UINT64_C(0x9e3779b97f4a7c15);
+    }
     h.chunks_free = h.chunks;
     ring_init(&h.done, h.done_off, done_capacity(h.tasks));
     memcpy(base, &h, sizeof(h));
@@ -203,6 +216,7 @@ int shm_view(struct shm *ret, void *base, uint64_t size) {
                    offsetof(struct shm_header, pools_off)) != 0) {
         return -EBADMSG;
     }
+    want.seed = have.seed;
     bind_handle(ret, base, &want);
     return 0;
 }

@@ -13,6 +13,7 @@ struct shm_slot;
 struct shm_pool;
 struct shm_task;
 struct shm_arena;
+struct shm_shard;
 struct shm_chunk;
 
 struct shm {
@@ -27,7 +28,14 @@ struct shm {
                               daemon).  5 s unless set */
     uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
     uint32_t spin_skip;    /* waits without a spin since the last try */
+    uint32_t tx_room;      /* words the undo log has room for */
     uint32_t tx_entries;   /* entries of the undo log in this transaction, beyond anybody's reach */
+    /* the operation on objects under way (op.c) */
+    uint64_t op_shards;  /* locks held, a bit per shard */
+    uint64_t op_changed; /* shards whose seq is odd */
+    uint32_t op_depth;   /* operations inside of an operation */
+    int32_t op_arena;    /* arena whose lock is held; -1: none */
+    bool op_chunks;      /* the chunk lock is held */
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;
@@ -35,10 +43,11 @@ struct shm {
     struct shm_slot *slots;
     _Atomic uint64_t *free_map;
     struct shm_task *tasks;
+    struct shm_shard *shards;
     struct shm_arena *arenas;
     struct shm_chunk *chunks;
     _Atomic uint64_t *chunk_map;
-    uint64_t data_off;
+    uint64_t data_off, seed;
     uint32_t n_slots, n_tasks, n_chunks;
 };
 

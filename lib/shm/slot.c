@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
 
@@ -80,6 +81,9 @@ int slot_bury(struct shm *s, uint32_t slot, uint32_t gen) {
     int r = tx_rescue(s, slot, gen);
     if (r) {
         return r;
+    }
+    if (alloc_take_back(s, &d->undo_more) == -EAGAIN) {
+        return -EAGAIN;
     }
     uint32_t pool = get32(&d->pool);
     if (pool < SHM_POOLS) {

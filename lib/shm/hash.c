@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: MIT */
+/* Linear hashing (W. Litwin, "Linear hashing: a new tool for file and table addressing", 1980): the table grows by splitting
+ * one bucket at a time, so no operation ever moves more than the entries of one bucket, and shrinks by joining the last
+ * bucket to the one it was split from.
+ *
+ * Buckets are cache lines of seven slots (16 bits of the hash, 48 of the node's offset) and an overflow link. Bucket 0
+ * lies in the table's head, so a dict of up to seven fields owns nothing but its nodes. Buckets 1.. lie in stretches that
+ * double in size up to 1 MiB (16,384 buckets); a directory of their offsets is copied to a larger block when it is full.
+ * A stretch is not cleared when it is made: a bucket is written when a split creates it.
+ *
+ *     bucket i >= 1, k = log2(i):  k < 14: directory[k], i - 2^k     else: directory[13 + i / 16384], i % 16384
+ *
+ * Scanning follows the reversed bits of the bucket number, as P. Noordhuis devised it for Redis: whatever splits and joins
+ * between two steps, the buckets still to come hold all entries not yet met.
+ *
+ * Invariants: every key is in the bucket its hash says; count is the number of nodes; buckets beyond `buckets` hold
+ * nothing that is alive. Fails: as hash.h says; -ESTALE for anything that makes no sense, which a reader without the
+ * lock takes for a change under way. */
+#include "lib/shm/hash.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "lib/shm/alloc.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/lock.h"
+#include "lib/shm/op.h"
+
+enum {
+    SLOTS = 7,
+    LINK = 7, /* word of a bucket: the next one in its chain */
+    STRETCH_BITS = 14,
+    FULL = 5,  /* entries per bucket at which the table grows, */
+    EMPTY = 2, /* ... and below which it shrinks */
+    CHAIN_MAX = 1024,
+    IN_PLACE = 128, /* values up to this size are changed word by word */
+    DIR_FIRST = 4,
+};
+
+#define OFF_MASK ((UINT64_C(1) << 48) - 1)
+
+/* ---- the hash ---- */
+
+static uint64_t mix(uint64_t a, uint64_t b) {
+    unsigned __int128 r = (unsigned __int128)a * b;
+    return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+
+static uint64_t load8(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+/* Multiply-and-fold over 16 bytes at a time, keyed by the segment's random seed; after the idea of wyhash (W. Yi, public
+ * domain). Its results are never stored, so it may change. */
+static uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
+    uint64_t h = seed ^ (n * UINT64_C(0x9e3779b97f4a7c15)), a = 0, b = 0;
+    for (; n > 16; p += 16, n -= 16) {
+        h = mix(load8(p) ^ UINT64_C(0xa0761d6478bd642f) ^ h,
+                load8(p + 8) ^ UINT64_C(0xe7037ed1a0b428db));
+    }
+    if (n >= 8) {
+        a = load8(p);
+        b = load8(p + n - 8);
+    } else if (n >= 4) {
+        uint32_t x, y;
+        memcpy(&x, p, 4);
+        memcpy(&y, p + n - 4, 4);
+        a = x;
+        b = y;
+    } else if (n) {
+        a = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
+    }
+    return mix(a ^ UINT64_C(0x8ebc6af09c88c6e3) ^ h,
+               mix(b ^ UINT64_C(0x589965cc75374cc3) ^ h, UINT64_C(0x1d8e4e27c47d124f)));
+}
+
+struct hash_word hash_word(const struct shm *s, const void *data, size_t len) {
+    return (struct hash_word){data, len, hash_bytes(data, len, s->seed)};
+}
+
+/* Bits that neither the bucket number nor the shard number comes from. */
+static uint64_t tag_of(uint64_t hash) {
+    return hash >> 40 & 0xffff;
+}
+
+/* ---- nodes ---- */
+
+static uint64_t pad8(uint64_t n) {
+    return (n + 7) & ~UINT64_C(7);
+}
+
+static struct shm_node *node_at(const struct shm *s, uint64_t slot) {
+    uint64_t off = slot & OFF_MASK;
+    if (off % 8 || off < s->data_off || off > s->size - sizeof(struct shm_node)) {
+        return NULL;
+    }
+    return (void *)(s->base + off);
+}
+
+static uint64_t node_off(const struct shm *s, const struct shm_node *n) {
+    return (uint64_t)((const uint8_t *)n - s->base);
+}
+
+static uint64_t lens_make(uint64_t klen, uint64_t vlen) {
+    return klen | vlen << 32;
+}
+
+const void *hash_key(const struct shm *s, const struct shm_node *n, size_t *ret_len) {
+    uint64_t lens = get(&n->lens), klen = lens & 0xffffffff, at = pad8(lens >> 32);
+    if (at + klen > s->size - node_off(s, n) - sizeof(*n)) {
+        return NULL;
+    }
+    *ret_len = klen;
+    return n->data + at;
+}
+
+void *hash_value(const struct shm *s, const struct shm_node *n, size_t *ret_len) {
+    uint64_t vlen = get(&n->lens) >> 32;
+    if (vlen > s->size - node_off(s, n) - sizeof(*n)) {
+        return NULL;
+    }
+    *ret_len = vlen;
+    return (void *)(uintptr_t)n->data;
+}
+
+/* ---- buckets ---- */
+
+static uint64_t bucket_count(const struct shm_hash *h) {
+    uint64_t n = get(&h->buckets);
+    return n ? n : 1;
+}
+
+static unsigned log2_of(uint64_t n) {
+    return 63 - (unsigned)__builtin_clzll(n);
+}
+
+static uint64_t bucket_of(uint64_t hash, uint64_t n) {
+    uint64_t mask = (UINT64_C(2) << log2_of(n)) - 1; /* one bit more than the full rounds */
+    uint64_t i = hash & mask;
+    return i < n ? i : i & mask >> 1;
+}
+
+static void place(uint64_t i, uint64_t *ret_dir, uint64_t *ret_in) {
+    unsigned k = log2_of(i);
+    if (k < STRETCH_BITS) {
+        *ret_dir = k;
+        *ret_in = i - (UINT64_C(1) << k);
+    } else {
+        *ret_dir = STRETCH_BITS - 1 + (i >> STRETCH_BITS);
+        *ret_in = i & ((1 << STRETCH_BITS) - 1);
+    }
+}
+
+/* Buckets in the stretch of directory word d. */
+static uint64_t stretch_size(uint64_t d) {
+    return UINT64_C(1) << (d < STRETCH_BITS ? d : STRETCH_BITS);
+}
+
+static _Atomic uint64_t *dir_at(const struct shm *s, const struct shm_hash *h, uint64_t d) {
+    uint64_t off = get(&h->dir_off), cap = get(&h->dir_cap);
+    if (d >= cap || off % 8 || off < s->data_off || off > s->size || cap > (s->size - off) / 8) {
+        return NULL;
+    }
+    return (_Atomic uint64_t *)(void *)(s->base + off) + d;
+}
+
+static _Atomic uint64_t *line_at(const struct shm *s, uint64_t off) {
+    if (off % SHM_LINE || off < s->data_off || off > s->size - SHM_LINE) {
+        return NULL;
+    }
+    return (void *)(s->base + off);
+}
+
+/* The words of bucket i; NULL when they make no sense (or, for the one to be made next, do not exist). */
+static _Atomic uint64_t *bucket_at(const struct shm *s, const struct shm_hash *h, uint64_t i) {
+    if (i == 0) {
+        return (_Atomic uint64_t *)h->first;
+    }
+    uint64_t d, in;
+    place(i, &d, &in);
+    _Atomic uint64_t *dir = dir_at(s, h, d);
+    uint64_t off = dir ? get(dir) : 0;
+    return off ? line_at(s, off + in * SHM_LINE) : NULL;
+}
+
+static bool key_is(const struct shm *s, const struct shm_node *n, const struct hash_word *key) {
+    uint64_t lens = get(&n->lens), at = pad8(lens >> 32);
+    if ((lens & 0xffffffff) != key->len || at + key->len > s->size - node_off(s, n) - sizeof(*n)) {
+        return false;
+    }
+    return memcmp(n->data + at, key->data, key->len) == 0;
+}
+
+int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_word *key,
+              struct hash_ref *ret) {
+    uint64_t tag = tag_of(key->hash);
+    _Atomic uint64_t *b = bucket_at(s, h, bucket_of(key->hash, bucket_count(h)));
+    for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
+        for (int i = 0; i < SLOTS; i++) {
+            uint64_t slot = get(&b[i]);
+            if (slot == 0 || slot >> 48 != tag) {
+                continue;
+            }
+            struct shm_node *n = node_at(s, slot);
+            if (!n) {
+                return -ESTALE;
+            }
+            if (key_is(s, n, key)) {
+                *ret = (struct hash_ref){n, &b[i]};
+                return 0;
+            }
+        }
+        uint64_t link = get(&b[LINK]);
+        if (!link) {
+            return -ENOENT;
+        }
+        b = line_at(s, link);
+    }
+    return -ESTALE;
+}
+
+/* ---- chains ---- */
+
+static int new_bucket(struct shm *s, uint64_t *ret_off) {
+    int r = alloc_tx(s, SHM_LINE, ret_off);
+    if (r == 0) {
+        _Atomic uint64_t *b = (void *)(s->base + *ret_off);
+        for (int i = 0; i <= LINK; i++) {
+            put(&b[i], 0);
+        }
+    }
+    return r;
+}
+
+/* Puts a slot word into a chain, at the first free place or into a new overflow bucket. `fresh`: nobody can see this chain
+ * yet, so its words need no log. */
+static int chain_put(struct shm *s, _Atomic uint64_t *b, uint64_t slot, bool fresh,
+                     _Atomic uint64_t **ret) {
+    int r = tx_need(s, 8);
+    for (int hops = 0; r == 0 && b && hops < CHAIN_MAX; hops++) {
+        for (int i = 0; i < SLOTS; i++) {
+            if (get(&b[i]) == 0) {
+                if (fresh) {
+                    put(&b[i], slot);
+                } else {
+                    tx_set(s, &b[i], slot);
+                }
+                *ret = &b[i];
+                return 0;
+            }
+        }
+        uint64_t link = get(&b[LINK]);
+        if (!link) {
+            r = new_bucket(s, &link);
+            if (r) {
+                return r;
+            }
+            if (fresh) {
+                put(&b[LINK], link);
+            } else {
+                tx_set(s, &b[LINK], link);
+            }
+        }
+        b = line_at(s, link);
+    }
+    return r ? r : -EBADMSG;
+}
+
+/* Takes overflow buckets without entries out of a chain. */
+static int chain_tidy(struct shm *s, unsigned shard, _Atomic uint64_t *b) {
+    for (int hops = 0; hops < CHAIN_MAX; hops++) {
+        uint64_t link = get(&b[LINK]);
+        _Atomic uint64_t *next = link ? line_at(s, link) : NULL;
+        if (!next) {
+            return link ? -EBADMSG : 0;
+        }
+        bool empty = true;
+        for (int i = 0; i < SLOTS; i++) {
+            empty &= get(&next[i]) == 0;
+        }
+        if (empty) {
+            int r = tx_need(s, 4);
+            if (r) {
+                return r;
+            }
+            tx_set(s, &b[LINK], get(&next[LINK]));
+            op_free(s, shard, link);
+        } else {
+            b = next;
+        }
+    }
+    return -EBADMSG;
+}
+
+/* ---- growing and shrinking ---- */
+
+static int dir_grow(struct shm *s, unsigned shard, struct shm_hash *h) {
+    uint64_t cap = get(&h->dir_cap), off;
+    uint64_t more = cap ? cap * 2 : DIR_FIRST;
+    int r = alloc_tx(s, more * 8, &off);
+    if (r) {
+        return r;
+    }
+    _Atomic uint64_t *to = (void *)(s->base + off);
+    for (uint64_t i = 0; i < more; i++) {
+        const _Atomic uint64_t *from = i < cap ? dir_at(s, h, i) : NULL;
+        put(&to[i], from ? get(from) : 0);
+    }
+    uint64_t old = get(&h->dir_off);
+    tx_set(s, &h->dir_off, off);
+    tx_set(s, &h->dir_cap, more);
+    if (old) {
+        op_free(s, shard, old);
+    }
+    return 0;
+}
+
+/* Makes sure that bucket i has a place; clears it. */
+static int bucket_make(struct shm *s, unsigned shard, struct shm_hash *h, uint64_t i,
+                       _Atomic uint64_t **ret) {
+    uint64_t d, in, off;
+    place(i, &d, &in);
+    int r = tx_need(s, 16);
+    if (r == 0 && d >= get(&h->dir_cap)) {
+        r = dir_grow(s, shard, h);
+    }
+    _Atomic uint64_t *dir = r == 0 ? dir_at(s, h, d) : NULL;
+    if (r == 0 && !dir) {
+        r = -EBADMSG;
+    }
+    if (r == 0 && in == 0 && get(dir) == 0) {
+        r = alloc_tx(s, stretch_size(d) * SHM_LINE, &off);
+        if (r == 0) {
+            tx_set(s, dir, off);
+        }
+    }
+    if (r) {
+        return r;
+    }
+    _Atomic uint64_t *b = bucket_at(s, h, i);
+    if (!b) {
+        return -EBADMSG;
+    }
+    for (int k = 0; k <= LINK; k++) {
+        put(&b[k], 0);
+    }
+    *ret = b;
+    return 0;
+}
+
+static int rehash(const struct shm *s, uint64_t slot, uint64_t *ret) {
+    struct shm_node *n = node_at(s, slot);
+    size_t len;
+    const void *key = n ? hash_key(s, n, &len) : NULL;
+    if (!key) {
+        return -EBADMSG;
+    }
+    *ret = hash_bytes(key, len, s->seed);
+    return 0;
+}
+
+/* Moves those of bucket `from` that belong into the new last bucket. */
+static int grow(struct shm *s, unsigned shard, struct shm_hash *h) {
+    uint64_t n = bucket_count(h);
+    _Atomic uint64_t *to, *unused;
+    int r = bucket_make(s, shard, h, n, &to);
+    if (r) {
+        return r;
+    }
+    _Atomic uint64_t *from = bucket_at(s, h, n - (UINT64_C(1) << log2_of(n)));
+    _Atomic uint64_t *b = from;
+    for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
+        r = tx_need(s, 16);
+        for (int i = 0; r == 0 && i < SLOTS; i++) {
+            uint64_t slot = get(&b[i]), hash = 0;
+            r = slot ? rehash(s, slot, &hash) : 0;
+            if (r == 0 && slot && bucket_of(hash, n + 1) == n) {
+                r = chain_put(s, to, slot, true, &unused);
+                if (r == 0) {
+                    tx_set(s, &b[i], 0);
+                }
+            }
+        }
+        if (r) {
+            return r;
+        }
+        uint64_t link = get(&b[LINK]);
+        if (!link) {
+            tx_set(s, &h->buckets, n + 1);
+            return chain_tidy(s, shard, from);
+        }
+        b = line_at(s, link);
+    }
+    return -EBADMSG;
+}
+
+/* Joins the last bucket to the one it was split from. */
+static int shrink(struct shm *s, unsigned shard, struct shm_hash *h) {
+    uint64_t last = bucket_count(h) - 1, d, in;
+    _Atomic uint64_t *b = bucket_at(s, h, last), *unused;
+    _Atomic uint64_t *to = bucket_at(s, h, last - (UINT64_C(1) << log2_of(last)));
+    bool overflow = false;
+    for (int hops = 0; b && to && hops < CHAIN_MAX; hops++) {
+        uint64_t link = get(&b[LINK]);
+        for (int i = 0; i < SLOTS; i++) {
+            uint64_t slot = get(&b[i]);
+            int r = slot ? chain_put(s, to, slot, false, &unused) : 0;
+            if (r) {
+                return r;
+            }
+        }
+        int r = tx_need(s, 16);
+        if (r) {
+            return r;
+        }
+        if (overflow) {
+            op_free(s, shard, (uint64_t)((uint8_t *)b - s->base));
+        }
+        overflow = true;
+        if (!link) {
+            tx_set(s, &h->buckets, last);
+            place(last, &d, &in);
+            _Atomic uint64_t *dir = dir_at(s, h, d);
+            if (in == 0 && dir) {
+                op_free(s, shard, get(dir));
+                tx_set(s, dir, 0);
+            }
+            return 0;
+        }
+        b = line_at(s, link);
+    }
+    return -EBADMSG;
+}
+
+/* ---- changing ---- */
+
+static int node_make(struct shm *s, const struct hash_word *key, const void *value, size_t len,
+                     uint64_t *ret_off) {
+    if (key->len > UINT32_MAX || len > UINT32_MAX) {
+        return -EMSGSIZE;
+    }
+    int r = alloc_tx(s, sizeof(struct shm_node) + pad8(len) + key->len, ret_off);
+    if (r) {
+        return r;
+    }
+    struct shm_node *n = (void *)(s->base + *ret_off);
+    put(&n->lens, lens_make(key->len, len));
+    if (value && len) {
+        memcpy(n->data, value, len);
+    }
+    if (key->len) {
+        memcpy(n->data + pad8(len), key->data, key->len);
+    }
+    return 0;
+}
+
+int hash_add(struct shm *s, unsigned shard, struct shm_hash *h, const struct hash_word *key,
+             const void *value, size_t len, struct hash_ref *ret) {
+    op_changes(s, shard);
+    uint64_t off, count = get(&h->count);
+    int r = count >= bucket_count(h) * FULL ? grow(s, shard, h) : 0;
+    if (r == 0) {
+        r = node_make(s, key, value, len, &off);
+    }
+    if (r) {
+        return r;
+    }
+    _Atomic uint64_t *b = bucket_at(s, h, bucket_of(key->hash, bucket_count(h))), *slot;
+    if (!b) {
+        return -EBADMSG;
+    }
+    r = chain_put(s, b, tag_of(key->hash) << 48 | off, false, &slot);
+    if (r == 0) {
+        tx_set(s, &h->count, count + 1);
+        *ret = (struct hash_ref){(void *)(s->base + off), slot};
+    }
+    return r;
+}
+
+/* Writes n bytes over aligned words that readers may be looking at, each changed word logged. */
+static void write_words(struct shm *s, uint8_t *to, const uint8_t *from, size_t n) {
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t v = 0;
+        memcpy(&v, from + i, n - i < 8 ? n - i : 8);
+        _Atomic uint64_t *w = (void *)(to + i);
+        if (get(w) != v) {
+            tx_set(s, w, v);
+        }
+    }
+}
+
+int hash_set(struct shm *s, unsigned shard, struct shm_hash *h, struct hash_ref *ref,
+             const void *value, size_t len) {
+    (void)h;
+    op_changes(s, shard);
+    uint64_t lens = get(&ref->node->lens), old = lens >> 32;
+    int r = tx_need(s, IN_PLACE / 8 + 8);
+    if (r) {
+        return r;
+    }
+    if (pad8(old) == pad8(len) && len <= IN_PLACE && value) {
+        if (old != len) {
+            tx_set(s, &ref->node->lens, lens_make(lens & 0xffffffff, len));
+        }
+        write_words(s, ref->node->data, value, len);
+        return 0;
+    }
+    struct hash_word key = {0};
+    key.data = hash_key(s, ref->node, &key.len);
+    uint64_t off;
+    if (!key.data) {
+        return -EBADMSG;
+    }
+    r = node_make(s, &key, value, len, &off);
+    if (r == 0) {
+        uint64_t slot = get(ref->slot);
+        tx_set(s, ref->slot, (slot & ~OFF_MASK) | off);
+        op_free(s, shard, slot & OFF_MASK);
+        ref->node = (void *)(s->base + off);
+    }
+    return r;
+}
+
+int hash_del(struct shm *s, unsigned shard, struct shm_hash *h, const struct hash_ref *ref) {
+    op_changes(s, shard);
+    int r = tx_need(s, 8);
+    if (r) {
+        return r;
+    }
+    uint64_t slot = get(ref->slot), count = get(&h->count), n = bucket_count(h);
+    tx_set(s, ref->slot, 0);
+    tx_set(s, &h->count, count - 1);
+    op_free(s, shard, slot & OFF_MASK);
+    if (n > 1 && count < n * EMPTY) {
+        r = shrink(s, shard, h);
+        return r == -ENOMEM ? 0 : r; /* no room for an overflow bucket: it stays as it is */
+    }
+    return 0;
+}
+
+/* ---- walking ---- */
+
+static int visit_chain(const struct shm *s, _Atomic uint64_t *b, hash_visit *fn, void *arg) {
+    for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
+        for (int i = 0; i < SLOTS; i++) {
+            uint64_t slot = get(&b[i]);
+            if (!slot) {
+                continue;
+            }
+            struct shm_node *n = node_at(s, slot);
+            int r = n ? fn(arg, n) : -ESTALE;
+            if (r) {
+                return r;
+            }
+        }
+        uint64_t link = get(&b[LINK]);
+        if (!link) {
+            return 0;
+        }
+        b = line_at(s, link);
+    }
+    return -ESTALE;
+}
+
+static uint64_t reverse(uint64_t v) {
+    v = (v >> 1 & UINT64_C(0x5555555555555555)) | (v & UINT64_C(0x5555555555555555)) << 1;
+    v = (v >> 2 & UINT64_C(0x3333333333333333)) | (v & UINT64_C(0x3333333333333333)) << 2;
+    v = (v >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f)) | (v & UINT64_C(0x0f0f0f0f0f0f0f0f)) << 4;
+    return __builtin_bswap64(v);
+}
+
+int hash_scan(const struct shm *s, const struct shm_hash *h, uint64_t *cursor, hash_visit *fn,
+              void *arg) {
+    uint64_t n = bucket_count(h), full = UINT64_C(1) << log2_of(n);
+    uint64_t i = bucket_of(*cursor, n);
+    /* buckets already split in this round, and their new halves, are told apart by one bit more */
+    uint64_t mask = i >= full || i < n - full ? full * 2 - 1 : full - 1;
+    int r = visit_chain(s, bucket_at(s, h, i), fn, arg);
+    if (r) {
+        return r;
+    }
+    *cursor = reverse(reverse(*cursor | ~mask) + 1);
+    return 0;
+}
+
+struct pick {
+    const struct shm *s;
+    uint64_t skip;
+    struct shm_node *node;
+};
+
+static int pick_one(void *arg, struct shm_node *n) {
+    struct pick *p = arg;
+    p->node = n;
+    return p->skip-- == 0;
+}
+
+struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint64_t r,
+                             struct hash_ref *ret) {
+    uint64_t n = bucket_count(h);
+    for (uint64_t tries = 0; tries < n + 64 && get(&h->count); tries++) {
+        struct pick p = {.s = s, .skip = r >> 32 & 7};
+        r = r * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        uint64_t i = tries < 64 ? (r >> 20) % n : tries - 64;
+        _Atomic uint64_t *b = bucket_at(s, h, i);
+        if (!b || visit_chain(s, b, pick_one, &p) < 0) {
+            return NULL;
+        }
+        if (p.node) {
+            size_t len;
+            const void *key = hash_key(s, p.node, &len);
+            struct hash_word w = key ? hash_word(s, key, len) : (struct hash_word){0};
+            return key && hash_find(s, h, &w, ret) == 0 ? ret->node : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* ---- taking apart ---- */
+
+/* Frees the nodes of the last bucket, then the bucket. */
+static int drop_last(struct shm *s, unsigned shard, struct shm_hash *h, int *budget) {
+    uint64_t last = bucket_count(h) - 1, d, in;
+    _Atomic uint64_t *b = bucket_at(s, h, last);
+    bool overflow = false;
+    for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
+        uint64_t link = get(&b[LINK]);
+        int r = tx_need(s, 48);
+        if (r) {
+            return r;
+        }
+        for (int i = 0; i < SLOTS; i++) {
+            uint64_t slot = get(&b[i]);
+            if (slot) {
+                tx_set(s, &h->count, get(&h->count) - 1);
+                op_free(s, shard, slot & OFF_MASK);
+                if (!overflow) {
+                    tx_set(s, &b[i], 0);
+                }
+                --*budget;
+            }
+        }
+        if (overflow) {
+            op_free(s, shard, (uint64_t)((uint8_t *)b - s->base));
+        } else {
+            tx_set(s, &b[LINK], 0);
+        }
+        overflow = true;
+        b = link ? line_at(s, link) : NULL;
+        if (!b && link) {
+            return -EBADMSG;
+        }
+    }
+    if (last > 0) {
+        place(last, &d, &in);
+        _Atomic uint64_t *dir = dir_at(s, h, d);
+        tx_set(s, &h->buckets, last);
+        if (in == 0 && dir) {
+            op_free(s, shard, get(dir));
+            tx_set(s, dir, 0);
+        }
+    }
+    return 0;
+}
+
+int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget) {
+    op_changes(s, shard);
+    while (get(&h->count) || bucket_count(h) > 1) {
+        if (budget-- <= 0) {
+            return 1;
+        }
+        int r = drop_last(s, shard, h, &budget);
+        if (r) {
+            return r;
+        }
+        if (bucket_count(h) == 1 && get(&h->count)) {
+            if (get(&h->first[0]) == 0 && get(&h->first[LINK]) == 0) {
+                tx_set(s, &h->count, 0); /* damaged by somebody: nothing is left to find */
+            }
+        }
+    }
+    int r = tx_need(s, 8);
+    if (r == 0 && get(&h->dir_off)) {
+        op_free(s, shard, get(&h->dir_off));
+        tx_set(s, &h->dir_off, 0);
+        tx_set(s, &h->dir_cap, 0);
+    }
+    return r;
+}
+
+/* ---- for check.c ---- */
+
+struct blocks {
+    const struct shm *s;
+    int (*fn)(void *arg, uint64_t off, uint64_t bytes);
+    hash_visit *node;
+    void *arg;
+};
+
+static int block_of_node(void *arg, struct shm_node *n) {
+    struct blocks *b = arg;
+    uint64_t lens = get(&n->lens);
+    int r = b->fn(b->arg, node_off(b->s, n), sizeof(*n) + pad8(lens >> 32) + (lens & 0xffffffff));
+    return r == 0 && b->node ? b->node(b->arg, n) : r;
+}
+
+static int block_of_chain(struct blocks *k, _Atomic uint64_t *b) {
+    int r = visit_chain(k->s, b, block_of_node, k);
+    for (int hops = 0; r == 0 && hops < CHAIN_MAX; hops++) {
+        uint64_t link = get(&b[LINK]);
+        if (!link) {
+            return 0;
+        }
+        b = line_at(k->s, link);
+        r = b ? k->fn(k->arg, link, SHM_LINE) : -ESTALE;
+    }
+    return r;
+}
+
+int hash_blocks(const struct shm *s, const struct shm_hash *h,
+                int (*fn)(void *arg, uint64_t off, uint64_t bytes), hash_visit *node, void *arg) {
+    struct blocks k = {s, fn, node, arg};
+    uint64_t n = bucket_count(h), cap = get(&h->dir_cap);
+    int r = get(&h->dir_off) ? fn(arg, get(&h->dir_off), cap * 8) : 0;
+    for (uint64_t d = 0; r == 0 && d < cap; d++) {
+        const _Atomic uint64_t *dir = dir_at(s, h, d);
+        if (!dir) {
+            return -ESTALE;
+        }
+        r = get(dir) ? fn(arg, get(dir), stretch_size(d) * SHM_LINE) : 0;
+    }
+    for (uint64_t i = 0; r == 0 && i < n; i++) {
+        _Atomic uint64_t *b = bucket_at(s, h, i);
+        r = b ? block_of_chain(&k, b) : -ESTALE;
+    }
+    return r;
+}

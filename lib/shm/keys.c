@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/* Keys. A key is a node of its shard's table whose value is a struct shm_key; the bytes of a string value follow in the same
+ * node, so that GET is one look-up. Dicts and lists have a block of their own (struct shm_object) that a rename carries over
+ * and a deletion only links to the shard's doomed, to be taken apart a few entries at a time.
+ *
+ * An expired key is as if it were not there: readers pass over it, writers remove it, the daemon sweeps the rest.
+ *
+ * Fails: as keys.h says. */
+#include "lib/shm/keys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/num.h"
+#include "lib/shm/alloc.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/list.h"
+#include "lib/shm/lock.h"
+#include "lib/shm/op.h"
+
+const char *const key_type_names[KEY_TYPES] = {"none", "string", "hash", "list"};
+
+enum { TAKE_APART = 16 };
+
+#define KEY_HEAD offsetof(struct shm_key, bytes)
+
+struct key_name key_name(const struct shm *s, const void *data, size_t len) {
+    struct hash_word w = hash_word(s, data, len);
+    return (struct key_name){w, (unsigned)(w.hash >> 58)};
+}
+
+static struct shm_shard *shard_of(struct shm *s, const struct key_name *name) {
+    return &s->shards[name->shard];
+}
+
+static int bind_key(struct shm *s, const struct key_name *name, const struct hash_ref *ref,
+                    struct key *ret) {
+    size_t len;
+    void *v = hash_value(s, ref->node, &len);
+    if (!v || len < KEY_HEAD) {
+        return -ESTALE;
+    }
+    *ret = (struct key){*name, *ref, v};
+    return 0;
+}
+
+static int find(struct shm *s, const struct key_name *name, struct key *ret) {
+    struct hash_ref ref;
+    int r = hash_find(s, &shard_of(s, name)->keys, &name->word, &ref);
+    return r ? r : bind_key(s, name, &ref, ret);
+}
+
+static bool is_over(const struct key *key) {
+    uint64_t at = key_expire(key);
+    return at && at <= clock_wall_ms();
+}
+
+int key_find(struct shm *s, const struct key_name *name, struct key *ret) {
+    int r = find(s, name, ret);
+    return r == 0 && is_over(ret) ? -ENOENT : r;
+}
+
+int key_find_typed(struct shm *s, const struct key_name *name, enum key_type type,
+                   struct key *ret) {
+    int r = key_find(s, name, ret);
+    return r == 0 && key_type(ret) != type ? -EPROTOTYPE : r;
+}
+
+int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) {
+    int r = find(s, name, ret);
+    if (r == 0 && is_over(ret)) {
+        r = key_delete(s, ret);
+        return r ? r : -ENOENT;
+    }
+    return r == -ESTALE ? -EBADMSG : r;
+}
+
+/* ---- making and removing ---- */
+
+static int make_object(struct shm *s, enum key_type type, uint64_t *ret_off) {
+    int r = alloc_tx(s, sizeof(struct shm_object), ret_off);
+    if (r == 0) {
+        struct shm_object *o = (void *)(s->base + *ret_off);
+        memset(o, 0, sizeof(*o));
+        put(&o->kind, type);
+    }
+    return r;
+}
+
+int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
+             struct key *ret) {
+    struct shm_shard *d = shard_of(s, name);
+    uint64_t object = 0;
+    struct hash_ref ref;
+    op_changes(s, name->shard);
+    int r = type == KEY_VALUE ? 0 : make_object(s, type, &object);
+    if (r == 0) {
+        r = hash_add(s, name->shard, &d->keys, &name->word, NULL, KEY_HEAD + room, &ref);
+    }
+    if (r == 0) {
+        r = bind_key(s, name, &ref, ret);
+    }
+    if (r) {
+        return r == -ESTALE ? -EBADMSG : r;
+    }
+    /* the node is new: nobody sees it before the commit */
+    memset(ret->k, 0, KEY_HEAD);
+    put(&ret->k->kind, type);
+    put(&ret->k->object, object);
+    put(&ret->k->used_ms, clock_wall_ms());
+    tx_set(s, &d->moved, get(&d->moved) + 1);
+    return key_changed(s, ret);
+}
+
+int key_open(struct shm *s, const struct key_name *name, enum key_type type, bool make,
+             struct key *ret) {
+    int r = key_find_write(s, name, ret);
+    if (r == -ENOENT && make) {
+        return key_make(s, name, type, 0, ret);
+    }
+    return r == 0 && key_type(ret) != type ? -EPROTOTYPE : r;
+}
+
+struct shm_object *key_object(struct shm *s, const struct key *key) {
+    return alloc_ptr(s, get(&key->k->object), sizeof(struct shm_object));
+}
+
+int key_changed(struct shm *s, struct key *key) {
+    struct shm_shard *d = &s->shards[key->name.shard];
+    op_changes(s, key->name.shard);
+    int r = tx_need(s, 4);
+    if (r == 0) {
+        uint64_t version = get(&d->version) + 1;
+        tx_set(s, &d->version, version);
+        tx_set(s, &key->k->version, version);
+    }
+    return r;
+}
+
+static int count_expiring(struct shm *s, unsigned shard, bool before, bool after) {
+    _Atomic uint64_t *n = &s->shards[shard].expiring;
+    if (before != after) {
+        tx_set(s, n, get(n) + (after ? 1 : UINT64_MAX));
+    }
+    return 0;
+}
+
+/* Takes the key's node away; the object is the caller's. */
+static int unlink_key(struct shm *s, struct key *key) {
+    struct shm_shard *d = &s->shards[key->name.shard];
+    op_changes(s, key->name.shard);
+    int r = tx_need(s, 8);
+    if (r) {
+        return r;
+    }
+    tx_set(s, &d->version, get(&d->version) + 1);
+    tx_set(s, &d->moved, get(&d->moved) + 1);
+    count_expiring(s, key->name.shard, key_expire(key) != 0, false);
+    return hash_del(s, key->name.shard, &d->keys, &key->ref);
+}
+
+int key_delete(struct shm *s, struct key *key) {
+    struct shm_shard *d = &s->shards[key->name.shard];
+    uint64_t object = get(&key->k->object);
+    bool owns = key_type(key) == KEY_DICT || key_type(key) == KEY_LIST;
+    int r = unlink_key(s, key);
+    if (r == 0 && owns) {
+        struct shm_object *o = alloc_ptr(s, object, sizeof(*o));
+        r = tx_need(s, 4);
+        if (r == 0 && o) {
+            tx_set(s, &o->link, get(&d->doomed));
+            tx_set(s, &d->doomed, object);
+        }
+    }
+    return r;
+}
+
+int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
+    size_t len;
+    const void *value = hash_value(s, key->ref.node, &len);
+    struct shm_shard *d = shard_of(s, to);
+    struct hash_ref ref;
+    struct key moved;
+    if (!value) {
+        return -EBADMSG;
+    }
+    int r = hash_add(s, to->shard, &d->keys, &to->word, value, len, &ref);
+    if (r == 0) {
+        r = bind_key(s, to, &ref, &moved);
+    }
+    if (r) {
+        return r == -ESTALE ? -EBADMSG : r;
+    }
+    r = tx_need(s, 8);
+    if (r == 0) {
+        tx_set(s, &d->moved, get(&d->moved) + 1);
+        count_expiring(s, to->shard, false, key_expire(&moved) != 0);
+        r = key_changed(s, &moved);
+    }
+    /* adding may have moved the old one's slot, when both are in one table */
+    if (r == 0) {
+        r = find(s, &key->name, key);
+    }
+    return r ? (r == -ESTALE ? -EBADMSG : r) : unlink_key(s, key);
+}
+
+int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms) {
+    int r = tx_need(s, 8);
+    if (r == 0) {
+        op_changes(s, key->name.shard);
+        count_expiring(s, key->name.shard, key_expire(key) != 0, at_ms != 0);
+        tx_set(s, &key->k->expire, at_ms);
+        r = key_changed(s, key);
+    }
+    return r;
+}
+
+uint64_t key_version(struct shm *s, const struct key_name *name) {
+    struct key key;
+    return key_find(s, name, &key) == 0 ? get(&key.k->version) : 0;
+}
+
+/* ---- the whole keyspace ---- */
+
+uint64_t keys_count(struct shm *s) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        n += get(&s->shards[i].keys.count);
+    }
+    return n;
+}
+
+uint64_t keys_expiring(struct shm *s) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        n += get(&s->shards[i].expiring);
+    }
+    return n;
+}
+
+struct visit {
+    struct shm *s;
+    keys_visit *fn;
+    void *arg;
+};
+
+static int visit_key(void *arg, struct shm_node *n) {
+    struct visit *v = arg;
+    size_t len, vlen;
+    const void *name = hash_key(v->s, n, &len);
+    const struct shm_key *k = hash_value(v->s, n, &vlen);
+    if (!name || !k || vlen < KEY_HEAD) {
+        return -ESTALE;
+    }
+    uint64_t at = get(&k->expire);
+    return at && at <= clock_wall_ms() ? 0 : v->fn(v->arg, name, len, k);
+}
+
+unsigned keys_cursor_shard(uint64_t cursor) {
+    return cursor % SHM_SHARDS;
+}
+
+int keys_scan(struct shm *s, uint64_t *cursor, keys_visit *fn, void *arg) {
+    struct visit v = {s, fn, arg};
+    uint64_t shard = *cursor % SHM_SHARDS, in = *cursor / SHM_SHARDS;
+    int r = hash_scan(s, &s->shards[shard].keys, &in, visit_key, &v);
+    if (r) {
+        return r;
+    }
+    if (in == 0) {
+        shard++;
+    }
+    *cursor = shard == SHM_SHARDS ? 0 : in * SHM_SHARDS + shard;
+    return 0;
+}
+
+int keys_random(struct shm *s, uint64_t r, struct key *ret) {
+    unsigned shard = r % SHM_SHARDS;
+    struct hash_ref ref;
+    struct shm_node *n = hash_random(s, &s->shards[shard].keys, r >> 6, &ref);
+    size_t len;
+    const void *name = n ? hash_key(s, n, &len) : NULL;
+    if (!name) {
+        return -ENOENT;
+    }
+    struct key_name k = key_name(s, name, len);
+    int e = bind_key(s, &k, &ref, ret);
+    return e == 0 && is_over(ret) ? -ENOENT : e;
+}
+
+struct sweep {
+    struct shm *s;
+    uint64_t now_ms; /* 0: any key will do */
+    struct shm_node *found;
+};
+
+static int find_over(void *arg, struct shm_node *n) {
+    struct sweep *w = arg;
+    size_t len;
+    const struct shm_key *k = hash_value(w->s, n, &len);
+    if (!k || len < KEY_HEAD) {
+        return -ESTALE;
+    }
+    uint64_t at = get(&k->expire);
+    if (w->now_ms && (!at || at > w->now_ms)) {
+        return 0;
+    }
+    w->found = n;
+    return 1;
+}
+
+static int delete_node(struct shm *s, struct shm_node *n) {
+    size_t len;
+    const void *name = hash_key(s, n, &len);
+    if (!name) {
+        return -EBADMSG;
+    }
+    struct key key;
+    struct key_name k = key_name(s, name, len);
+    int r = find(s, &k, &key);
+    return r ? -EBADMSG : key_delete(s, &key);
+}
+
+/* Removes the keys that `w` looks for, walking on from *cursor. Returns how many. */
+static int sweep_keys(struct shm *s, unsigned shard, struct sweep *w, uint64_t *cursor,
+                      int budget) {
+    int gone = 0;
+    for (int looked = 0; looked < budget; looked++) {
+        uint64_t at = *cursor;
+        w->found = NULL;
+        int r = hash_scan(s, &s->shards[shard].keys, &at, find_over, w);
+        if (r < 0) {
+            return -EBADMSG;
+        }
+        if (r == 1) {
+            r = delete_node(s, w->found);
+            if (r) {
+                return r;
+            }
+            gone++;
+            continue;
+        }
+        *cursor = at;
+        if (at == 0) {
+            break;
+        }
+    }
+    return gone;
+}
+
+int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget) {
+    struct sweep w = {.s = s, .now_ms = now_ms};
+    return sweep_keys(s, shard, &w, cursor, budget);
+}
+
+int keys_flush_some(struct shm *s, unsigned shard, int budget) {
+    struct sweep w = {.s = s};
+    uint64_t cursor = 0;
+    int r = 0;
+    while (budget > 0 && get(&s->shards[shard].keys.count)) {
+        r = sweep_keys(s, shard, &w, &cursor, budget);
+        if (r < 0) {
+            return r;
+        }
+        budget -= r > 0 ? r : 1;
+    }
+    return get(&s->shards[shard].keys.count) != 0;
+}
+
+struct weigh {
+    const struct shm *s;
+    uint64_t bytes, n, max;
+};
+
+static int weigh_block(void *arg, uint64_t off, uint64_t bytes) {
+    struct weigh *w = arg;
+    (void)bytes;
+    w->bytes += alloc_size(w->s, off);
+    return w->max && ++w->n > w->max ? 1 : 0;
+}
+
+uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples) {
+    struct weigh w = {.s = s, .max = samples};
+    uint64_t own = alloc_size(s, (uint64_t)((uint8_t *)key->ref.node - s->base));
+    struct shm_object *o = key_object(s, key);
+    if (!o || key_type(key) == KEY_VALUE) {
+        return own;
+    }
+    own += alloc_size(s, get(&key->k->object));
+    if (key_type(key) == KEY_LIST) {
+        list_blocks(s, &o->list, weigh_block, &w);
+        return own + w.bytes;
+    }
+    uint64_t count = get(&o->dict.count);
+    hash_blocks(s, &o->dict, weigh_block, NULL, &w);
+    return own + (w.max && w.n > w.max && count > w.n ? w.bytes * count / w.n : w.bytes);
+}
+
+int keys_take_apart(struct shm *s, unsigned shard) {
+    struct shm_shard *d = &s->shards[shard];
+    uint64_t off = get(&d->doomed);
+    if (!off) {
+        return 0;
+    }
+    struct shm_object *o = alloc_ptr(s, off, sizeof(*o));
+    op_changes(s, shard);
+    if (!o) {
+        tx_set(s, &d->doomed,
+               0); /* damaged by somebody: what is behind it cannot be found any more */
+        return 0;
+    }
+    int r = get(&o->kind) == KEY_LIST ? list_take_apart(s, shard, &o->list, TAKE_APART)
+                                      : hash_take_apart(s, shard, &o->dict, TAKE_APART);
+    if (r) {
+        return r;
+    }
+    r = tx_need(s, 4);
+    if (r == 0) {
+        tx_set(s, &d->doomed, get(&o->link));
+        op_free(s, shard, off);
+    }
+    return r ? r : get(&d->doomed) != 0;
+}

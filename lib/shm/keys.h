@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* The keyspace: names and what they name. A key is in the shard that its hash says; the shard's lock covers the key and all
+ * that belongs to it. Everything here runs inside of an operation that holds the shard (op_run); what is marked "reads" also
+ * inside of op_read(). Errors besides those named: -ENOMEM, -ENOBUFS, -EAGAIN, -EBADMSG from changing verbs, -ESTALE from
+ * reading ones (op_run and op_read deal with ENOBUFS and ESTALE). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/shm/hash.h"
+#include "lib/shm/layout.h"
+#include "lib/shm/segment.h"
+#include "lib/shm/task.h" /* struct task_bytes */
+
+enum key_type { KEY_NONE, KEY_VALUE, KEY_DICT, KEY_LIST, KEY_TYPES };
+extern const char
+    *const key_type_names[KEY_TYPES]; /* as TYPE says: "none" "string" "hash" "list" */
+
+enum key_encoding { KEY_BYTES, KEY_INTEGER };
+
+/* A name, hashed. The bytes stay the caller's. */
+struct key_name {
+    struct hash_word word;
+    unsigned shard;
+};
+struct key_name key_name(const struct shm *s, const void *data, size_t len);
+static inline uint64_t key_shard_bit(const struct key_name *n) {
+    return UINT64_C(1) << n->shard;
+}
+
+/* A key that was found. Valid until the operation ends or the shard's keys change. */
+struct key {
+    struct key_name name;
+    struct hash_ref ref;
+    struct shm_key *k;
+};
+
+static inline enum key_type key_type(const struct key *key) {
+    uint64_t kind = atomic_load_explicit(&key->k->kind, memory_order_relaxed) & 0xff;
+    return kind < KEY_TYPES ? (enum key_type)kind : KEY_NONE;
+}
+
+/* Reads. 0 or -ENOENT: no such key, or it has expired. */
+int key_find(struct shm *s, const struct key_name *name, struct key *ret);
+/* Reads. The same for one type: -EPROTOTYPE: it is of another. */
+int key_find_typed(struct shm *s, const struct key_name *name, enum key_type type, struct key *ret);
+/* For changing verbs: an expired key is removed at once. */
+int key_find_write(struct shm *s, const struct key_name *name, struct key *ret);
+
+/* Makes a key that is not there: a value with room for `room` bytes (its len is 0), or an empty dict or list. */
+int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
+             struct key *ret);
+/* Finds the key of a dict or list for writing, or makes it. -EPROTOTYPE. */
+int key_open(struct shm *s, const struct key_name *name, enum key_type type, bool make,
+             struct key *ret);
+/* The dict or list of a key. Reads. NULL: it makes no sense. */
+struct shm_object *key_object(struct shm *s, const struct key *key);
+
+/* Marks the key as changed, for WATCH and waiters; every changing verb calls it. */
+int key_changed(struct shm *s, struct key *key);
+/* Removes the key; a dict or list is taken apart later, bit by bit. */
+int key_delete(struct shm *s, struct key *key);
+/* Gives the key another name (no key has it; both shards are held). A value or object is not copied, but for
+ * the record of the key itself, which holds a value's bytes. */
+int key_rename(struct shm *s, struct key *key, const struct key_name *to);
+/* ms since 1970, 0: never. */
+int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms);
+static inline uint64_t key_expire(const struct key *key) {
+    return atomic_load_explicit(&key->k->expire, memory_order_relaxed);
+}
+/* Reads. What WATCH compares: changes whenever the key does, 0 while there is none. */
+uint64_t key_version(struct shm *s, const struct key_name *name);
+
+/* Number of keys in all shards; approximate while others work. */
+uint64_t keys_count(struct shm *s);
+uint64_t keys_expiring(struct shm *s);
+/* Reads (shard *cursor & 63). Calls fn for the keys of one or a few buckets; begins and ends with cursor 0. */
+typedef int keys_visit(void *arg, const void *name, size_t len, const struct shm_key *k);
+unsigned keys_cursor_shard(uint64_t cursor);
+int keys_scan(struct shm *s, uint64_t *cursor, keys_visit *fn, void *arg);
+/* A key by chance; -ENOENT. Reads: shard is that of the random number (r & 63). */
+int keys_random(struct shm *s, uint64_t r, struct key *ret);
+/* Removes up to `budget` expired keys of a shard; *cursor keeps the place. Returns how many. */
+int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget);
+/* Removes every key of a shard: 1: there are more, call again (a bounded number goes at a time). */
+int keys_flush_some(struct shm *s, unsigned shard, int budget);
+/* Bytes the key holds in the segment, itself included; of a large dict or list the elements are estimated from `samples`
+ * (0: all). Reads. */
+uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples);
+/* A bounded piece of the doomed objects. For op_tidy(). */
+int keys_take_apart(struct shm *s, unsigned shard);
+
+/* ---- values ---- */
+/* Reads. The bytes; those of an integer are written to `digits`. -ENOENT, -EPROTOTYPE. */
+int value_get(struct shm *s, const struct key_name *name, char digits[24], struct task_bytes *ret);
+struct task_bytes value_bytes(struct shm *s, const struct key *key, char digits[24]);
+/* Sets the key, of whatever type it was, to these bytes; the expiry goes unless keep_expire. */
+int value_set(struct shm *s, const struct key_name *name, const void *data, size_t len,
+              bool keep_expire);
+/* Bytes [at, at + len) become data; what is before and missing becomes zeroes. -EMSGSIZE over 64 MiB. Returns 0 and the
+ * new length. */
+int value_write(struct shm *s, const struct key_name *name, uint64_t at, const void *data,
+                size_t len, uint64_t *ret_len);
+/* Adds to an integer. -EDOM: not an integer; -ERANGE: it would overflow. */
+int value_add(struct shm *s, const struct key_name *name, int64_t by, int64_t *ret);
+/* The integer that a value is, as Redis takes it. -EDOM. */
+int value_integer(const void *data, size_t len, int64_t *ret);
+
+/* ---- dicts: the fields are a hash table (hash.h) ---- */
+struct dict {
+    struct key key;
+    struct shm_hash *fields;
+};
+/* Reads unless `make`. -ENOENT, -EPROTOTYPE. */
+int dict_open(struct shm *s, const struct key_name *name, bool make, struct dict *ret);
+/* Reads. The value, in the segment. -ENOENT. */
+int dict_get(struct shm *s, const struct dict *d, const void *field, size_t len,
+             struct task_bytes *ret);
+/* 1: a new field, 0: replaced. */
+int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const void *value,
+             size_t value_len);
+/* 1: removed, 0: there was none. An empty dict is not removed: dict_close(). */
+int dict_remove(struct shm *s, struct dict *d, const void *field, size_t len);
+uint64_t dict_count(const struct dict *d);
+/* The end of a change: marks the key, and removes an empty dict. */
+int dict_close(struct shm *s, struct dict *d);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Operations on the shared objects: a set of shards is locked, a function changes words, and all of it is committed or
+ * nothing. Operations nest: inside of one, another just runs as a part of it, which is how MULTI and lists of operations
+ * are all or nothing too (the outer one locks every shard they need).
+ *
+ * Lock order: shards ascending, then one arena, then the chunk lock. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/shm/segment.h"
+
+#define OP_ALL UINT64_MAX
+
+/* Runs fn with the shards locked. fn returns 0 or a positive value (committed; op_run returns it), or a negative one
+ * (everything is as before; op_run returns it). It may be run again from the beginning when the undo log was too small,
+ * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience. Nested: fn's
+ * shards must be among those held; a failure inside does not undo the outer operation's part: fn must fail
+ * before it changes anything, or the outer fn must fail as well. */
+int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg);
+
+/* ---- for the functions that run inside ---- */
+/* Before the first change under a shard's lock: readers look again from now on. */
+void op_changes(struct shm *s, unsigned shard);
+/* A block nothing refers to any more as of this transaction; it is given back after the commit. */
+void op_free(struct shm *s, unsigned shard, uint64_t off);
+
+/* Runs a bounded piece of what is left to do in a shard (blocks to give back, objects to take apart). 1: there is more,
+ * 0: done, -EAGAIN. The daemon calls it for idle shards; every operation does a little by itself. */
+int op_tidy(struct shm *s, unsigned shard);
+
+/* ---- readers without a lock ---- */
+/* Calls fn until it ran without a change in between; after some tries under the lock. fn copies out what it needs, bounds-
+ * checks every offset and length, and returns -ESTALE when what it finds makes no sense. Returns what fn returned;
+ * -EAGAIN as op_run; -EBADMSG: it made no sense under the lock either. */
+int op_read(struct shm *s, unsigned shard, int (*fn)(struct shm *s, void *arg), void *arg);
