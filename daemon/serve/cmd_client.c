@@ -13,7 +13,6 @@
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
-#include "lib/base/num.h"
 
 bool client_set_text(struct conn *c, char **text, const struct resp_arg *value) {
     char *copy = NULL;
@@ -121,7 +120,7 @@ static void reply_lines(struct conn *c, const struct buf *lines, int r) {
     if (r < 0) {
         reply_error(c, "OOM the daemon is out of memory");
     } else {
-        reply_bulk(c, lines->data ? buf_head(lines) : "", buf_len(lines));
+        reply_verbatim(c, lines);
     }
 }
 
@@ -137,12 +136,12 @@ static int client_info(struct conn *c, const struct resp_arg *argv, uint32_t arg
 static int list_ids(struct conn *c, const struct resp_arg *ids, uint32_t n, struct buf *b) {
     int r = 0;
     for (uint32_t i = 0; i < n && r >= 0; i++) {
-        uint64_t id;
-        if (num_u64(ids[i].data, ids[i].len, &id) < 0 || id == 0) {
+        int64_t id;
+        if (dispatch_i64(&ids[i], &id) < 0) {
             reply_error(c, "ERR Invalid client ID");
             return 1;
         }
-        const struct conn *other = accounts_find(c->serve, id);
+        const struct conn *other = accounts_find(c->serve, (uint64_t)id);
         r = other ? put_line(b, other) : 0;
     }
     return r;
@@ -221,13 +220,23 @@ static int client_setinfo(struct conn *c, const struct resp_arg *argv, uint32_t 
 struct kill_filter {
     uint64_t id;
     bool skip_me;
-    const struct resp_arg *type, *addr, *laddr, *user;
+    const struct resp_arg *type, *addr, *laddr;
 };
 
 static bool is_address(const struct conn *c, const struct resp_arg *a) {
     const char *path = c->serve->d->config->socket_path;
     size_t n = strlen(path);
     return a->len == n + 2 && memcmp(a->data, path, n) == 0 && memcmp(a->data + n, ":0", 2) == 0;
+}
+
+/* There is one user, that of a Redis without any. */
+static bool is_user(struct conn *c, const struct resp_arg *name) {
+    if (name->len == 7 && memcmp(name->data, "default", 7) == 0) {
+        return true;
+    }
+    reply_errorf(c, "ERR No such user '%.*s'",
+                 (int)strnlen(name->data, name->len < 64 ? name->len : 64), name->data);
+    return false;
 }
 
 static bool parse_kill(struct conn *c, const struct resp_arg *argv, uint32_t argc,
@@ -239,10 +248,12 @@ static bool parse_kill(struct conn *c, const struct resp_arg *argv, uint32_t arg
         }
         const struct resp_arg *value = &argv[i + 1];
         if (resp_is(&argv[i], "ID")) {
-            if (num_u64(value->data, value->len, &f->id) < 0 || f->id == 0) {
+            int64_t id;
+            if (dispatch_i64(value, &id) < 0 || id <= 0) {
                 reply_error(c, "ERR client-id should be greater than 0");
                 return false;
             }
+            f->id = (uint64_t)id;
         } else if (resp_is(&argv[i], "TYPE")) {
             if (!known_type(c, value)) {
                 return false;
@@ -253,7 +264,9 @@ static bool parse_kill(struct conn *c, const struct resp_arg *argv, uint32_t arg
         } else if (resp_is(&argv[i], "LADDR")) {
             f->laddr = value;
         } else if (resp_is(&argv[i], "USER")) {
-            f->user = value;
+            if (!is_user(c, value)) {
+                return false;
+            }
         } else if (resp_is(&argv[i], "SKIPME") && (resp_is(value, "YES") || resp_is(value, "NO"))) {
             f->skip_me = resp_is(value, "YES");
         } else {
@@ -266,8 +279,7 @@ static bool parse_kill(struct conn *c, const struct resp_arg *argv, uint32_t arg
 
 static bool matches(const struct conn *other, const struct kill_filter *f) {
     return (f->id == 0 || other->id == f->id) && (!f->type || is_type(other, f->type)) &&
-           (!f->addr || is_address(other, f->addr)) && (!f->laddr || is_address(other, f->laddr)) &&
-           (!f->user || resp_is(f->user, "default"));
+           (!f->addr || is_address(other, f->addr)) && (!f->laddr || is_address(other, f->laddr));
 }
 
 /* Closes those that match; the caller itself only after its reply. */
@@ -368,6 +380,27 @@ static int client_tracking(struct conn *c, const struct resp_arg *argv, uint32_t
     return 0;
 }
 
+static int client_trackinginfo(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    reply_map(c, 3);
+    reply_text(c, "flags");
+    reply_set(c, 1);
+    reply_text(c, "off");
+    reply_field_int(c, "redirect", -1);
+    reply_text(c, "prefixes");
+    reply_array(c, 0);
+    return 0;
+}
+
+static int client_caching(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    reply_error(c, "ERR CLIENT CACHING can be called only when the client is in tracking mode with "
+                   "OPTIN or OPTOUT mode enabled");
+    return 0;
+}
+
 static int client_getredir(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argv;
     (void)argc;
@@ -376,17 +409,21 @@ static int client_getredir(struct conn *c, const struct resp_arg *argv, uint32_t
 }
 
 static int client_unblock(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    uint64_t id;
+    int64_t id;
     bool error = argc == 4 && resp_is(&argv[3], "ERROR");
-    if (argc > 4 || (argc == 4 && !error && !resp_is(&argv[3], "TIMEOUT"))) {
+    if (argc > 4) {
+        reply_sub_syntax(c, "CLIENT", &argv[1]);
+        return 0;
+    }
+    if ((argc == 4 && !error && !resp_is(&argv[3], "TIMEOUT"))) {
         reply_error(c, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         return 0;
     }
-    if (num_u64(argv[2].data, argv[2].len, &id) < 0) {
+    if (dispatch_i64(&argv[2], &id) < 0) {
         reply_error(c, "ERR value is not an integer or out of range");
         return 0;
     }
-    struct conn *other = accounts_find(c->serve, id);
+    struct conn *other = accounts_find(c->serve, (uint64_t)id);
     if (!other || other->block == BLOCK_NONE) {
         reply_int(c, 0);
         return 0;
@@ -455,6 +492,8 @@ int cmd_CLIENT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         {"NO-EVICT", 3, client_no_evict},
         {"NO-TOUCH", 3, client_no_touch},
         {"TRACKING", -3, client_tracking},
+        {"TRACKINGINFO", 2, client_trackinginfo},
+        {"CACHING", 3, client_caching},
         {"GETREDIR", 2, client_getredir},
         {"UNBLOCK", -3, client_unblock},
         {"HELP", 2, client_help},

@@ -83,7 +83,7 @@ static int command_info(struct conn *c, const struct resp_arg *argv, uint32_t ar
     for (uint32_t i = 0; i < n; i++) {
         int id = argc == 2 ? (int)i : command_find(&argv[i + 2]);
         if (id < 0) {
-            reply_null_array(c);
+            reply_null(c);
         } else {
             reply_info(c, &commands[id]);
         }
@@ -180,13 +180,10 @@ static int command_help(struct conn *c, const struct resp_arg *argv, uint32_t ar
 
 int cmd_COMMAND(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     static const struct subcommand table[] = {
-        {"COUNT", 2, command_count},
-        {"LIST", -2, command_list},
-        {"INFO", -2, command_info},
-        {"DOCS", -2, command_docs},
-        {"GETKEYS", -3, command_getkeys},
-        {"HELP", 2, command_help},
-        {NULL, 0, NULL},
+        {"COUNT", 2, command_count},      {"LIST", -2, command_list},
+        {"INFO", -2, command_info},       {"DOCS", -2, command_docs},
+        {"GETKEYS", -4, command_getkeys}, {"GETKEYSANDFLAGS", -4, command_getkeys},
+        {"HELP", 2, command_help},        {NULL, 0, NULL},
     };
     if (argc == 1) {
         reply_array(c, COMMAND_COUNT_OF);

@@ -15,7 +15,6 @@
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
-#include "lib/base/num.h"
 
 static const char no_auth[] =
     "ERR AUTH <password> called without any password configured for the default user. Are you sure "
@@ -46,7 +45,7 @@ static bool parse_hello(struct conn *c, const struct resp_arg *argv, uint32_t ar
 int cmd_HELLO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     const struct resp_arg *name = NULL;
     int64_t proto = c->proto;
-    if (argc > 1 && num_i64(argv[1].data, argv[1].len, &proto) < 0) {
+    if (argc > 1 && dispatch_i64(&argv[1], &proto) < 0) {
         reply_error(c, "ERR Protocol version is not an integer or out of range");
         return 0;
     }
@@ -127,8 +126,11 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 int cmd_SELECT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     int64_t index;
-    if (num_i64(argv[1].data, argv[1].len, &index) < 0 || index > INT32_MAX || index < INT32_MIN) {
+    if (dispatch_i64(&argv[1], &index) < 0) {
         reply_error(c, "ERR value is not an integer or out of range");
+    } else if (index > INT32_MAX || index < INT32_MIN) {
+        reply_errorf(c, "ERR value is out of range, value must between %d and %d", INT32_MIN,
+                     INT32_MAX);
     } else if (index != 0) {
         reply_error(c, "ERR DB index is out of range");
     } else {

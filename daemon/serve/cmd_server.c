@@ -194,7 +194,7 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     if (r < 0) {
         reply_error(c, "OOM the daemon is out of memory");
     } else {
-        reply_bulk(c, b.data ? buf_head(&b) : "", buf_len(&b));
+        reply_verbatim(c, &b);
     }
     buf_deinit(&b);
     return 0;
@@ -226,25 +226,38 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     V("appendonly", "%s", "no")                                                                    \
     V("timeout", "%d", 0)
 
-static bool config_wanted(const char *name, const struct resp_arg *argv, uint32_t argc) {
+/* The argument that asks for this key; NULL: none does. */
+static const struct resp_arg *config_wanted(const char *name, const struct resp_arg *argv,
+                                            uint32_t argc) {
     for (uint32_t i = 2; i < argc; i++) {
         if (glob_match_nocase(argv[i].data, argv[i].len, name, strlen(name))) {
-            return true;
+            return &argv[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+static void reply_text_or(struct conn *c, const struct resp_arg *a, const char *text) {
+    if (a) {
+        reply_bulk(c, a->data, a->len);
+    } else {
+        reply_text(c, text);
+    }
 }
 
 static int config_get(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     const struct config *f = c->serve->d->config;
+    const struct resp_arg *by;
     uint32_t n = 0;
-#define COUNT(name, fmt, value) n += config_wanted(name, argv, argc);
+#define COUNT(name, fmt, value) n += config_wanted(name, argv, argc) != NULL;
     CONFIG_VALUES(COUNT, f)
 #undef COUNT
     reply_map(c, n);
 #define SHOW(name, fmt, value)                                                                     \
-    if (config_wanted(name, argv, argc)) {                                                         \
-        reply_text(c, name);                                                                       \
+    by = config_wanted(name, argv, argc);                                                          \
+    if (by) {                                                                                      \
+        /* a name, not a pattern, is said back as it was spelt */                                  \
+        reply_text_or(c, resp_is(by, name) ? by : NULL, name);                                     \
         reply_textf(c, fmt, value);                                                                \
     }
     CONFIG_VALUES(SHOW, f)
@@ -309,14 +322,31 @@ int cmd_TIME(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 }
 
 static int function_list(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argv;
-    (void)argc;
+    bool code = false, name = false;
+    for (uint32_t i = 2; i < argc; i++) {
+        if (!code && resp_is(&argv[i], "WITHCODE")) {
+            code = true;
+        } else if (!name && resp_is(&argv[i], "LIBRARYNAME")) {
+            if (++i == argc) {
+                reply_error(c, "ERR library name argument was not given");
+                return 0;
+            }
+            name = true;
+        } else {
+            reply_errorf(c, "ERR Unknown argument %.*s",
+                         (int)strnlen(argv[i].data, argv[i].len < 128 ? argv[i].len : 128),
+                         argv[i].data);
+            return 0;
+        }
+    }
     reply_array(c, 0);
     return 0;
 }
 
 static int function_flush(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    if (argc > 3 || (argc == 3 && !resp_is(&argv[2], "ASYNC") && !resp_is(&argv[2], "SYNC"))) {
+    if (argc > 3) {
+        reply_sub_syntax(c, "FUNCTION", &argv[1]);
+    } else if (argc == 3 && !resp_is(&argv[2], "ASYNC") && !resp_is(&argv[2], "SYNC")) {
         reply_error(c, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
     } else {
         reply_ok(c);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "daemon/serve/reply.h"
+#include "lib/base/num.h"
 
 static int (*const handlers[])(struct conn *c, const struct resp_arg *argv, uint32_t argc) = {
 #define COMMAND(id, ...) [COMMAND_##id] = cmd_##id,
@@ -62,6 +63,17 @@ void reply_unknown_sub(struct conn *c, const char *command, const struct resp_ar
                  command);
 }
 
+void reply_sub_syntax(struct conn *c, const char *command, const struct resp_arg *sub) {
+    reply_errorf(c, "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
+                 quotable(sub, QUOTED), sub->data, command);
+}
+
+int dispatch_i64(const struct resp_arg *a, int64_t *ret) {
+    size_t sign = a->len > 0 && a->data[0] == '-';
+    bool zero = a->len > sign && a->data[sign] == '0';
+    return zero && a->len > 1 ? -EINVAL : num_i64(a->data, a->len, ret);
+}
+
 void reply_help(struct conn *c, const char *command, const char *const *lines) {
     uint32_t n = 0;
     while (lines[n]) {
@@ -85,6 +97,19 @@ static bool arity_ok(int arity, uint32_t argc) {
     return arity >= 0 ? argc == (uint32_t)arity : argc >= (uint32_t)-arity;
 }
 
+/* In RESP2 a subscribed connection's replies could not be told from messages. */
+static bool refuses_subscribed(struct conn *c, const char *command, const char *sub) {
+    char a[64], b[64];
+    if (c->proto != 2 || c->n_channels + c->n_patterns == 0) {
+        return false;
+    }
+    reply_errorf(c,
+                 "ERR Can't execute '%s%s%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
+                 "/ RESET are allowed in this context",
+                 lower(a, command), sub ? "|" : "", sub ? lower(b, sub) : "");
+    return true;
+}
+
 int dispatch_sub(struct conn *c, const char *command, const struct subcommand *table,
                  const struct resp_arg *argv, uint32_t argc) {
     for (const struct subcommand *s = table; s->name; s++) {
@@ -95,16 +120,22 @@ int dispatch_sub(struct conn *c, const char *command, const struct subcommand *t
             reply_wrong_args(c, command, s->name);
             return 0;
         }
-        return s->run(c, argv, argc);
+        return refuses_subscribed(c, command, s->name) ? 0 : s->run(c, argv, argc);
     }
     reply_unknown_sub(c, command, &argv[1]);
     return 0;
 }
 
-/* What a RESP2 connection may say while it is subscribed: its replies could not be told from
- * messages. */
-static bool allowed_subscribed(int id) {
+/* What a RESP2 connection may say while it is subscribed; of a container, dispatch_sub() decides.
+ */
+static bool allowed_subscribed(int id, uint32_t argc) {
     switch (id) {
+    case COMMAND_CLIENT:
+    case COMMAND_COMMAND:
+    case COMMAND_CONFIG:
+    case COMMAND_FUNCTION:
+    case COMMAND_PUBSUB:
+        return argc > 1;
     case COMMAND_SUBSCRIBE:
     case COMMAND_UNSUBSCRIBE:
     case COMMAND_PSUBSCRIBE:
@@ -119,16 +150,11 @@ static bool allowed_subscribed(int id) {
 }
 
 static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
-    char name[64];
     if (!arity_ok(commands[id].arity, argc)) {
         reply_wrong_args(c, commands[id].name, NULL);
         return 0;
     }
-    if (c->proto == 2 && c->n_channels + c->n_patterns > 0 && !allowed_subscribed(id)) {
-        reply_errorf(c,
-                     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
-                     "/ RESET are allowed in this context",
-                     lower(name, commands[id].name));
+    if (!allowed_subscribed(id, argc) && refuses_subscribed(c, commands[id].name, NULL)) {
         return 0;
     }
     int r = handlers[id](c, argv, argc);

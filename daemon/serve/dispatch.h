@@ -14,6 +14,9 @@
 /* Carries out the words in c->reader: 0 or -EAGAIN as above. May kill c. */
 int dispatch(struct conn *c);
 
+/* An integer as Redis reads it: no leading zeros, no "-0". 0, -EINVAL or -ERANGE. */
+int dispatch_i64(const struct resp_arg *a, int64_t *ret);
+
 /* A subcommand of a container command, with its arity as in commands.def (its own name and the
  * command's counted). */
 struct subcommand {
@@ -21,6 +24,7 @@ struct subcommand {
     int arity;
     int (*run)(struct conn *c, const struct resp_arg *argv, uint32_t argc);
 };
-/* Finds and runs argv[1]; replies when there is none or the number of words is wrong. */
+/* Finds and runs argv[1]; replies when there is none, the number of words is wrong, or the
+ * connection is subscribed in RESP2. */
 int dispatch_sub(struct conn *c, const char *command, const struct subcommand *table,
                  const struct resp_arg *argv, uint32_t argc);

@@ -387,7 +387,7 @@ int cmd_PUBLISH(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 static int pubsub_channels(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct pubsub *p = c->serve->pubsub;
     if (argc > 3) {
-        reply_wrong_args(c, "PUBSUB", "CHANNELS");
+        reply_sub_syntax(c, "PUBSUB", &argv[1]);
         return 0;
     }
     uint32_t n = 0;

@@ -32,6 +32,10 @@ static inline void reply_bulk(struct conn *c, const void *data, size_t len) {
 static inline void reply_text(struct conn *c, const char *text) {
     REPLY(c, resp_put_text(&c->out, text));
 }
+/* A text for people, such as INFO's. */
+static inline void reply_verbatim(struct conn *c, const struct buf *text) {
+    REPLY(c, resp_put_verbatim(&c->out, c->proto, text->data ? buf_head(text) : "", buf_len(text)));
+}
 #define reply_textf(c, ...) REPLY(c, resp_put_textf(&(c)->out, __VA_ARGS__))
 static inline void reply_array(struct conn *c, uint32_t n) {
     REPLY(c, resp_put_array(&c->out, n));
@@ -72,5 +76,7 @@ static inline void reply_syntax(struct conn *c) {
 /* "HELP" and misspelt subcommands. */
 void reply_unknown_sub(struct conn *c, const char *command, const struct resp_arg *sub);
 void reply_wrong_args(struct conn *c, const char *command, const char *sub);
+/* A subcommand that checks the number of its words itself. */
+void reply_sub_syntax(struct conn *c, const char *command, const struct resp_arg *sub);
 /* lines ends with NULL; they are framed as Redis frames its HELP. */
 void reply_help(struct conn *c, const char *command, const char *const *lines);

@@ -144,6 +144,9 @@ int resp_put_null(struct buf *b, int proto);
 int resp_put_null_array(struct buf *b, int proto); /* "*-1" in RESP2, "_" in RESP3 */
 int resp_put_bool(struct buf *b, int proto, bool v);
 int resp_put_double(struct buf *b, int proto, double v);
+int resp_put_verbatim(
+    struct buf *b, int proto, const void *text,
+    size_t len); /* a text for people: "txt:" before it in RESP3, else a bulk string */
 /* A request: resp_put_array(n), then n bulks. Words given as C strings, the last one NULL. */
 int resp_put_command(struct buf *b, const char *word, ...) __attribute__((sentinel));
 

@@ -202,6 +202,15 @@ int resp_put_push(struct buf *b, int proto, uint32_t n) {
     return put_only_head(b, proto >= 3 ? RESP_PUSH : RESP_ARRAY, n);
 }
 
+int resp_put_verbatim(struct buf *b, int proto, const void *text, size_t len) {
+    if (proto < 3) {
+        return resp_put_bulk(b, text, len);
+    }
+    int r = buf_printf(b, "=%zu\r\ntxt:", len + 4);
+    r = r < 0 ? r : buf_append(b, text, len);
+    return r < 0 ? r : buf_append(b, "\r\n", 2);
+}
+
 int resp_put_null(struct buf *b, int proto) {
     return proto >= 3 ? PUT_FIXED(b, "_\r\n") : PUT_FIXED(b, "$-1\r\n");
 }
