@@ -2,8 +2,8 @@
 /* The commands about one's own connection, with Redis's replies: what client libraries send when
  * they connect must succeed.
  *
- * AUTH is refused in the words of a Redis that has no password, because libraries know them: some
- * warn and go on.
+ * AUTH is refused in the words of a Redis that has no password, because libraries know them to the
+ * letter: some warn and go on.
  *
  * Fails: replies. */
 #include <ctype.h>
@@ -18,7 +18,7 @@
 
 static const char no_auth[] =
     "ERR AUTH <password> called without any password configured for the default user. Are you sure "
-    "your configuration is correct? (Hearth has no passwords: it knows you by your socket.)";
+    "your configuration is correct?";
 
 /* Checks the options; *ret_name: the word behind SETNAME, or NULL. False: refused, and replied. */
 static bool parse_hello(struct conn *c, const struct resp_arg *argv, uint32_t argc,

@@ -55,7 +55,7 @@ GROUPS = {
         |CLIENT CACHING YES|CLIENT CACHING maybe|CLIENT CACHING""",
     "hello": """
         HELLO 1|HELLO 4|HELLO a|HELLO ""|HELLO 99999999999999999999|HELLO 2 x|HELLO 3 NOSUCH a|HELLO 2 SETNAME|HELLO 2 SETNAME "a b"
-        |HELLO 2 AUTH|HELLO 2 AUTH a|HELLO -2|HELLO 02|HELLO 3.0|PING""",
+        |HELLO 2 AUTH|HELLO 2 AUTH a|HELLO -2|HELLO 02|AUTH|AUTH x|AUTH a b c|HELLO 3.0|PING""",
     "command": """
         COMMAND nosuch|COMMAND COUNT x|COMMAND INFO nosuch|COMMAND INFO nosuch nosuch2|COMMAND DOCS nosuch|COMMAND GETKEYS
         |COMMAND GETKEYS nosuch|COMMAND GETKEYS PING|COMMAND GETKEYS ECHO|COMMAND GETKEYS ECHO x|COMMAND LIST x
@@ -81,7 +81,7 @@ GROUPS = {
         |PUNSUBSCRIBE * a* [ab]|PING|ECHO x|SUBSCRIBE ""|UNSUBSCRIBE ""|SUBSCRIBE a|RESET|ECHO x|PUBSUB CHANNELS""",
 }
 
-# What differs, and why: AUTH, which is always refused here (DESIGN: identity is the peer's credentials); HELLO's
+# What differs, and why: AUTH with a user, which is always refused here (identity is the peer's credentials); HELLO's
 # values; commands and categories the other does not have; HELP texts; the empty channel, which `*` matches here and not
 # in Redis; the order of CONFIG GET's pairs, in Redis that of a hash table; QUIT under CLIENT REPLY OFF, after which
 # Redis keeps the connection open; and of broken requests: a NUL in a line (Redis waits for ever), the limits of a line
