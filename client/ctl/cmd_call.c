@@ -100,8 +100,10 @@ static int call(struct ctl *c, struct run *run) {
     int r = hearth_submit(c->h, &run->task, on_end_report, &report, &ticket);
     bool cancelled = false;
     while (r == 0 && !run->ended) {
-        r = hearth_run(c->h, -1);
-        if (r == -EINTR) {
+        /* A signal just before the library sleeps, or while it spins, interrupts nothing: so look
+         * now and then. */
+        r = hearth_run(c->h, 200);
+        if (r == -EINTR || r == HEARTH_E_PENDING) {
             r = ctl_interrupted() && !cancelled ? hearth_cancel(c->h, ticket) : 0;
             cancelled = cancelled || ctl_interrupted();
         }
