@@ -76,15 +76,11 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg) {
 
 /* ---- STATUS= ---- */
 
-static void on_status(evutil_socket_t fd, short what, void *arg) {
-    struct loop *l = arg;
+void loop_tell_status(struct loop *l) {
     uint64_t workers = 0, queued = 0, running = 0;
     uint32_t failing = 0;
     char text[160];
-    (void)fd;
-    (void)what;
 
-    l->status_pending = false;
     for (uint32_t i = 0; i < l->d->n_pools; i++) {
         struct pool *p = &l->d->pools[i];
         workers += p->n_workers;
@@ -102,6 +98,14 @@ static void on_status(evutil_socket_t fd, short what, void *arg) {
         memcpy(l->said, text, sizeof(text));
         notify_status("%s", text);
     }
+}
+
+static void on_status(evutil_socket_t fd, short what, void *arg) {
+    struct loop *l = arg;
+    (void)fd;
+    (void)what;
+    l->status_pending = false;
+    loop_tell_status(l);
 }
 
 static uint64_t figures(const struct hearthd *d) {

@@ -13,5 +13,7 @@ int loop_open(struct hearthd *d, struct loop **ret);
 void loop_work(struct loop *l);
 /* Waits until there is more, unless there is already, and lets libevent's callbacks run. */
 void loop_wait(struct loop *l);
+/* STATUS= now, if it has changed; loop_wait() sees to it by itself within a second. */
+void loop_tell_status(struct loop *l);
 /* Accepts NULL. Returns NULL. */
 struct loop *loop_close(struct loop *l);

@@ -294,6 +294,7 @@ static int warm_up(struct run *run) {
     }
     if (!d->stopping) {
         serve_accepting(d, true);
+        loop_tell_status(run->loop);
         notify_ready();
         log_notice(LOG_ABOUT(.message = MESSAGE_READY),
                    "ready: %u workers in %u pools after %.1f ms, listening on %s", count_workers(d),

@@ -293,10 +293,22 @@ void listen_update(struct serve *s) {
     }
 }
 
+/* A socket that was passed has the path it has, whatever the configuration says: what we tell about
+ * it (READY, CLIENT LIST, CONFIG GET) must be true. */
+static int learn_path(struct serve *s) {
+    struct sockaddr_un a = {0};
+    socklen_t len = sizeof(a) - 1; /* so that a path that fills it has an end */
+    if (getsockname(s->listen_fd, (struct sockaddr *)&a, &len) < 0) {
+        return -errno;
+    }
+    return a.sun_path[0] ? config_set_socket(s->d->config, a.sun_path) : 0;
+}
+
 int listen_open(struct serve *s) {
     int r = listen_fds_take("hearth", &s->listen_fd);
     if (r == 0) {
-        log_info(ABOUT, "serving the socket that was passed to us");
+        r = learn_path(s);
+        log_info(ABOUT, "serving the socket that was passed to us: %s", s->d->config->socket_path);
     } else if (r == -ENOENT) {
         r = make_own(s);
         if (r == 0) {

@@ -52,6 +52,11 @@ Test(life, socket_from_the_manager) {
     struct wire w;
     cr_assert_eq(daemon_connect(&d, &w), 0);
     cr_assert_str_eq(wire_call(&w, "TASK.CALL", "demo", "echo", "hello", NULL), "\"hello\"");
+    /* It tells the path of that socket, not the one of the configuration. */
+    wire_call(&w, "CONFIG", "GET", "socket", NULL);
+    cr_assert(strstr(wire_show(&w), d.socket), "%s", wire_show(&w));
+    cr_assert(strstr(daemon_log(&d), "listening on /"));
+    cr_assert(strstr(strstr(daemon_log(&d), "listening on /"), d.socket), "%s", daemon_log(&d));
     wire_close(&w);
 }
 

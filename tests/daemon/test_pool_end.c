@@ -147,11 +147,14 @@ static bool notified(const char *text, int ms) {
 Test(pool_end, the_service_manager_is_told) {
     static const char *const env[] = {"WATCHDOG_USEC=400000", NULL};
     begin("5", env);
-    cr_assert(notified("READY=1", within(10000)));
+    /* The figures come with the news, not a second after it. */
+    cr_assert(notified("STATUS=3 pools, 3 workers, 0 queued, 0 running", within(10000)));
+    cr_assert(notified("READY=1", within(500)));
     cr_assert(notified("WATCHDOG=1", within(1000)));
     cr_assert(notified("WATCHDOG=1", within(1000)));
-    cr_assert(notified("STATUS=3 pools, 3 workers", within(3000)));
+    cr_assert_eq(wire_send(&w, "TASK.SUBMIT", "demo", "sleep", "", "ARG", "2000", NULL), 0);
+    cr_assert(notified("STATUS=3 pools, 3 workers, 0 queued, 1 running", within(3000)));
     cr_assert_eq(kill(daemon_.pid, SIGTERM), 0);
     cr_assert(notified("STOPPING=1", within(1000)));
-    cr_assert_eq(daemon_wait(&daemon_, within(3000)), 0);
+    cr_assert_eq(daemon_wait(&daemon_, within(6000)), 0);
 }

@@ -18,6 +18,7 @@ static void begin(void) {
     snprintf(config, sizeof(config),
              "pools = (\n"
              "  { name = \"demo\"; workers = 2; module = \"demo.so\"; kill_grace = 0.2; },\n"
+             "  { name = \"brief\"; workers = 1; module = \"demo.so\"; timeout = 0.1; },\n"
              "  { name = \"trouble\"; workers = 1; module = \"%s\"; kill_grace = 0.2; },\n"
              "  { name = \"shell\"; workers = 2; exec = [ ]; kill_grace = 0.2; }\n"
              ");\n"
@@ -65,6 +66,16 @@ Test(pool_time, a_task_within_its_limit_is_left_alone) {
     }
     /* the limits of the short ones pass while this one runs in their worker */
     submit(&w, "demo", "sleep", "200", NULL, id);
+    cr_assert_str_eq(wait_end(&w, id), "done||");
+}
+
+Test(pool_time, the_pool_has_a_limit_for_tasks_that_name_none) {
+    char id[ID_MAX];
+    submit(&w, "brief", "sleep", "60000", NULL, id);
+    cr_assert_str_eq(wait_end(&w, id), "timeout|nil|time limit of 100 ms");
+    submit(&w, "brief", "sleep", "60000", "0", id); /* 0 names none */
+    cr_assert_str_eq(wait_end(&w, id), "timeout|nil|time limit of 100 ms");
+    submit(&w, "brief", "sleep", "300", "60000", id);
     cr_assert_str_eq(wait_end(&w, id), "done||");
 }
 
