@@ -20,6 +20,9 @@ try:
     from redis.retry import Retry
 except ImportError:
     redis = None
+    SYSTEM = "/usr/bin/python3"  # where Debian's python3-redis is, if another python3 comes first in PATH
+    if os.path.exists(SYSTEM) and os.path.realpath(SYSTEM) != os.path.realpath(sys.executable):
+        os.execv(SYSTEM, [SYSTEM, *sys.argv])
 
 BYTES = bytes(range(256)) + b"\r\n$5\r\n\x00" * 3
 DEEP = 10000

@@ -208,6 +208,7 @@ class Tap:
     def skip(self, name, why):
         self.n += 1
         print(f"ok {self.n} - {name} # SKIP {why}", flush=True)
+        print(f"{os.path.basename(sys.argv[0])}: SKIPPED: {name}: {why}", file=sys.stderr)
 
     def run(self, name, test, *args):
         """A test that tells by an exception that something is wrong."""
