@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bash completion for hearth(1). The commands and options below are held against `hearth help --names` and
-# `hearth help --options COMMAND` by tests/daemon/test_ctl.sh. Pools and handlers are asked of the daemon, if one answers.
+# `hearth help --options COMMAND` by tests/checks/tables.py. Pools and handlers are asked of the daemon, if one answers.
 
 _hearth_options() {
     case $1 in
