@@ -17,8 +17,8 @@ struct tasks;
 struct supervise;
 struct serve;
 
-/*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error says
- * why) any --stop--> STOPPING   */
+/*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error: why)
+ *  any --stop--> STOPPING   */
 enum pool_state { POOL_STARTING, POOL_READY, POOL_FAILING, POOL_STOPPING };
 extern const char *const pool_state_names[]; /* "starting" "ready" "failing" "stopping" */
 

@@ -4,11 +4,11 @@
  * entry says whether the task is known here, who waits for its end, and when it may be forgotten.
  * Nothing is allocated per task (but the canceller's name).
  *
- *     UNKNOWN --submit--> LIVE --ended, delivered--> KEPT --fetched--> FETCHED --+
- *        ^                  |                          | result_keep over        | over
- * FETCHED_MAX, over FETCHED_SHARE, |                  | abandoned                v | room is
- * needed, result_keep over
- *        +--task_free()-- DOOMED <---------------------+-------------------------+
+ *     UNKNOWN --submit--> LIVE --ended, delivered--> KEPT --fetched--> FETCHED
+ *        ^                  |                          |                  | over FETCHED_MAX or
+ *        |                  | abandoned                | result_keep over | FETCHED_SHARE, room is
+ *        |                  v                          v                  v needed, result_keep over
+ *        +--task_free()-- DOOMED <---------------------+------------------+
  *
  * Every known entry is on the chain `all` (in order of submission) and on the chain of its state.
  * KEPT is in order of expiry, because result_keep is one constant; so one timer, for the heads,

@@ -4,9 +4,8 @@
  * its bytes have been sent; a connection that is killed unpins all. Small results are copied: that
  * costs less than an iovec.
  *
- *     out:   [+OK $40000.....][ .. $50000...][ .. ]        positions count all bytes ever put into
- * out, so they stay refs:                ^ at       ^ at                 right when sent bytes are
- * consumed
+ *     out:   [+OK $40000.....][ .. $50000...][ .. ]     positions count all bytes ever put into out,
+ *     refs:                   ^ at           ^ at       so they stay right when sent bytes are consumed
  *
  * MSG_NOSIGNAL: a client that is gone is -EPIPE, not a signal.
  * Fails: -ENOMEM, and the errors of sendmsg(2). */

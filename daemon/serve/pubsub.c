@@ -3,8 +3,8 @@
  * Channels are found by a hash with a random seed (clients choose the names); patterns are few and
  * tried one after the other.
  *
- *     pubsub.buckets --> channel --> sub <-- conn.subs          a sub is on two lists: its
- * channel's and its connection's pubsub.patterns -> channel --> sub <-- conn.subs
+ *     pubsub.buckets  --> channel --> sub <-- conn.subs     a sub is on two lists: its channel's
+ *     pubsub.patterns --> channel --> sub <-- conn.subs     and its connection's
  *
  * While the subs of a channel are walked nothing is removed: a client that is too far behind is
  * marked (accounts_may_push) and closed at the end of the turn.

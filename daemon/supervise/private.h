@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of supervise/ share.
  *
- *   ASKED --SPAWNED--> STARTING --slot warm--> WARM --told to go--> SERVING --slot retired, told to
- * exit--> LEAVING any --pidfd readable--> DEAD --buried, its task settled--> freed
+ *   ASKED --SPAWNED--> STARTING --slot warm--> WARM --told to go--> SERVING
+ *   SERVING --slot retired, told to exit--> LEAVING
+ *   any --pidfd readable--> DEAD --buried, its task settled--> freed
  *
  * A worker that serves, or was told it may, has one of the pool's N seats: concurrency never
  * exceeds N, whoever is being replaced. worker_set_phase() is the only place that changes a phase.

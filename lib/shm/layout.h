@@ -49,8 +49,7 @@ struct shm_ring {
     _Atomic uint64_t capacity;                       /* a power of two */
 };
 
-/* owner word: bit 31 waiters | bits 16-30 generation (low 15 bits) | bits 0-15 slot + 1; 0 = free
- */
+/* owner word: bit 31 waiters | bits 16-30 generation | bits 0-15 slot + 1; 0 = free */
 struct shm_lock {
     _Atomic uint32_t word;
     uint32_t reserved;

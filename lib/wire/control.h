@@ -20,12 +20,13 @@ enum control_kind {
     /* daemon -> zygote */
     CONTROL_SPAWN = 1, /* fork a worker for slot/gen */
     /* zygote -> daemon */
-    CONTROL_READY =
-        2, /* the module is loaded and initialised; text: handler names, each ended by '\n' */
-    CONTROL_SPAWNED =
-        3, /* slot/gen now has process pid. The worker is a child of the daemon (made by a double
-              fork below a subreaper), so only the daemon reaps it and the pid cannot be reused */
-    CONTROL_FAILED = 4, /* the pool cannot start, or (slot != 0) one fork failed; text: why */
+    /* the module is loaded and initialised; text: handler names, each ended by '\n' */
+    CONTROL_READY = 2,
+    /* slot/gen now has process pid. The worker is a child of the daemon (made by a double fork
+     * below a subreaper), so only the daemon reaps it and the pid cannot be reused */
+    CONTROL_SPAWNED = 3,
+    /* the pool cannot start, or (slot != 0) one fork failed; text: why */
+    CONTROL_FAILED = 4,
 };
 
 enum { CONTROL_TEXT = 8000 };
