@@ -5,15 +5,12 @@
 of the commands since the last such line's. TAP on standard output, one test per command."""
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
+
+from rig import LIMIT, Daemon
 
 SOURCE = os.environ["HEARTH_SOURCE"]
-LIMIT = 60  # seconds, for the daemon's start and for all of the tour
 
 
 def steps():
@@ -27,28 +24,6 @@ def steps():
         elif line and not line.startswith("#"):
             found.append((line, []))
     return found
-
-
-def start(work):
-    """hearthd on a socket in work, once it says READY."""
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(os.path.join(work, "notify"))
-    notify.settimeout(LIMIT)
-    env = {**os.environ, "NOTIFY_SOCKET": os.path.join(work, "notify")}
-    conf = os.path.join(os.environ["HEARTH_BUILD"], "conf", "sample.conf")
-    log = open(os.path.join(work, "log"), "w", encoding="utf-8")
-    daemon = subprocess.Popen(
-        [os.environ["HEARTHD"], "--foreground", "-c", conf, "-s", os.path.join(work, "sock")],
-        env=env, stdout=log, stderr=log)
-    log.close()
-    try:
-        while b"READY=1" not in notify.recv(4096).split(b"\n"):
-            pass
-    except OSError:
-        daemon.kill()
-        daemon.wait()
-        raise
-    return daemon
 
 
 def script(work, tour):
@@ -86,24 +61,16 @@ def report(work, tour):
 
 def main():
     tour = steps()
-    work = tempfile.mkdtemp(prefix="hearth-tour-", dir="/tmp")
-    daemon = None
-    try:
-        daemon = start(work)
-        env = {**os.environ, "HEARTH_SOCKET": os.path.join(work, "sock")}
+    with Daemon() as daemon:
+        env = {**os.environ, "HEARTH_SOCKET": daemon.path}
         env["PATH"] = os.path.dirname(os.environ["HEARTH_CTL"]) + ":" + env["PATH"]
         env.pop("BASH_ENV", None)
-        subprocess.run(["bash"], input=script(work, tour), text=True, env=env, cwd=work, timeout=LIMIT, check=False)
-        bad = report(work, tour)
-        daemon.send_signal(signal.SIGTERM)
-        status = daemon.wait(LIMIT)
+        subprocess.run(["bash"], input=script(daemon.work, tour), text=True, env=env, cwd=daemon.work, timeout=LIMIT,
+                       check=False)
+        bad = report(daemon.work, tour)
+        status = daemon.stop()
         print(f"{'ok' if status == 0 else 'not ok'} {len(tour) + 1} - the daemon ends by itself on SIGTERM")
         return bad or status
-    finally:
-        if daemon and daemon.poll() is None:
-            daemon.kill()
-            daemon.wait()
-        shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":
