@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The service manager's side of the daemon, through libsystemd: readiness, status, watchdog, and
- * the socket it opened for us. Without a manager the environment variables are absent and
- * everything here does nothing.
+/* The service manager's side of the daemon: readiness, status, watchdog, and the socket it opened
+ * for us. Without a manager the environment variables are absent and everything here does nothing.
+ *
+ * The messages are sent by ourselves, not by sd_notify(): that waits while the manager's queue (of
+ * ten messages, usually) is full, and the loop waits for nobody. A status or a ping that finds no
+ * room is dropped, the next one says the same; only READY=1 waits.
  *
  * The watchdog interval is half of what the manager waits, so that one late turn of the loop is not
  * fatal. Fails: the notices never; listen_fds_take() with -ENOENT, -ENOTUNIQ, -EINVAL, -errno. */
@@ -9,24 +12,46 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
+#include "lib/base/cleanup.h"
 #include "lib/base/fd.h"
 
+static void say(const char *text, int flags) {
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t n = path ? strlen(path) : 0;
+    if (n < 2 || n >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@')) {
+        return;
+    }
+    memcpy(to.sun_path, path, n);
+    if (path[0] == '@') {
+        to.sun_path[0] = '\0';
+    }
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+        (void)sendto(fd, text, strlen(text), flags | MSG_NOSIGNAL, (struct sockaddr *)&to, len);
+    }
+}
+
 void notify_ready(void) {
-    (void)sd_notify(0, "READY=1");
+    say("READY=1", 0);
 }
 
 void notify_stopping(void) {
-    (void)sd_notify(0, "STOPPING=1");
+    say("STOPPING=1", MSG_DONTWAIT);
 }
 
 void notify_watchdog(void) {
-    (void)sd_notify(0, "WATCHDOG=1");
+    say("WATCHDOG=1", MSG_DONTWAIT);
 }
 
 void notify_status(const char *fmt, ...) {
@@ -39,7 +64,7 @@ void notify_status(const char *fmt, ...) {
     for (char *p = text; (p = strpbrk(p, "\r\n")); p++) {
         *p = ' '; /* a new line would begin another assignment */
     }
-    (void)sd_notify(0, text);
+    say(text, MSG_DONTWAIT);
 }
 
 uint64_t notify_watchdog_interval(void) {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* READY=1, STOPPING=1 and STATUS= of $NOTIFY_SOCKET. Failures are of no consequence and are
- * ignored. */
+ * ignored. Only notify_ready() may wait for the manager. */
 void notify_ready(void);
 void notify_stopping(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -105,16 +105,33 @@ Test(notify, the_listening_socket_is_found_by_name) {
     }
 }
 
-Test(notify, the_manager_is_told) {
+/* The socket of a manager, told by the environment. */
+static int manager(void) {
     struct sockaddr_un any = {.sun_family = AF_UNIX}, addr;
     socklen_t len = sizeof(addr);
-    char name[120], got[600];
+    char name[120];
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     cr_assert_eq(bind(fd, (struct sockaddr *)&any, sizeof(sa_family_t)), 0);
     cr_assert_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
     snprintf(name, sizeof(name), "@%.*s", (int)(len - offsetof(struct sockaddr_un, sun_path) - 1),
              addr.sun_path + 1);
     setenv("NOTIFY_SOCKET", name, 1);
+    return fd;
+}
+
+/* It would hang here. */
+Test(notify, a_manager_that_does_not_listen_stops_nobody) {
+    _cleanup_close_ int fd = manager();
+    for (int i = 0; i < 10000; i++) {
+        notify_status("%d", i);
+        notify_watchdog();
+    }
+    notify_stopping();
+}
+
+Test(notify, the_manager_is_told) {
+    char got[600];
+    int fd = manager();
     static const char *const expected[] = {"READY=1", "STATUS=2 pools, FDSTORE=1", "WATCHDOG=1",
                                            "STOPPING=1"};
     notify_ready();
