@@ -110,7 +110,7 @@ static void figure(char out[48], double v, const char *unit) {
 }
 
 void bench_heading(const char *title) {
-    printf("\n%s\n%-50s %15s   %-38s %8s  %-14s\n", title, "", "measured", "beside it", "ratio",
+    printf("\n%s\n%-50s %15s   %-44s %8s  %-14s\n", title, "", "measured", "beside it", "ratio",
            "goal");
     fflush(stdout);
 }
@@ -153,7 +153,7 @@ void bench_print(const struct bench_line *l) {
         snprintf(goal, sizeof(goal), "%s %s: %s", most ? "<=" : ">=", wanted,
                  is_met(l, ratio) ? "met" : "not met");
     }
-    printf("%-50s %15s   %-38s %8s  %s\n", l->what, ours, beside, ratio_text, goal);
+    printf("%-50s %15s   %-44s %8s  %s\n", l->what, ours, beside, ratio_text, goal);
     fflush(stdout);
 }
 

@@ -93,33 +93,32 @@ static int pipelines(void) {
 }
 
 static int rates(void) {
-    struct bench_samples ring = {.n = 0}, one = ring, two = ring, forks = ring;
+    static const char *const names[] = {
+        "ring in shared memory, 8-byte messages",  "posix_spawn of /bin/true, one at a time",
+        "posix_spawn of /bin/true, two at a time", "posix_spawn of /bin/true, by two processes",
+        "fork of a small process, and its end",
+    };
+    enum { RATES = sizeof(names) / sizeof(*names) };
+    struct bench_samples s[RATES] = {{.n = 0}};
+    unsigned n = bench_count(400, 20);
     bench_heading("Rates, free to use all CPUs");
     for (unsigned i = 0; i < bench_count(7, 1); i++) {
-        double v[4] = {0};
+        double v[RATES] = {0};
         int r = raw_ring(bench_count(5000000, 100000), &v[0]);
-        r = r < 0 ? r : raw_spawn(bench_count(500, 20), 1, &v[1]);
-        r = r < 0 ? r : raw_spawn(bench_count(500, 20), 2, &v[2]);
-        r = r < 0 ? r : raw_fork(bench_count(500, 20), &v[3]);
+        r = r < 0 ? r : raw_spawn(n, 1, &v[1]);
+        r = r < 0 ? r : raw_spawn(n, 2, &v[2]);
+        r = r < 0 ? r : raw_spawn_two(n, &v[3]);
+        r = r < 0 ? r : raw_fork(n, &v[4]);
         if (r < 0) {
             return bench_failed("ring and processes", r);
         }
-        bench_add(&ring, v[0]);
-        bench_add(&one, v[1]);
-        bench_add(&two, v[2]);
-        bench_add(&forks, v[3]);
+        for (unsigned k = 0; k < RATES; k++) {
+            bench_add(&s[k], v[k]);
+        }
     }
-    bench_compare(
-        (struct bench_line){.what = "ring in shared memory, 8-byte messages", .unit = "/s"}, &ring,
-        NULL);
-    bench_compare(
-        (struct bench_line){.what = "posix_spawn of /bin/true, one at a time", .unit = "/s"}, &one,
-        NULL);
-    bench_compare(
-        (struct bench_line){.what = "posix_spawn of /bin/true, two at a time", .unit = "/s"}, &two,
-        NULL);
-    bench_compare((struct bench_line){.what = "fork of a small process, and its end", .unit = "/s"},
-                  &forks, NULL);
+    for (unsigned k = 0; k < RATES; k++) {
+        bench_compare((struct bench_line){.what = names[k], .unit = "/s"}, &s[k], NULL);
+    }
     return 0;
 }
 
