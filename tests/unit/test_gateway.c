@@ -38,7 +38,7 @@ static bool locked;
 /* ---- the daemon's loop, as far as it matters here ---- */
 
 static void turn(void) {
-    event_base_loop(d.base, EVLOOP_NONBLOCK);
+    event_base_loop(d.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     tasks_turn(&d);
     serve_turn(&d);
 }
