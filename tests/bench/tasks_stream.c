@@ -201,7 +201,7 @@ int tasks_exec(void) {
         snprintf(what, sizeof(what), "/bin/true, %u under way", flights[k]);
         struct bench_line l = {.what = what,
                                .unit = "/s",
-                               .beside = "posix_spawn, one process, two at a time",
+                               .beside = "posix_spawn, two in flight",
                                .goal = BENCH_RATIO_AT_LEAST,
                                .goal_value = 0.9};
         bench_compare(l, &ours[k], &spawn);
