@@ -23,15 +23,15 @@ static inline bool list_empty(const struct list *l) {
 }
 
 /* Puts node before pos; with the head as pos this appends. node must be on no list. */
-static inline void list_insert(struct list *pos, struct list *node) {
+static inline void list_link(struct list *pos, struct list *node) {
     node->prev = pos->prev;
     node->next = pos;
     pos->prev->next = node;
     pos->prev = node;
 }
 
-#define list_append(head, node)  list_insert((head), (node))
-#define list_prepend(head, node) list_insert((head)->next, (node))
+#define list_append(head, node)  list_link((head), (node))
+#define list_prepend(head, node) list_link((head)->next, (node))
 
 static inline void list_del(struct list *node) {
     node->prev->next = node->next;

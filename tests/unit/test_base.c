@@ -117,7 +117,7 @@ Test(list, order_and_deletion) {
     cr_assert_eq(sum(&head), 13);
     list_del(&b.node);
     cr_assert_eq(sum(&head), 13, "deleting twice is harmless");
-    list_insert(&c.node, &b.node);
+    list_link(&c.node, &b.node);
     cr_assert_eq(sum(&head), 123);
     list_for_each_safe (it, &head) {
         list_del(it);
