@@ -62,17 +62,16 @@ static unsigned least_quota(const char *mount, char *group, int v2) {
     }
 }
 
-unsigned cpu_available(void) {
-    cpu_set_t set;
-    unsigned n = 1;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        n = (unsigned)CPU_COUNT(&set);
-    }
-    FILE *f = fopen("/proc/self/cgroup", "re");
+unsigned cpu_quota(const char *groups, const char *mount) {
+    unsigned least = 0;
+    char line[PATH_MAX], v1[PATH_MAX];
+    FILE *f = fopen(groups, "re");
     if (!f) {
-        return n;
+        return 0;
     }
-    char line[PATH_MAX];
+    if (snprintf(v1, sizeof(v1), "%s/cpu", mount) >= (int)sizeof(v1)) {
+        v1[0] = '\0';
+    }
     while (fgets(line, sizeof(line), f)) {
         line[strcspn(line, "\n")] = '\0';
         char *controllers = strchr(line, ':');
@@ -86,11 +85,22 @@ unsigned cpu_available(void) {
         if (!v2 && strcmp(controllers, "cpu") != 0 && strcmp(controllers, "cpu,cpuacct") != 0) {
             continue;
         }
-        unsigned q = least_quota(v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu", group, v2);
-        if (q && q < n) {
-            n = q;
+        unsigned q = least_quota(v2 ? mount : v1, group, v2);
+        if (q && (!least || q < least)) {
+            least = q;
         }
     }
     fclose(f);
+    return least;
+}
+
+unsigned cpu_available(void) {
+    cpu_set_t set;
+    unsigned n = 1;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        n = (unsigned)CPU_COUNT(&set);
+    }
+    unsigned quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+    n = quota && quota < n ? quota : n;
     return n ? n : 1;
 }

@@ -13,3 +13,7 @@ static inline void cpu_pause(void) {
 /* The number of CPUs this process may use: its affinity mask, cut by the cgroup's cpu quota (v2
  * cpu.max or v1 cpu.cfs_quota_us of its own group and those above), rounded up. At least 1. */
 unsigned cpu_available(void);
+
+/* The part of it that is the quota, in whole CPUs; 0: none. groups is a file as /proc/PID/cgroup, mount where the
+ * hierarchies are mounted. */
+unsigned cpu_quota(const char *groups, const char *mount);

@@ -8,7 +8,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "tests/support/tmp.h"
 
 TestSuite(buf, .timeout = 10);
 TestSuite(list, .timeout = 10);
@@ -221,4 +225,45 @@ Test(cpu, at_least_one_and_no_more_than_the_affinity_mask) {
     cr_assert_eq(cpu_available(), 1);
     cr_assert_eq(sched_setaffinity(0, sizeof(old), &old), 0);
     cpu_pause();
+}
+
+/* What cpu_quota() says to these groups; dir has the hierarchies. */
+static unsigned quota_of(const char *dir, const char *groups) {
+    char path[TMP_PATH + 16];
+    cr_assert_eq(tmp_write(dir, "groups", groups, strlen(groups)), 0);
+    snprintf(path, sizeof(path), "%s/groups", dir);
+    return cpu_quota(path, dir);
+}
+
+static void put(const char *dir, const char *name, const char *text) {
+    char path[200];
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    for (char *slash = path + strlen(dir) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = '\0';
+        cr_assert(mkdir(path, 0700) == 0 || errno == EEXIST);
+    }
+    cr_assert_eq(tmp_write(dir, name, text, strlen(text)), 0);
+}
+
+Test(cpu, the_quota_is_the_least_of_the_group_and_those_above) {
+    char dir[TMP_PATH];
+    cr_assert_eq(tmp_dir(dir), 0);
+    cr_expect_eq(cpu_quota("/nonexistent", dir), 0);
+    cr_expect_eq(quota_of(dir, "0::/\n"), 0, "no files");
+    put(dir, "a/b/cpu.max", "max 100000\n");
+    cr_expect_eq(quota_of(dir, "0::/a/b\n"), 0, "max is none");
+    put(dir, "a/b/cpu.max", "250000 100000\n");
+    cr_expect_eq(quota_of(dir, "0::/a/b\n"), 3, "2.5 CPUs are three");
+    put(dir, "a/cpu.max", "50000 100000\n");
+    cr_expect_eq(quota_of(dir, "0::/a/b\n"), 1, "half a CPU above");
+    put(dir, "a/cpu.max", "900000 100000\n");
+    cr_expect_eq(quota_of(dir, "0::/a/b\n"), 3, "nine CPUs above");
+    put(dir, "cpu/c/cpu.cfs_quota_us", "-1\n");
+    put(dir, "cpu/c/cpu.cfs_period_us", "100000\n");
+    cr_expect_eq(quota_of(dir, "3:cpuset:/c\n2:cpu,cpuacct:/c\n0::/\n"), 0);
+    put(dir, "cpu/c/cpu.cfs_quota_us", "200000\n");
+    cr_expect_eq(quota_of(dir, "3:cpuset:/c\n2:cpu,cpuacct:/c\n0::/\n"), 2);
+    cr_expect_eq(quota_of(dir, "2:cpu:/c\n0::/a/b\n"), 2, "both hierarchies count");
+    cr_expect_eq(quota_of(dir, "nonsense\n0\n0:\n:::\n"), 0);
+    cr_expect_eq(tmp_remove(dir), 0);
 }
