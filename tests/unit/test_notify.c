@@ -122,6 +122,7 @@ static int manager(void) {
 /* It would hang here. */
 Test(notify, a_manager_that_does_not_listen_stops_nobody) {
     _cleanup_close_ int fd = manager();
+    cr_assert_geq(fd, 0);
     for (int i = 0; i < 10000; i++) {
         notify_status("%d", i);
         notify_watchdog();
