@@ -112,9 +112,9 @@ struct serve {
     dev_t socket_dev;
     ino_t socket_ino;
     struct list conns, dirty, ready, retry, dead;
-    size_t
-        stall_at; /* unread replies at which a client's next commands wait: many clients send a
-                     whole pipeline before they read, so it is half of what one may have at all */
+    /* Unread replies at which a client's next commands wait. Many clients send a whole pipeline
+     * before they read, so it is half of what one may have at all. */
+    size_t stall_at;
     uint32_t n_conns;
     struct conn **by_id; /* hash: id & (by_id_size - 1) */
     uint32_t by_id_size;
