@@ -123,6 +123,17 @@ Test(ctl, map_over_lines_bounded_and_in_order) {
            "");
 }
 
+/* On a terminal; `script` gives it one, and grep sees the redrawn line as part of a long one. */
+Test(ctl, map_draws_a_bar_with_the_time_left) {
+    expect("touch f{1..20}\n"
+           "script -qec '\"$HEARTH_CTL\" map demo.sleep -a 40 f*' /dev/null </dev/null >drawn\n"
+           "grep -aoE '[0-9]+% \\[#+\\.*\\] [0-9]+/20 +[0-9]+/s +ETA [0-9]+:[0-9]{2}' drawn | sed "
+           "'1q' | grep -o ETA\n"
+           "grep -aoE '^(tasks|failed) +[0-9]+' drawn | tr -s ' '",
+           0, "ETA\ntasks 20\nfailed 0\n", "");
+    expect("\"$HEARTH_CTL\" map -S demo.sleep -a 40 f* 2>&1 | grep -c ETA", 1, "0\n", "");
+}
+
 Test(ctl, an_interrupted_map_cancels_what_it_had) {
     expect("seq 10 | \"$HEARTH_CTL\" map demo.sleep -a 30000 & pid=$!\n"
            "until [ \"$(hearth tasks --state running --json | wc -l)\" = 2 ]; do :; done\n"
