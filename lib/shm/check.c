@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The whole segment, accounted for. Every block that some word owns is collected and sorted; then
+/* The whole segment, accounted for. Every block that some word owns (of a task, a pool, a slot; of a key, and of what is
+ * to be taken apart or given back) is collected and sorted; then
  * each chunk is gone through in the same order: its free list, its owned blocks and what was never
  * used must add up, a run must have one owner and be marked used in the map, a free chunk must be
  * free everywhere, and each chunk with room must be on its class's list exactly once.
@@ -17,6 +18,8 @@
 #include "lib/base/cleanup.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
+#include "lib/shm/keys.h"
+#include "lib/shm/list.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 
@@ -45,6 +48,10 @@ static int own(struct walk *w, uint64_t off, uint64_t need, const char *what, ui
         wrong(w, "%s of %u: offset %llx holds %llu bytes, %llu needed", what, who,
               (unsigned long long)off, (unsigned long long)size, (unsigned long long)need);
         return 0;
+    }
+    if (w->n > w->s->size / 32) {
+        wrong(w, "more blocks are owned than there is room for");
+        return 1; /* something goes in circles: enough was seen of it */
     }
     if (w->n == w->cap) {
         size_t cap = w->cap ? w->cap * 2 : 1024;
@@ -94,7 +101,140 @@ static int collect_task(struct walk *w, uint32_t i) {
     return r ? r : own(w, owners[3], 0, "spare", i);
 }
 
+/* ---- shared objects ---- */
+
+struct part {
+    struct walk *w;
+    const char *what;
+    uint32_t who;
+    uint64_t nodes; /* met in this table */
+};
+
+static int own_part(void *arg, uint64_t off, uint64_t bytes) {
+    const struct part *p = arg;
+    return own(p->w, off, bytes, p->what, p->who);
+}
+
+static int count_node(void *arg, struct shm_node *n) {
+    struct part *p = arg;
+    (void)n;
+    p->nodes++;
+    return 0;
+}
+
+/* What a walk returned: 0 or an error of our own, after saying what was found. */
+static int walked(const struct part *p, int r) {
+    if (r == -ESTALE) {
+        wrong(p->w, "%s of shard %u makes no sense", p->what, p->who);
+        return 0;
+    }
+    return r;
+}
+
+static int check_hash(struct part *p, const struct shm_hash *h, hash_visit *node) {
+    p->nodes = 0;
+    int r = walked(p, hash_blocks(p->w->s, h, own_part, node, p));
+    if (r == 0 && p->nodes != get(&h->count)) {
+        wrong(p->w, "%s of shard %u: %llu entries, the count says %llu", p->what, p->who,
+              (unsigned long long)p->nodes, (unsigned long long)get(&h->count));
+    }
+    return r;
+}
+
+static int count_element(void *arg, uint64_t index, const void *data, size_t len) {
+    uint64_t *n = arg;
+    (void)index;
+    (void)data;
+    (void)len;
+    ++*n;
+    return 0;
+}
+
+static int check_list(struct part *p, struct shm_list *l) {
+    struct list_object o = {.list = l};
+    uint64_t n = 0;
+    int r = walked(p, list_blocks(p->w->s, l, own_part, p));
+    r = r ? r : walked(p, list_walk(p->w->s, &o, 0, false, count_element, &n));
+    if (r == 0 && n != get(&l->count)) {
+        wrong(p->w, "a list of shard %u: %llu elements, the count says %llu", p->who,
+              (unsigned long long)n, (unsigned long long)get(&l->count));
+    }
+    return r;
+}
+
+static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole) {
+    struct shm_object *o = alloc_ptr(w->s, off, sizeof(*o));
+    int r = own(w, off, sizeof(*o), "object of shard", shard);
+    if (r || !o) {
+        return r;
+    }
+    if (get(&o->kind) == KEY_LIST) {
+        struct part p = {.w = w, .what = "a list", .who = shard};
+        return whole ? check_list(&p, &o->list)
+                     : walked(&p, list_blocks(w->s, &o->list, own_part, &p));
+    }
+    struct part p = {.w = w, .what = "a dict", .who = shard};
+    return check_hash(&p, &o->dict, count_node);
+}
+
+static int check_key(void *arg, struct shm_node *n) {
+    struct part *p = arg;
+    size_t len;
+    const struct shm_key *k = hash_value(p->w->s, n, &len);
+    p->nodes++;
+    if (!k || len < offsetof(struct shm_key, bytes)) {
+        wrong(p->w, "a key of shard %u is too short", p->who);
+        return 0;
+    }
+    uint64_t kind = get(&k->kind) & 0xff;
+    if (kind == KEY_DICT || kind == KEY_LIST) {
+        const struct shm_object *o = alloc_ptr(p->w->s, get(&k->object), sizeof(*o));
+        if (o && get(&o->kind) != kind) {
+            wrong(p->w, "a key of shard %u and its object are of different types", p->who);
+        }
+        return check_object(p->w, p->who, get(&k->object), true);
+    }
+    if (kind != KEY_VALUE || get(&k->len) > len - offsetof(struct shm_key, bytes)) {
+        wrong(p->w, "a key of shard %u has an unknown type or length", p->who);
+    }
+    return 0;
+}
+
+/* Blocks linked by their first words. */
+static int check_chain(struct walk *w, uint32_t shard, const _Atomic uint64_t *first,
+                       bool objects) {
+    uint64_t off = get(first);
+    int r = 0;
+    while (r == 0 && off) {
+        const _Atomic uint64_t *link = alloc_ptr(w->s, off, sizeof(*link));
+        r = objects ? check_object(w, shard, off, false)
+                    : own(w, off, 1, "garbage of shard", shard);
+        off = link ? get(link) : 0;
+    }
+    return r;
+}
+
+static int collect_shard(struct walk *w, uint32_t i) {
+    struct shm_shard *d = &w->s->shards[i];
+    struct part p = {.w = w, .what = "the keys", .who = i};
+    int r = check_hash(&p, &d->keys, check_key);
+    r = r ? r : check_chain(w, i, &d->garbage, false);
+    return r ? r : check_chain(w, i, &d->doomed, true);
+}
+
 static int collect(struct walk *w) {
+    for (uint32_t i = 0; i < SHM_SHARDS; i++) {
+        int r = collect_shard(w, i);
+        if (r) {
+            return r;
+        }
+    }
+    for (uint32_t i = 0; i < w->s->n_slots; i++) {
+        int r = own(w, get(&w->s->slots[i].undo_more), 1, "log of slot", i);
+        if (r) {
+            return r;
+        }
+    }
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
         struct shm_ring *ring = &w->s->pools[i].ready;
         uint64_t bytes = get(&ring->capacity) < ALLOC_MAX ? get(&ring->capacity) * 8 : ALLOC_MAX;
@@ -256,6 +396,7 @@ int shm_check(struct shm *s, struct shm_report *ret) {
         }
     }
     int r = collect(&w);
+    r = r > 0 ? 0 : r;
     if (r == 0) {
         if (w.n) {
             qsort(w.owned, w.n, sizeof(*w.owned), by_offset);

@@ -31,8 +31,9 @@ enum {
     SLOTS = 7,
     LINK = 7, /* word of a bucket: the next one in its chain */
     STRETCH_BITS = 14,
-    FULL = 5,  /* entries per bucket at which the table grows, */
-    EMPTY = 2, /* ... and below which it shrinks */
+    FULL = 5,         /* entries per bucket at which the table grows, */
+    EMPTY = 2,        /* ... and below which it shrinks */
+    CHAINS_FULL = 16, /* so many times fuller when there is no memory to grow, but no more */
     CHAIN_MAX = 1024,
     IN_PLACE = 128, /* values up to this size are changed word by word */
     DIR_FIRST = 4,
@@ -344,8 +345,14 @@ static int bucket_make(struct shm *s, unsigned shard, struct shm_hash *h, uint64
     if (!b) {
         return -EBADMSG;
     }
+    /* joined to another in this operation, it may have to come back as it was */
+    bool spare = op_is_spare(s, b, SHM_LINE);
     for (int k = 0; k <= LINK; k++) {
-        put(&b[k], 0);
+        if (spare) {
+            put(&b[k], 0);
+        } else {
+            tx_set(s, &b[k], 0);
+        }
     }
     *ret = b;
     return 0;
@@ -403,6 +410,9 @@ static int shrink(struct shm *s, unsigned shard, struct shm_hash *h) {
     _Atomic uint64_t *b = bucket_at(s, h, last), *unused;
     _Atomic uint64_t *to = bucket_at(s, h, last - (UINT64_C(1) << log2_of(last)));
     bool overflow = false;
+    if (b) {
+        op_vacate(s, b, SHM_LINE);
+    }
     for (int hops = 0; b && to && hops < CHAIN_MAX; hops++) {
         uint64_t link = get(&b[LINK]);
         for (int i = 0; i < SLOTS; i++) {
@@ -460,8 +470,13 @@ static int node_make(struct shm *s, const struct hash_word *key, const void *val
 int hash_add(struct shm *s, unsigned shard, struct shm_hash *h, const struct hash_word *key,
              const void *value, size_t len, struct hash_ref *ret) {
     op_changes(s, shard);
-    uint64_t off, count = get(&h->count);
-    int r = count >= bucket_count(h) * FULL ? grow(s, shard, h) : 0;
+    uint64_t off, count = get(&h->count), n = bucket_count(h);
+    uint32_t before = s->tx_entries;
+    int r = count >= n * FULL ? grow(s, shard, h) : 0;
+    if (r == -ENOMEM && count < n * FULL * CHAINS_FULL) {
+        tx_abort_to(s, before); /* no room for another bucket: the chains get longer */
+        r = 0;
+    }
     if (r == 0) {
         r = node_make(s, key, value, len, &off);
     }
@@ -535,10 +550,14 @@ int hash_del(struct shm *s, unsigned shard, struct shm_hash *h, const struct has
     tx_set(s, &h->count, count - 1);
     op_free(s, shard, slot & OFF_MASK);
     if (n > 1 && count < n * EMPTY) {
+        uint32_t before = s->tx_entries;
         r = shrink(s, shard, h);
-        return r == -ENOMEM ? 0 : r; /* no room for an overflow bucket: it stays as it is */
+        if (r == -ENOMEM) {
+            tx_abort_to(s, before); /* no room for an overflow bucket: it stays as it is */
+            r = 0;
+        }
     }
-    return 0;
+    return r;
 }
 
 /* ---- walking ---- */
@@ -600,7 +619,8 @@ static int pick_one(void *arg, struct shm_node *n) {
 
 struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint64_t r,
                              struct hash_ref *ret) {
-    uint64_t n = bucket_count(h);
+    uint64_t n = bucket_count(h), max = s->size / SHM_LINE;
+    n = n < max ? n : max;
     for (uint64_t tries = 0; tries < n + 64 && get(&h->count); tries++) {
         struct pick p = {.s = s, .skip = r >> 32 & 7};
         r = r * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -724,6 +744,9 @@ int hash_blocks(const struct shm *s, const struct shm_hash *h,
                 int (*fn)(void *arg, uint64_t off, uint64_t bytes), hash_visit *node, void *arg) {
     struct blocks k = {s, fn, node, arg};
     uint64_t n = bucket_count(h), cap = get(&h->dir_cap);
+    if (n > s->size / SHM_LINE || cap > s->size / 8) {
+        return -ESTALE;
+    }
     int r = get(&h->dir_off) ? fn(arg, get(&h->dir_off), cap * 8) : 0;
     for (uint64_t d = 0; r == 0 && d < cap; d++) {
         const _Atomic uint64_t *dir = dir_at(s, h, d);

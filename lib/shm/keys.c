@@ -389,6 +389,7 @@ uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples) {
     }
     own += alloc_size(s, get(&key->k->object));
     if (key_type(key) == KEY_LIST) {
+        w.max = 0; /* few blocks for many elements: all of them are counted */
         list_blocks(s, &o->list, weigh_block, &w);
         return own + w.bytes;
     }

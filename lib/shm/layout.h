@@ -188,13 +188,16 @@ struct shm_shard {
     struct shm_hash keys;
 };
 
-/* A list: a tree of leaves that hold the elements in order, with the number of elements below each branch (list.c). */
+/* A list: the first and the last leaf, and a tree of the leaves between them with the number of elements below each branch
+ * (list.c). All words under the lock of the shard. */
 struct shm_list {
-    _Atomic uint64_t count;  /* elements */
-    _Atomic uint64_t height; /* 0: no tree; 1: the root is a leaf */
-    _Atomic uint64_t root;
-    _Atomic uint64_t head, tail; /* first and last leaf */
-    _Atomic uint64_t bytes;      /* of all elements */
+    _Atomic uint64_t count; /* elements */
+    _Atomic uint64_t head,
+        tail;                /* first and last leaf, not in the tree; the same when there is one */
+    _Atomic uint64_t root;   /* 0: no leaves between them */
+    _Atomic uint64_t height; /* levels of nodes */
+    _Atomic uint64_t
+        dead; /* leaves and nodes cut off and yet to be freed, linked by their first words, level in bits 0-3 */
     _Atomic uint64_t reserved[6];
 };
 

@@ -45,7 +45,11 @@ static struct shm_undo *undo_entry(struct shm *s, struct shm_slot *d, uint64_t n
 }
 
 int tx_need(struct shm *s, uint32_t n) {
-    return s->tx_entries + n <= s->tx_room ? 0 : -ENOBUFS;
+    if (s->tx_entries + n <= s->tx_room) {
+        return 0;
+    }
+    s->op_short = true;
+    return -ENOBUFS;
 }
 
 int tx_grow(struct shm *s) {
@@ -96,8 +100,9 @@ void tx_commit(struct shm *s) {
     keep_order();
 }
 
-static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
-    while (n) {
+/* Puts back the old words of entries n-1 down to `to`. */
+static void put_back(struct shm *s, struct shm_slot *d, uint64_t n, uint64_t to) {
+    while (n > to) {
         const struct shm_undo *u = undo_entry(s, d, --n);
         if (!u) {
             n = SHM_UNDO; /* damaged: what lies in the slot is all there is */
@@ -108,6 +113,10 @@ static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
             put((void *)(s->base + off), get(&u->old));
         }
     }
+}
+
+static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
+    put_back(s, d, n, 0);
     /* whoever finds the log empty may rely on the old words being back */
     atomic_store_explicit(&d->undo_count, 0, memory_order_release);
     keep_order();
@@ -116,6 +125,15 @@ static void roll_back(struct shm *s, struct shm_slot *d, uint64_t n) {
 void tx_abort(struct shm *s) {
     roll_back(s, s->mine, s->tx_entries);
     s->tx_entries = 0;
+}
+
+void tx_abort_to(struct shm *s, uint32_t entries) {
+    put_back(s, s->mine, s->tx_entries, entries);
+    s->tx_entries = entries;
+    /* killed before this store, all is rolled back, these entries twice, in the same order */
+    keep_order();
+    put(&s->mine->undo_count, entries);
+    keep_order();
 }
 
 bool tx_rescue_enter(struct shm *s, uint32_t slot) {

@@ -38,6 +38,8 @@ int tx_need(struct shm *s, uint32_t n);
 int tx_grow(struct shm *s);
 void tx_commit(struct shm *s);
 void tx_abort(struct shm *s); /* everything as before */
+/* As it was when the log had `entries` (s->tx_entries then); the transaction goes on from there. */
+void tx_abort_to(struct shm *s, uint32_t entries);
 
 /* Rolls back the log of a slot whose owner is dead. 0, or -EAGAIN (somebody else is at it).
  * Idempotent. */

@@ -16,13 +16,14 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "lib/base/cleanup.h"
 #include "lib/base/cpu.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/lock.h"
 
-enum { READ_TRIES = 32, RETIRE = 8 };
+enum { READ_TRIES = 32, RETIRE = 8, RECLAIM = 64 };
 
 static void drop_shards(struct shm *s, uint64_t shards) {
     for (uint64_t v = shards; v; v &= v - 1) {
@@ -67,6 +68,37 @@ void op_free(struct shm *s, unsigned shard, uint64_t off) {
     }
 }
 
+void op_vacate(struct shm *s, const void *at, uint64_t len) {
+    uint64_t from = (uint64_t)((const uint8_t *)at - s->base), to = from + len;
+    for (uint32_t i = 0; i < s->op_vacant && i < ARRAY_SIZE(s->op_vacated); i++) {
+        if (from <= s->op_vacated[i].to && to >= s->op_vacated[i].from) {
+            s->op_vacated[i].from = from < s->op_vacated[i].from ? from : s->op_vacated[i].from;
+            s->op_vacated[i].to = to > s->op_vacated[i].to ? to : s->op_vacated[i].to;
+            return;
+        }
+    }
+    if (s->op_vacant < ARRAY_SIZE(s->op_vacated)) {
+        s->op_vacated[s->op_vacant].from = from;
+        s->op_vacated[s->op_vacant].to = to;
+    }
+    if (s->op_vacant <= ARRAY_SIZE(s->op_vacated)) {
+        s->op_vacant++;
+    }
+}
+
+bool op_is_spare(const struct shm *s, const void *at, uint64_t len) {
+    uint64_t from = (uint64_t)((const uint8_t *)at - s->base), to = from + len;
+    if (s->op_vacant > ARRAY_SIZE(s->op_vacated)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < s->op_vacant; i++) {
+        if (from < s->op_vacated[i].to && to > s->op_vacated[i].from) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The words are as they shall be (committed or rolled back): readers may look, sleepers are woken. */
 static void end_changes(struct shm *s, bool committed) {
     for (uint64_t v = s->op_changed; v; v &= v - 1) {
@@ -102,7 +134,12 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
         return r;
     }
     s->op_depth = 1;
+    s->op_short = false;
+    s->op_vacant = 0;
     r = fn(s, arg);
+    if (s->op_short) {
+        r = -ENOBUFS; /* whatever was made of it inside: some of it was not done */
+    }
     if (r >= 0) {
         tx_commit(s);
     } else {
@@ -119,18 +156,44 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     return r;
 }
 
+static int run_inner(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg),
+                     void *arg) {
+    uint32_t before = s->tx_entries;
+    assert((shards & ~s->op_shards) == 0);
+    int r = fn(s, arg);
+    if (r < 0) {
+        tx_abort_to(s, before);
+    }
+    return r;
+}
+
+/* The segment is full: gives back what waits to be. True when there was something. */
+static bool reclaim(struct shm *s) {
+    bool some = false;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        bool waits = get(&s->shards[i].doomed) || get(&s->shards[i].garbage);
+        for (int n = 0; n < RECLAIM && waits; n++) {
+            int r = op_tidy(s, i);
+            some |= r >= 0;
+            waits = r == 1;
+        }
+    }
+    return some;
+}
+
 int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg) {
     if (s->op_depth) {
-        assert((shards & ~s->op_shards) == 0);
-        return fn(s, arg);
+        return run_inner(s, shards, fn, arg);
     }
-    for (;;) {
+    for (int reclaimed = 0;;) {
         int r = run_outer(s, shards, fn, arg);
-        if (r != -ENOBUFS) {
-            return r;
+        if (r == -ENOBUFS) {
+            r = tx_grow(s);
+            if (r == 0) {
+                continue;
+            }
         }
-        r = tx_grow(s);
-        if (r) {
+        if (r != -ENOMEM || reclaimed++ == RECLAIM || !reclaim(s)) {
             return r;
         }
     }

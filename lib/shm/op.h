@@ -6,6 +6,7 @@
  * Lock order: shards ascending, then one arena, then the chunk lock. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,8 +17,7 @@
 /* Runs fn with the shards locked. fn returns 0 or a positive value (committed; op_run returns it), or a negative one
  * (everything is as before; op_run returns it). It may be run again from the beginning when the undo log was too small,
  * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience. Nested: fn's
- * shards must be among those held; a failure inside does not undo the outer operation's part: fn must fail
- * before it changes anything, or the outer fn must fail as well. */
+ * shards must be among those held; when it fails, what it changed is undone and the outer operation may go on. */
 int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg);
 
 /* ---- for the functions that run inside ---- */
@@ -25,6 +25,11 @@ int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), 
 void op_changes(struct shm *s, unsigned shard);
 /* A block nothing refers to any more as of this transaction; it is given back after the commit. */
 void op_free(struct shm *s, unsigned shard, uint64_t off);
+/* Bytes outside of what is in use need no log when they are written, unless they were in use when the operation began (a
+ * roll-back brings them back) or somebody was given them (list_pop). Who takes bytes out of use says so, and who wants to
+ * write without a log asks. */
+void op_vacate(struct shm *s, const void *at, uint64_t len);
+bool op_is_spare(const struct shm *s, const void *at, uint64_t len);
 
 /* Runs a bounded piece of what is left to do in a shard (blocks to give back, objects to take apart). 1: there is more,
  * 0: done, -EAGAIN. The daemon calls it for idle shards; every operation does a little by itself. */

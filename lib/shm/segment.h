@@ -36,6 +36,12 @@ struct shm {
     uint32_t op_depth;   /* operations inside of an operation */
     int32_t op_arena;    /* arena whose lock is held; -1: none */
     bool op_chunks;      /* the chunk lock is held */
+    bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
+    uint32_t
+        op_vacant; /* entries of op_vacated; one more than there is room for: some are missing */
+    struct {
+        uint64_t from, to; /* offsets */
+    } op_vacated[16];      /* bytes no longer in use that a roll-back may bring back */
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;

@@ -58,6 +58,9 @@ static int as_integer(struct shm *s, struct key *key, int64_t v) {
     int r = tx_need(s, 8);
     if (r == 0) {
         op_changes(s, key->name.shard);
+        if (!is_integer(key)) {
+            op_vacate(s, key->k->bytes, room_of(s, key));
+        }
         tx_set(s, &key->k->kind, KEY_VALUE | KEY_INTEGER << 8);
         tx_set(s, &key->k->object, (uint64_t)v);
         r = key_changed(s, key);
@@ -110,6 +113,7 @@ static int set_bytes(struct shm *s, struct key *key, const void *data, size_t le
     op_changes(s, key->name.shard);
     size_t room = room_of(s, key);
     if (len <= room && len <= IN_PLACE && room <= 2 * IN_PLACE) {
+        op_vacate(s, key->k->bytes + len, room - len);
         tx_set(s, &key->k->kind, KEY_VALUE);
         tx_set(s, &key->k->len, len);
         write_logged(s, key->k->bytes, data, len);
@@ -118,7 +122,9 @@ static int set_bytes(struct shm *s, struct key *key, const void *data, size_t le
     r = move_to_room(s, key, len, 0);
     if (r == 0) {
         put(&key->k->len, len);
-        memcpy(key->k->bytes, data, len);
+        if (len) {
+            memcpy(key->k->bytes, data, len);
+        }
         r = key_changed(s, key);
     }
     return r;
@@ -164,7 +170,8 @@ int value_write(struct shm *s, const struct key_name *name, uint64_t at, const v
     }
     char digits[24];
     uint64_t old = value_bytes(s, &key, digits).len, end = at + len > old ? at + len : old;
-    bool append = at >= old && !is_integer(&key) && end <= room_of(s, &key);
+    bool append = at >= old && !is_integer(&key) && end <= room_of(s, &key) &&
+                  op_is_spare(s, key.k->bytes + old, end - old);
     if (append) {
         /* behind the end nobody reads: the bytes need no log, only the length */
         r = tx_need(s, 8);
