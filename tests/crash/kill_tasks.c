@@ -14,7 +14,7 @@
  * doubled, none for a refused task, no task run twice, no more tasks lost to deaths than workers
  * killed, the counts of claims exact, no block and no record leaked, shm_check() content.
  *
- * HEARTH_KILLS: how many kills (default 5000), HEARTH_SEED: which random numbers. Fails: prints
+ * HEARTH_KILLS: how many kills (default 10000), HEARTH_SEED: which random numbers. Fails: prints
  * "not ok" with the reason, exit status 1. */
 #include <errno.h>
 #include <poll.h>
@@ -759,7 +759,7 @@ static uint64_t from_environment(const char *name, uint64_t otherwise) {
 }
 
 int main(void) {
-    uint64_t kills = from_environment("HEARTH_KILLS", 5000), n = 0, begun = clock_now();
+    uint64_t kills = from_environment("HEARTH_KILLS", 10000), n = 0, begun = clock_now();
     setvbuf(stdout, NULL, _IOLBF, 0);
     sup.random = from_environment("HEARTH_SEED", clock_now());
     printf("# HEARTH_SEED=%llu\n", (unsigned long long)sup.random);
