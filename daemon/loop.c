@@ -134,7 +134,7 @@ static void look_at_figures(struct loop *l) {
 /* ---- waiting ---- */
 
 static bool anything(struct hearthd *d) {
-    return task_any_ended(&d->shm) || supervise_has_news(d);
+    return task_any_ended(&d->shm) || supervise_has_news(d) || (d->serve && serve_has_news(d));
 }
 
 /* True: something came. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/multi.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
@@ -63,6 +64,9 @@ static void put_flags(const struct conn *c, char out[8]) {
     if (c->no_touch) {
         out[n++] = 'T';
     }
+    if (multi_count(c) >= 0) {
+        out[n++] = 'x';
+    }
     out[n++] = 'U';
     out[n] = '\0';
 }
@@ -82,14 +86,14 @@ static int put_line(struct buf *b, const struct conn *c) {
     }
     return buf_printf(b,
                       "id=%llu addr=%s:0 laddr=%s:0 fd=%d name=%s age=%llu idle=%llu flags=%s db=0 "
-                      "sub=%u psub=%u ssub=0 multi=-1 qbuf=%zu qbuf-free=%zu argv-mem=0 "
+                      "sub=%u psub=%u ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
                       "multi-mem=0 rbs=0 rbp=0 obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s "
                       "cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s uid=%u pid=%d "
                       "tasks=%u notify=%d tot-cmds=%llu tot-net-in=%llu tot-net-out=%llu\n",
                       (unsigned long long)c->id, path, path, c->fd, c->name ? c->name : "",
                       (unsigned long long)((now - c->since_ns) / NS_PER_SEC),
                       (unsigned long long)((now - c->active_ns) / NS_PER_SEC), flags, c->n_channels,
-                      c->n_patterns, buf_len(&c->in), c->in.cap - buf_len(&c->in), buf_len(&c->out),
+                      c->n_patterns, multi_count(c), buf_len(&c->in), c->in.cap - buf_len(&c->in), buf_len(&c->out),
                       c->refs_n, c->refs_bytes, sizeof(*c) + c->in.cap + c->out.cap,
                       c->writing ? "rw" : "r", cmd, c->proto, c->lib_name ? c->lib_name : "",
                       c->lib_ver ? c->lib_ver : "", (unsigned)c->uid, (int)c->pid, c->live,

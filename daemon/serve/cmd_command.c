@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* COMMAND: the table of commands as Redis tells it, for redis-cli's completion and hints and for
- * libraries that look. None of our commands has keys.
+ * libraries that look.
  *
  * Fails: replies. */
 #include <ctype.h>
@@ -8,6 +8,7 @@
 
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/glob.h"
+#include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 
 static void reply_lower(struct conn *c, const char *name) {
@@ -24,8 +25,16 @@ static void reply_flags(struct conn *c, const struct command *cmd) {
         uint32_t flag;
         const char *name;
     } flags[] = {
-        {CMD_FAST, "fast"},     {CMD_BLOCKING, "blocking"}, {CMD_ADMIN, "admin"},
-        {CMD_PUBSUB, "pubsub"}, {CMD_NO_AUTH, "no_auth"},
+        {CMD_WRITE, "write"},
+        {CMD_READ, "readonly"},
+        {CMD_GROWS, "denyoom"},
+        {CMD_ADMIN, "admin"},
+        {CMD_PUBSUB, "pubsub"},
+        {CMD_BLOCKING, "blocking"},
+        {CMD_FAST, "fast"},
+        {CMD_NO_AUTH, "no_auth"},
+        {CMD_MOVABLE, "movablekeys"},
+        {CMD_NO_MULTI, "no_multi"},
     };
     uint32_t n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
@@ -44,9 +53,9 @@ static void reply_info(struct conn *c, const struct command *cmd) {
     reply_lower(c, cmd->name);
     reply_int(c, cmd->arity);
     reply_flags(c, cmd);
-    reply_int(c, 0); /* first key, last key, step: none */
-    reply_int(c, 0);
-    reply_int(c, 0);
+    reply_int(c, (int)command_first_key(cmd));
+    reply_int(c, command_last_key(cmd));
+    reply_int(c, (int)command_key_step(cmd));
     reply_set(c, 1);
     REPLY(c, buf_printf(&c->out, "+@%s\r\n", cmd->group));
     reply_array(c, 0); /* tips */
@@ -143,15 +152,42 @@ static int command_list(struct conn *c, const struct resp_arg *argv, uint32_t ar
     return 0;
 }
 
+struct get_keys {
+    struct conn *c;
+    const struct resp_arg *argv;
+    uint32_t n;
+};
+
+static void count_key(void *arg, uint32_t i) {
+    (void)i;
+    ((struct get_keys *)arg)->n++;
+}
+
+static void reply_key(void *arg, uint32_t i) {
+    struct get_keys *g = arg;
+    reply_bulk(g->c, g->argv[i].data, g->argv[i].len);
+}
+
+static bool has_keys(const struct command *cmd) {
+    return command_first_key(cmd) || (cmd->flags & CMD_MOVABLE);
+}
+
 static int command_getkeys(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct get_keys g = {.c = c, .argv = argv + 2};
     int id = command_find(&argv[2]);
+    argc -= 2;
     if (id < 0) {
         reply_error(c, "ERR Invalid command specified");
-    } else if (commands[id].arity > 0 ? argc - 2 != (uint32_t)commands[id].arity
-                                      : argc - 2 < (uint32_t)-commands[id].arity) {
-        reply_error(c, "ERR Invalid number of arguments specified for command");
-    } else {
+    } else if (!has_keys(&commands[id])) {
         reply_error(c, "ERR The command has no key arguments");
+    } else if (commands[id].arity > 0 ? argc != (uint32_t)commands[id].arity
+                                      : argc < (uint32_t)-commands[id].arity) {
+        reply_error(c, "ERR Invalid number of arguments specified for command");
+    } else if (!object_keys(id, g.argv, argc, count_key, &g)) {
+        reply_error(c, "ERR Invalid arguments specified for command");
+    } else {
+        reply_array(c, g.n);
+        object_keys(id, g.argv, argc, reply_key, &g);
     }
     return 0;
 }
@@ -171,7 +207,7 @@ static int command_help(struct conn *c, const struct resp_arg *argv, uint32_t ar
         "DOCS [<command-name> ...]",
         "    Return documentation details about multiple commands.",
         "GETKEYS <full-command>",
-        "    Return the keys from a full command: none has any.",
+        "    Return the keys from a full command.",
         NULL,
     };
     reply_help(c, "COMMAND", lines);

@@ -34,6 +34,7 @@
 #include "daemon/log.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/listen.h"
+#include "daemon/serve/multi.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
@@ -105,6 +106,7 @@ void conn_free(struct conn *c) {
     list_del(&c->dirty);
     list_del(&c->ready);
     list_del(&c->node);
+    multi_free(c);
     resp_reader_deinit(&c->reader);
     buf_deinit(&c->in);
     buf_deinit(&c->held);

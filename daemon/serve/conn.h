@@ -46,7 +46,9 @@ struct conn_waiter {
     struct conn *conn;
 };
 
-struct partial; /* an MSUBMIT under way: cmd_task.c */
+struct partial;  /* an MSUBMIT under way: cmd_task.c */
+struct multi;    /* MULTI and WATCH: cmd_multi.c */
+struct keyspace; /* keyspace.c */
 
 struct conn {
     struct serve *serve;
@@ -68,6 +70,8 @@ struct conn {
     bool notify;           /* TASK.NOTIFY ON */
     bool no_evict, no_touch;
     bool stalled;       /* commands wait until the client has read more of its replies */
+    bool exec;          /* EXEC is carrying out what was queued: nothing blocks */
+    bool checking;      /* a container command is only to look whether its subcommand exists */
     bool overrun;       /* so far behind with pushes that it must go */
     uint8_t proto;      /* 2 or 3 */
     uint8_t reply_mode; /* enum reply_mode */
@@ -87,7 +91,8 @@ struct conn {
     uint32_t n_many;
     struct event *timer; /* TASK.WAIT with a limit */
     struct partial *partial;
-    struct buf held; /* pushes that must not go out before the reply of `partial` */
+    struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
+    struct multi *multi; /* NULL: neither queues nor watches */
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
@@ -123,6 +128,7 @@ struct serve {
     struct task_bytes *args;
     uint32_t args_cap;
     struct pubsub *pubsub;
+    struct keyspace *keyspace;
     uint64_t now_ns;       /* as of the last event */
     uint32_t answered_idx; /* task whose end has just been given as TASK.CALL's reply: no push;
                               UINT32_MAX: none */
@@ -154,9 +160,9 @@ void conn_settle(struct conn *c);
 static inline size_t conn_pending(const struct conn *c) {
     return buf_len(&c->out) + c->refs_bytes;
 }
-/* Where messages go that are no reply: behind the reply of an MSUBMIT that is under way. */
+/* Where messages go that are no reply: behind the reply of an MSUBMIT or EXEC that is under way. */
 static inline struct buf *conn_push_buf(struct conn *c) {
-    return c->partial ? &c->held : &c->out;
+    return c->partial || c->exec ? &c->held : &c->out;
 }
 
 /* ---- output.c ---- */

@@ -14,15 +14,22 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/serve/multi.h"
+#include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/num.h"
 
-static int (*const handlers[])(struct conn *c, const struct resp_arg *argv, uint32_t argc) = {
+static command_handler *const handlers[] = {
 #define COMMAND(id, ...) [COMMAND_##id] = cmd_##id,
 #include "lib/wire/commands.def"
 #undef COMMAND
 };
 
+command_handler *dispatch_handler(int id) {
+    return handlers[id];
+}
+
+enum { DISPATCH_FOUND = 2 }; /* dispatch_sub(), when it is only asked whether there is one */
 enum { QUOTED = 128 }; /* bytes of a client's words that an error repeats */
 
 static const char *lower(char out[64], const char *name) {
@@ -120,22 +127,35 @@ int dispatch_sub(struct conn *c, const char *command, const struct subcommand *t
             reply_wrong_args(c, command, s->name);
             return 0;
         }
-        return refuses_subscribed(c, command, s->name) ? 0 : s->run(c, argv, argc);
+        if (refuses_subscribed(c, command, s->name)) {
+            return 0;
+        }
+        return c->checking ? DISPATCH_FOUND : s->run(c, argv, argc);
     }
     reply_unknown_sub(c, command, &argv[1]);
     return 0;
 }
 
-/* What a RESP2 connection may say while it is subscribed; of a container, dispatch_sub() decides.
- */
-static bool allowed_subscribed(int id, uint32_t argc) {
+/* Commands that lead to others with dispatch_sub(). */
+static bool is_container(int id) {
     switch (id) {
     case COMMAND_CLIENT:
     case COMMAND_COMMAND:
     case COMMAND_CONFIG:
     case COMMAND_FUNCTION:
     case COMMAND_PUBSUB:
-        return argc > 1;
+    case COMMAND_OBJECT:
+    case COMMAND_MEMORY:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What a RESP2 connection may say while it is subscribed; of a container, dispatch_sub() decides.
+ */
+static bool allowed_subscribed(int id, uint32_t argc) {
+    switch (id) {
     case COMMAND_SUBSCRIBE:
     case COMMAND_UNSUBSCRIBE:
     case COMMAND_PSUBSCRIBE:
@@ -145,19 +165,46 @@ static bool allowed_subscribed(int id, uint32_t argc) {
     case COMMAND_RESET:
         return true;
     default:
-        return false;
+        return is_container(id) && argc > 1;
     }
+}
+
+/* Into the queue of MULTI, unless there is no such subcommand, which must be said at once. */
+static void queue(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
+    if (is_container(id) && argc > 1) {
+        c->checking = true;
+        int r = handlers[id](c, argv, argc);
+        c->checking = false;
+        if (r != DISPATCH_FOUND) {
+            multi_failed(c);
+            return;
+        }
+    }
+    multi_queue(c, id, argv, argc);
 }
 
 static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
     if (!arity_ok(commands[id].arity, argc)) {
+        if (id == COMMAND_EXEC) {
+            reply_error(c, "EXECABORT Transaction discarded because of: wrong number of arguments "
+                           "for 'exec' command");
+            multi_free(c);
+            return 0;
+        }
         reply_wrong_args(c, commands[id].name, NULL);
+        multi_failed(c);
         return 0;
     }
     if (!allowed_subscribed(id, argc) && refuses_subscribed(c, commands[id].name, NULL)) {
+        multi_failed(c);
         return 0;
     }
-    int r = handlers[id](c, argv, argc);
+    if (multi_takes(c, id)) {
+        queue(c, id, argv, argc);
+        return 0;
+    }
+    int r = command_is_object(&commands[id]) ? object_run(c, id, argv, argc)
+                                             : handlers[id](c, argv, argc);
     if (r == 0) {
         c->last_command = id;
         c->serve->calls[id]++;
@@ -184,6 +231,7 @@ int dispatch(struct conn *c) {
         return 0;
     } else {
         unknown(c, argv, argc);
+        multi_failed(c);
     }
     if (r == -EAGAIN) {
         c->skip = skip;

@@ -11,6 +11,9 @@
 #include "lib/wire/commands.def"
 #undef COMMAND
 
+typedef int command_handler(struct conn *c, const struct resp_arg *argv, uint32_t argc);
+command_handler *dispatch_handler(int id);
+
 /* Carries out the words in c->reader: 0 or -EAGAIN as above. May kill c. */
 int dispatch(struct conn *c);
 

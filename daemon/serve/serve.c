@@ -18,6 +18,7 @@
 
 #include "daemon/log.h"
 #include "daemon/serve/conn.h"
+#include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
@@ -79,6 +80,7 @@ static int open_parts(struct serve *s) {
     }
     int r = accounts_open(s);
     r = r < 0 ? r : pubsub_open(s);
+    r = r < 0 ? r : keyspace_open(s);
     return r < 0 ? r : listen_open(s);
 }
 
@@ -167,10 +169,15 @@ static void go_on(struct serve *s) {
 
 bool serve_turn(struct hearthd *d) {
     struct serve *s = d->serve;
+    keyspace_stir(s);
     go_on(s);
     flush_dirty(s);
     bury_dead(s);
     return !list_empty(&s->ready);
+}
+
+bool serve_has_news(struct hearthd *d) {
+    return keyspace_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {
@@ -209,6 +216,7 @@ void serve_close(struct hearthd *d) {
     if (s->pubsub) {
         pubsub_close(s);
     }
+    keyspace_close(s);
     if (s->ev_retry) {
         event_free(s->ev_retry);
     }

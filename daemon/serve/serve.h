@@ -25,6 +25,9 @@ void serve_accepting(struct hearthd *d, bool on);
  * there is more to do, so do not sleep. */
 bool serve_turn(struct hearthd *d);
 
+/* Before the loop sleeps: has another process left something in the segment for serve_turn()? */
+bool serve_has_news(struct hearthd *d);
+
 /* Stopping: blocks until every client has been sent what it was answered, or until deadline_ns
  * (clock_now()). */
 void serve_flush(struct hearthd *d, uint64_t deadline_ns);

@@ -76,6 +76,14 @@ int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) 
     return r == -ESTALE ? -EBADMSG : r;
 }
 
+void key_used(const struct key *key) {
+    put(&key->k->used_ms, clock_wall_ms());
+}
+
+uint64_t key_used_ms(const struct key *key) {
+    return get(&key->k->used_ms);
+}
+
 /* ---- making and removing ---- */
 
 static int make_object(struct shm *s, enum key_type type, uint64_t *ret_off) {
@@ -237,6 +245,10 @@ uint64_t keys_expiring(struct shm *s) {
         n += get(&s->shards[i].expiring);
     }
     return n;
+}
+
+uint64_t keys_expiring_in(struct shm *s, unsigned shard) {
+    return get(&s->shards[shard].expiring);
 }
 
 struct visit {

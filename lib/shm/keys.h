@@ -37,10 +37,18 @@ struct key {
     struct shm_key *k;
 };
 
-static inline enum key_type key_type(const struct key *key) {
-    uint64_t kind = atomic_load_explicit(&key->k->kind, memory_order_relaxed) & 0xff;
+/* Of a record met in a walk. */
+static inline enum key_type key_record_type(const struct shm_key *k) {
+    uint64_t kind = atomic_load_explicit(&k->kind, memory_order_relaxed) & 0xff;
     return kind < KEY_TYPES ? (enum key_type)kind : KEY_NONE;
 }
+static inline enum key_type key_type(const struct key *key) {
+    return key_record_type(key->k);
+}
+
+/* Notes that the key is being used, and when it last was, ms since 1970: OBJECT IDLETIME. No lock is needed. */
+void key_used(const struct key *key);
+uint64_t key_used_ms(const struct key *key);
 
 /* Reads. 0 or -ENOENT: no such key, or it has expired. */
 int key_find(struct shm *s, const struct key_name *name, struct key *ret);
@@ -76,6 +84,7 @@ uint64_t key_version(struct shm *s, const struct key_name *name);
 /* Number of keys in all shards; approximate while others work. */
 uint64_t keys_count(struct shm *s);
 uint64_t keys_expiring(struct shm *s);
+uint64_t keys_expiring_in(struct shm *s, unsigned shard);
 /* Reads (shard *cursor & 63). Calls fn for the keys of one or a few buckets; begins and ends with cursor 0. */
 typedef int keys_visit(void *arg, const void *name, size_t len, const struct shm_key *k);
 unsigned keys_cursor_shard(uint64_t cursor);

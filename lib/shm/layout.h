@@ -243,6 +243,7 @@ struct shm_header {
     _Alignas(SHM_LINE) _Atomic uint32_t asleep; /* the daemon is about to sleep: ring its bell */
     _Atomic uint32_t news;  /* +1 when a slot has something to tell the supervisor */
     _Atomic uint32_t sweep; /* 1: the done ring was full; the daemon must look at all records */
+    _Atomic uint32_t upkeep; /* enum op_upkeep: the most urgent that waits in the shards */
     _Atomic uint64_t next_check_ns; /* when the daemon will look at deadlines anyway */
     _Atomic uint64_t watched;       /* shards with keys the daemon's clients wait for */
     _Atomic uint64_t touched; /* those of them in which something was committed since it looked */

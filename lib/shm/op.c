@@ -127,6 +127,53 @@ static void retire_some(struct shm *s, uint64_t shards) {
     }
 }
 
+/* ---- what is left to do ---- */
+
+enum op_upkeep op_upkeep_shard(struct shm *s, unsigned shard) {
+    const struct shm_shard *d = &s->shards[shard];
+    if (get(&d->doomed) || get(&d->garbage)) {
+        return OP_UNTIDY;
+    }
+    return get(&d->expiring) ? OP_EXPIRY : OP_IDLE;
+}
+
+enum op_upkeep op_upkeep(const struct shm *s) {
+    uint32_t v = get32(&s->head->upkeep);
+    return v > OP_UNTIDY ? OP_UNTIDY : (enum op_upkeep)v;
+}
+
+enum op_upkeep op_upkeep_known(struct shm *s, enum op_upkeep known) {
+    atomic_store(&s->head->upkeep, known);
+    /* what was left behind before the store is seen here, what comes after it finds the new word */
+    enum op_upkeep most = known;
+    for (unsigned i = 0; i < SHM_SHARDS && most < OP_UNTIDY; i++) {
+        enum op_upkeep u = op_upkeep_shard(s, i);
+        most = u > most ? u : most;
+    }
+    if (most > known) {
+        atomic_store(&s->head->upkeep, most);
+    }
+    return most;
+}
+
+static void tell_upkeep(struct shm *s, uint64_t shards) {
+    enum op_upkeep most = OP_IDLE;
+    for (uint64_t v = shards; v; v &= v - 1) {
+        enum op_upkeep u = op_upkeep_shard(s, (unsigned)__builtin_ctzll(v));
+        most = u > most ? u : most;
+    }
+    if (most == OP_IDLE) {
+        return;
+    }
+    atomic_thread_fence(memory_order_seq_cst);
+    if (get32(&s->head->upkeep) < most) {
+        put32(&s->head->upkeep, most);
+        shm_ring_daemon(s);
+    }
+}
+
+/* ---- running ---- */
+
 static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg),
                      void *arg) {
     int r = take_shards(s, shards);
@@ -153,6 +200,9 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     }
     s->op_shards = 0;
     drop_shards(s, shards);
+    if (r >= 0) {
+        tell_upkeep(s, shards);
+    }
     return r;
 }
 

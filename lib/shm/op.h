@@ -35,6 +35,19 @@ bool op_is_spare(const struct shm *s, const void *at, uint64_t len);
  * 0: done, -EAGAIN. The daemon calls it for idle shards; every operation does a little by itself. */
 int op_tidy(struct shm *s, unsigned shard);
 
+/* What waits to be done in the keyspace when nobody works on it; the larger, the sooner. */
+enum op_upkeep {
+    OP_IDLE,
+    OP_EXPIRY, /* keys will expire */
+    OP_UNTIDY, /* blocks to be given back, objects to be taken apart: op_tidy() */
+};
+enum op_upkeep op_upkeep_shard(struct shm *s, unsigned shard);
+/* The most urgent that any process has left behind since the daemon last said what it knows of; the daemon's bell rings
+ * when it becomes more. */
+enum op_upkeep op_upkeep(const struct shm *s);
+/* The daemon has looked: says what it will see to. Returns it, or more if more is there by now. */
+enum op_upkeep op_upkeep_known(struct shm *s, enum op_upkeep known);
+
 /* ---- readers without a lock ---- */
 /* Calls fn until it ran without a change in between; after some tries under the lock. fn copies out what it needs, bounds-
  * checks every offset and length, and returns -ESTALE when what it finds makes no sense. Returns what fn returned;

@@ -17,7 +17,7 @@ const struct command commands[COMMAND_COUNT_OF] = {
 #undef COMMAND
 };
 
-enum { TABLE_SIZE = 256, NAME_MAX_LEN = 32, EMPTY = 0xff };
+enum { TABLE_SIZE = 512, NAME_MAX_LEN = 32, EMPTY = 0xff };
 _Static_assert(COMMAND_COUNT_OF * 2 <= TABLE_SIZE && (int)COMMAND_COUNT_OF < EMPTY,
                "the table stays half empty, so that probes stay short and end");
 

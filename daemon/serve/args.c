@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Words of commands on objects. Redis takes numbers in several ways: integers strictly, floating point numbers and cursors
+ * as the C library does, with the loose ends cut off. Clients see the difference, so each is done as it is there.
+ *
+ * Fails: replies Redis's refusals. */
+#include "daemon/serve/args.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/reply.h"
+
+bool args_i64(struct conn *c, const struct resp_arg *a, int64_t *ret) {
+    if (dispatch_i64(a, ret) < 0) {
+        reply_error(c, "ERR value is not an integer or out of range");
+        return false;
+    }
+    return true;
+}
+
+bool args_range(struct conn *c, const struct resp_arg *a, int64_t min, int64_t max,
+                const char *refusal, int64_t *ret) {
+    int64_t v = 0;
+    bool number = dispatch_i64(a, &v) == 0;
+    if (number && v >= min && v <= max) {
+        *ret = v;
+        return true;
+    }
+    if (refusal) {
+        reply_errorf(c, "ERR %s", refusal);
+    } else if (number) {
+        reply_errorf(c, "ERR value is out of range, value must between %lld and %lld",
+                     (long long)min, (long long)max);
+    } else {
+        reply_error(c, "ERR value is not an integer or out of range");
+    }
+    return false;
+}
+
+int args_float(const char *text, size_t len, long double *ret) {
+    char copy[ARGS_FLOAT], *end;
+    if (len == 0 || len >= sizeof(copy)) {
+        return -EINVAL;
+    }
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    errno = 0;
+    long double v = strtold(copy, &end);
+    bool over = errno == ERANGE && (isinf(v) || fpclassify(v) == FP_ZERO);
+    if (isspace((unsigned char)copy[0]) || end != copy + len || over || errno == EINVAL ||
+        isnan(v)) {
+        return -EINVAL;
+    }
+    *ret = v;
+    return 0;
+}
+
+size_t args_put_float(char out[ARGS_FLOAT], long double v) {
+    int n = snprintf(out, ARGS_FLOAT, "%.17Lf", v);
+    size_t len = n > 0 && n < ARGS_FLOAT ? (size_t)n : 0;
+    if (memchr(out, '.', len)) {
+        while (out[len - 1] == '0') {
+            len--;
+        }
+        len -= out[len - 1] == '.';
+    }
+    if (len == 2 && memcmp(out, "-0", 2) == 0) {
+        out[0] = '0';
+        len = 1;
+    }
+    return len;
+}
+
+bool args_cursor(struct conn *c, const struct resp_arg *a, uint64_t *ret) {
+    char copy[32], *end;
+    if (a->len < sizeof(copy) && (a->len == 0 || !isspace((unsigned char)a->data[0]))) {
+        memcpy(copy, a->data, a->len);
+        copy[a->len] = '\0';
+        errno = 0;
+        unsigned long long v = strtoull(copy, &end, 10);
+        if (end == copy + strlen(copy) && errno != ERANGE) {
+            *ret = v;
+            return true;
+        }
+    }
+    reply_error(c, "ERR invalid cursor");
+    return false;
+}
+
+bool args_scan(struct conn *c, const struct resp_arg *argv, uint32_t argc, struct args_scan *ret) {
+    struct args_scan s = {.count = 10};
+    for (uint32_t i = 0; i < argc; i += 2) {
+        if (i + 1 < argc && resp_is(&argv[i], "COUNT")) {
+            if (!args_i64(c, &argv[i + 1], &s.count)) {
+                return false;
+            }
+            if (s.count < 1) {
+                reply_syntax(c);
+                return false;
+            }
+        } else if (i + 1 < argc && resp_is(&argv[i], "MATCH")) {
+            s.match = &argv[i + 1];
+        } else {
+            reply_syntax(c);
+            return false;
+        }
+    }
+    *ret = s;
+    return true;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* The words of commands on objects, as Redis reads them. What says `c` replies when it refuses. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/serve/conn.h"
+
+enum { ARGS_FLOAT = 5 * 1024 }; /* bytes of the longest number in decimal digits */
+
+/* "ERR value is not an integer or out of range". */
+bool args_i64(struct conn *c, const struct resp_arg *a, int64_t *ret);
+/* min .. max, else `refusal`; NULL: the texts Redis has for ranges without one of their own. */
+bool args_range(struct conn *c, const struct resp_arg *a, int64_t min, int64_t max,
+                const char *refusal, int64_t *ret);
+
+/* A floating point number: all of the text, no spaces in front, not NaN. 0 or -EINVAL. */
+int args_float(const char *text, size_t len, long double *ret);
+/* As Redis writes it: 17 decimals, without the zeroes at the end. Returns the length. */
+size_t args_put_float(char out[ARGS_FLOAT], long double v);
+
+/* The cursor of a SCAN. */
+bool args_cursor(struct conn *c, const struct resp_arg *a, uint64_t *ret);
+
+/* What follows the cursor of HSCAN and the like: [MATCH pattern] [COUNT n]. */
+struct args_scan {
+    const struct resp_arg *match; /* NULL: everything */
+    int64_t count;
+};
+bool args_scan(struct conn *c, const struct resp_arg *argv, uint32_t argc, struct args_scan *ret);

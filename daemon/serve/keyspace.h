@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The upkeep of the keyspace: what no command waits for. */
+#pragma once
+
+#include "daemon/serve/conn.h"
+
+int keyspace_open(struct serve *s); /* 0 or -ENOMEM */
+void keyspace_close(struct serve *s);
+/* Something may have been left to do: sees to it soon. Cheap when there is nothing new. */
+void keyspace_stir(struct serve *s);
+/* There is something new to see to. */
+bool keyspace_has_news(const struct serve *s);
+/* Keys removed because their time was over, since the start. */
+uint64_t keyspace_expired(const struct serve *s);
