@@ -25,15 +25,9 @@ static void reply_flags(struct conn *c, const struct command *cmd) {
         uint32_t flag;
         const char *name;
     } flags[] = {
-        {CMD_WRITE, "write"},
-        {CMD_READ, "readonly"},
-        {CMD_GROWS, "denyoom"},
-        {CMD_ADMIN, "admin"},
-        {CMD_PUBSUB, "pubsub"},
-        {CMD_BLOCKING, "blocking"},
-        {CMD_FAST, "fast"},
-        {CMD_NO_AUTH, "no_auth"},
-        {CMD_MOVABLE, "movablekeys"},
+        {CMD_WRITE, "write"},       {CMD_READ, "readonly"},   {CMD_GROWS, "denyoom"},
+        {CMD_ADMIN, "admin"},       {CMD_PUBSUB, "pubsub"},   {CMD_BLOCKING, "blocking"},
+        {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"}, {CMD_MOVABLE, "movablekeys"},
         {CMD_NO_MULTI, "no_multi"},
     };
     uint32_t n = 0;

@@ -103,12 +103,9 @@ static int object_help(struct conn *c, const struct resp_arg *argv, uint32_t arg
 
 int cmd_OBJECT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     static const struct subcommand table[] = {
-        {"ENCODING", 3, object_encoding},
-        {"REFCOUNT", 3, object_refcount},
-        {"IDLETIME", 3, object_idletime},
-        {"FREQ", 3, object_freq},
-        {"HELP", 2, object_help},
-        {NULL, 0, NULL},
+        {"ENCODING", 3, object_encoding}, {"REFCOUNT", 3, object_refcount},
+        {"IDLETIME", 3, object_idletime}, {"FREQ", 3, object_freq},
+        {"HELP", 2, object_help},         {NULL, 0, NULL},
     };
     return dispatch_sub(c, "OBJECT", table, argv, argc);
 }

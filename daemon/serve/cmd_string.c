@@ -495,8 +495,7 @@ int cmd_INCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     if (r && r != -ENOENT) {
         return r;
     }
-    if ((r == 0 && args_float(b.data, b.len, &v)) ||
-        args_float(argv[2].data, argv[2].len, &by)) {
+    if ((r == 0 && args_float(b.data, b.len, &v)) || args_float(argv[2].data, argv[2].len, &by)) {
         reply_error(c, "ERR value is not a valid float");
         return 0;
     }

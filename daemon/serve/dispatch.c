@@ -30,7 +30,7 @@ command_handler *dispatch_handler(int id) {
 }
 
 enum { DISPATCH_FOUND = 2 }; /* dispatch_sub(), when it is only asked whether there is one */
-enum { QUOTED = 128 }; /* bytes of a client's words that an error repeats */
+enum { QUOTED = 128 };       /* bytes of a client's words that an error repeats */
 
 static const char *lower(char out[64], const char *name) {
     size_t n = 0;

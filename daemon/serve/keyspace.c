@@ -37,7 +37,7 @@ struct keyspace {
     unsigned shard;       /* of the pass */
     uint64_t cursor;      /* in it */
     bool in_pass, found;
-    uint64_t sweep_at;    /* when to go on with it, or to begin the next one */
+    uint64_t sweep_at; /* when to go on with it, or to begin the next one */
     uint32_t pause_ms, turn_ms;
     uint64_t expired;
 };

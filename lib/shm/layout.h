@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 2u
+#define SHM_VERSION 3u
 
 enum {
     SHM_LINE = 64, /* cache line */

@@ -17,16 +17,16 @@ enum command_flag {
      * segment (daemon/serve/object.h). */
     CMD_READ = 1 << 5,
     CMD_WRITE = 1 << 6,
-    CMD_GROWS = 1 << 7,    /* may need memory ("denyoom") */
-    CMD_OWN_OPS = 1 << 8,  /* walks the whole keyspace, in operations of its own */
-    CMD_MOVABLE = 1 << 9,  /* has keys that its key specification does not tell */
+    CMD_GROWS = 1 << 7,     /* may need memory ("denyoom") */
+    CMD_OWN_OPS = 1 << 8,   /* walks the whole keyspace, in operations of its own */
+    CMD_MOVABLE = 1 << 9,   /* has keys that its key specification does not tell */
     CMD_NO_MULTI = 1 << 10, /* refused between MULTI and EXEC */
 };
 
 /* Where the keys are, as COMMAND INFO tells it: position of the first one, of the last one (from
  * the end if negative), and the step between them. A part of the flags. */
 #define CMD_KEYS(first, last, step)                                                                \
-    ((uint32_t)(first) << 16 | (uint32_t)((last) & 0xff) << 20 | (uint32_t)(step) << 28)
+    ((uint32_t)(first) << 16 | (uint32_t)((last)&0xff) << 20 | (uint32_t)(step) << 28)
 
 enum command_id {
 #define COMMAND(id, ...) COMMAND_##id,

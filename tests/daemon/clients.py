@@ -99,7 +99,7 @@ def errors(daemon):
     raises(redis.ResponseError, "LOST signal 9", call, "TASK.CALL", "demo", "crash", "", "ARG", "9")
     raises(redis.ResponseError, "TIMEOUT", call, "TASK.CALL", "demo", "sleep", "", "ARG", "60000", "TIMEOUT", "20")
     raises(redis.ResponseError, "unknown command", call, "NOSUCH")
-    raises(redis.ResponseError, "unknown command", r.get, "key")
+    raises(redis.ResponseError, "unknown command", r.zcard, "key")
     raises(redis.ResponseError, "wrong number of arguments", call, "TASK.CALL")
     raises(redis.RedisError, "DB index is out of range", client(daemon, db=1).ping)
     raises(redis.ResponseError, "without any password configured", client(daemon, password="x").ping)

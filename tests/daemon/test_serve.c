@@ -168,8 +168,9 @@ Test(serve, every_command_is_described) {
     for (int i = 0; i < COMMAND_COUNT_OF; i++) {
         char want[512];
         ask(&w, "COMMAND INFO %s", commands[i].name);
-        snprintf(want, sizeof(want), "[[\"*\" :%d ~[*] :0 :0 :0 ~[+@%s] [] [] []]]",
-                 commands[i].arity, commands[i].group);
+        snprintf(want, sizeof(want), "[[\"*\" :%d ~[*] :%u :%d :%u ~[+@%s] [] [] []]]",
+                 commands[i].arity, command_first_key(&commands[i]), command_last_key(&commands[i]),
+                 command_key_step(&commands[i]), commands[i].group);
         cr_assert(like(want, wire_show(&w)), "%s", wire_show(&w));
         ask(&w, "COMMAND DOCS %s", commands[i].name);
         snprintf(want, sizeof(want), "{\"*\" {\"summary\" \"%s\" *}}", commands[i].summary);
