@@ -183,7 +183,7 @@ struct shm_shard {
     _Atomic uint64_t
         moved; /* +1 when a key of the shard is made, removed or renamed: what handles compare */
     _Atomic uint64_t expiring; /* keys with an expiry */
-    _Atomic uint32_t waiters;  /* processes asleep on `bell` */
+    _Atomic uint32_t waiters;  /* 1: somebody may sleep on `bell` */
     _Atomic uint32_t bell;     /* futex: +1 after a commit while somebody waits */
     struct shm_hash keys;
 };

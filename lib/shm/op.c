@@ -99,14 +99,20 @@ bool op_is_spare(const struct shm *s, const void *at, uint64_t len) {
     return true;
 }
 
+void op_wake(struct shm_shard *d) {
+    if (get32(&d->waiters) && atomic_exchange(&d->waiters, 0)) {
+        atomic_fetch_add(&d->bell, 1);
+        futex_wake(&d->bell, INT32_MAX);
+    }
+}
+
 /* The words are as they shall be (committed or rolled back): readers may look, sleepers are woken. */
 static void end_changes(struct shm *s, bool committed) {
     for (uint64_t v = s->op_changed; v; v &= v - 1) {
         struct shm_shard *d = &s->shards[__builtin_ctzll(v)];
         atomic_store_explicit(&d->seq, get(&d->seq) + 1, memory_order_release);
-        if (committed && get32(&d->waiters)) {
-            atomic_fetch_add(&d->bell, 1);
-            futex_wake(&d->bell, INT32_MAX);
+        if (committed) {
+            op_wake(d);
         }
     }
     if (committed && s->op_changed && (get(&s->head->watched) & s->op_changed)) {

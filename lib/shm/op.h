@@ -31,6 +31,10 @@ void op_free(struct shm *s, unsigned shard, uint64_t off);
 void op_vacate(struct shm *s, const void *at, uint64_t len);
 bool op_is_spare(const struct shm *s, const void *at, uint64_t len);
 
+/* Wakes those who sleep on the shard's bell. They have raised its flag `waiters` before they looked for the last time, under
+ * the lock, and raise it again if they go on sleeping. */
+void op_wake(struct shm_shard *d);
+
 /* Runs a bounded piece of what is left to do in a shard (blocks to give back, objects to take apart). 1: there is more,
  * 0: done, -EAGAIN. The daemon calls it for idle shards; every operation does a little by itself. */
 int op_tidy(struct shm *s, unsigned shard);

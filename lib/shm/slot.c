@@ -16,6 +16,7 @@
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
+#include "lib/shm/op.h"
 
 const char *const slot_state_names[] = {"free", "starting", "warm", "serving", "retired"};
 
@@ -85,6 +86,11 @@ int slot_bury(struct shm *s, uint32_t slot, uint32_t gen) {
     if (alloc_take_back(s, &d->undo_more) == -EAGAIN) {
         return -EAGAIN;
     }
+    /* it may have died between a commit and waking those who wait for it */
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        op_wake(&s->shards[i]);
+    }
+    atomic_fetch_or(&s->head->touched, get(&s->head->watched));
     uint32_t pool = get32(&d->pool);
     if (pool < SHM_POOLS) {
         atomic_fetch_and(&s->pools[pool].napping[slot / 64], ~(UINT64_C(1) << (slot % 64)));
