@@ -62,10 +62,25 @@ class Daemon:
         """How many descriptors it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def sanitized(self):
+        """Whether it is built with a sanitizer, which keeps memory of its own and leaves freed memory alone for a while."""
+        with open(f"/proc/{self.process.pid}/maps", encoding="ascii", errors="replace") as f:
+            return "san.so" in f.read()
+
     def private(self):
         """Bytes of memory that are its own, the segment not counted."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
             return next(int(line.split()[1]) * 1024 for line in f if line.startswith("RssAnon"))
+
+    @staticmethod
+    def age(pid):
+        """Seconds since a process began; 0: it is gone."""
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                began = int(f.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            return 0
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
     def cpu(self):
         """Seconds of processor time it has used."""
