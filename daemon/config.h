@@ -57,6 +57,7 @@ struct config_limits {
     uint64_t client_max_input; /* bytes of one request */
     uint64_t
         client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
+    uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 
 struct config {

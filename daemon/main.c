@@ -21,6 +21,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,11 @@
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 #include "lib/shm/slot.h"
+
+enum {
+    KEEP_BLOCK = 4 * 1024 * 1024, /* larger blocks of memory go back to the kernel when freed */
+    KEEP_FREE = 8 * 1024 * 1024,  /* free memory at the heap's end over this does too */
+};
 
 #define FLUSH_NS (2 * NS_PER_SEC)
 
@@ -361,6 +367,9 @@ int main(int argc, char **argv) {
     d->bell_fd = d->shm.fd = d->shm.bell_fd = -1;
     parse(argc, argv, &o);
     fill_stdio();
+    /* Fixed, or the C library would learn from one large request to keep tens of MiB for ever. */
+    mallopt(M_MMAP_THRESHOLD, KEEP_BLOCK);
+    mallopt(M_TRIM_THRESHOLD, KEEP_FREE);
     if (load_config(&o, &d->config) < 0) {
         d->config = config_free(d->config);
         return 1;

@@ -42,6 +42,8 @@ void accounts_remove(struct conn *c) {
     }
     *at = c->hash_next;
     s->n_conns--;
+    s->charged -= c->charged;
+    c->charged = 0;
 }
 
 struct conn *accounts_find(struct serve *s, uint64_t id) {
@@ -57,11 +59,60 @@ bool accounts_may_submit(const struct conn *c, uint64_t n) {
     return max == 0 || c->live + n <= max;
 }
 
+/* Memory that was written to, so a buffer's unused end costs nothing. */
+static size_t held_by(const struct conn *c) {
+    return c->in.tail + c->out.tail + c->held.tail +
+           c->reader.cap * (sizeof(*c->reader.argv) + sizeof(*c->reader.offsets));
+}
+
+void accounts_charge(struct conn *c) {
+    if (!c->dead) {
+        size_t now = held_by(c);
+        c->serve->charged += now - c->charged; /* modulo 2^64 */
+        c->charged = now;
+    }
+}
+
+/* One whole request must always be possible. */
+static uint64_t limit_of(const struct serve *s) {
+    const struct config_limits *l = &s->d->config->limits;
+    return l->clients_memory > l->client_max_input ? l->clients_memory : l->client_max_input;
+}
+
+static bool over(const struct serve *s) {
+    return s->charged > limit_of(s);
+}
+
+void accounts_relieve(struct serve *s) {
+    while (over(s)) {
+        struct conn *most = NULL;
+        list_for_each (it, &s->conns) {
+            struct conn *c = list_entry(it, struct conn, node);
+            most = !most || c->charged > most->charged ? c : most;
+        }
+        s->closed_output++;
+        conn_kill(most,
+                  "the requests and replies of all clients are over %llu bytes, and %zu of them "
+                  "are its own",
+                  (unsigned long long)limit_of(s), most->charged);
+    }
+}
+
+/* Messages of one turn are not counted before its end unless it is done here. Over the limit of
+ * all, those who hold more than the average get no more: as each of the others can only come up to
+ * it, all together stay within twice the limit. */
+static bool has_room(struct conn *c) {
+    struct serve *s = c->serve;
+    accounts_charge(c);
+    return conn_pending(c) + buf_len(&c->held) <= s->d->config->limits.client_max_output &&
+           (!over(s) || c->charged <= s->charged / s->n_conns);
+}
+
 bool accounts_may_push(struct conn *c) {
     if (c->dead || c->overrun) {
         return false;
     }
-    if (conn_pending(c) + buf_len(&c->held) <= c->serve->d->config->limits.client_max_output) {
+    if (has_room(c)) {
         return true;
     }
     c->overrun = true;

@@ -137,8 +137,14 @@ static int client_info(struct conn *c, const struct resp_arg *argv, uint32_t arg
     return 0;
 }
 
+enum { IDS_MAX = 1024 }; /* of one CLIENT LIST: its reply is much longer than its request */
+
 static int list_ids(struct conn *c, const struct resp_arg *ids, uint32_t n, struct buf *b) {
     int r = 0;
+    if (n > IDS_MAX) {
+        reply_errorf(c, "ERR at most %d client IDs", IDS_MAX);
+        return 1;
+    }
     for (uint32_t i = 0; i < n && r >= 0; i++) {
         int64_t id;
         if (dispatch_i64(&ids[i], &id) < 0) {

@@ -11,6 +11,8 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 
+enum { NAMES_MAX = 1024 };
+
 static void reply_lower(struct conn *c, const char *name) {
     char out[64];
     size_t n = 0;
@@ -80,7 +82,19 @@ static int command_count(struct conn *c, const struct resp_arg *argv, uint32_t a
     return 0;
 }
 
+/* A reply is much longer than the names that ask for it. */
+static bool too_many(struct conn *c, uint32_t argc) {
+    if (argc - 2 > NAMES_MAX) {
+        reply_errorf(c, "ERR at most %d command names", NAMES_MAX);
+        return true;
+    }
+    return false;
+}
+
 static int command_info(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    if (too_many(c, argc)) {
+        return 0;
+    }
     uint32_t n = argc == 2 ? COMMAND_COUNT_OF : argc - 2;
     reply_array(c, n);
     for (uint32_t i = 0; i < n; i++) {
@@ -100,6 +114,9 @@ static int command_docs(struct conn *c, const struct resp_arg *argv, uint32_t ar
         for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
             reply_docs(c, &commands[i]);
         }
+        return 0;
+    }
+    if (too_many(c, argc)) {
         return 0;
     }
     uint32_t n = 0;

@@ -112,6 +112,9 @@ static void reply_worker(struct conn *c, const struct worker *w) {
     struct slot_view v;
     uint64_t now = clock_now();
     slot_view(&c->serve->d->shm, w->slot, &v);
+    if (w->pid == 0 || v.pid != (uint32_t)w->pid) {
+        v = (struct slot_view){.state = v.state}; /* not there yet: the rest is its forerunner's */
+    }
     uint64_t age = now > w->spawned_ns ? now - w->spawned_ns : 0;
     uint64_t running = v.hand && v.started_ns && now > v.started_ns ? now - v.started_ns : 0;
     reply_map(c, 9);

@@ -20,6 +20,8 @@
 
 typedef unsigned long long ull;
 
+enum { WORDS_MAX = 1024 }; /* of INFO and CONFIG GET */
+
 /* ---- INFO ---- */
 
 static int info_server(struct serve *s, struct buf *b) {
@@ -66,12 +68,13 @@ static int info_memory(struct serve *s, struct buf *b) {
     shm_usage(&s->d->shm, &u);
     uint64_t used = (u.chunks - u.chunks_free) * u.chunk_bytes;
     uint64_t rss = resident_bytes();
-    return buf_printf(b,
-                      "# Memory\r\nused_memory:%llu\r\nused_memory_rss:%llu\r\nmaxmemory:%llu\r\n"
-                      "maxmemory_policy:noeviction\r\nsegment_size:%llu\r\n"
-                      "segment_used:%llu\r\nsegment_free:%llu\r\ntask_records:%u\r\n",
-                      (ull)used, (ull)rss, (ull)u.size, (ull)u.size, (ull)used,
-                      (ull)(u.chunks_free * u.chunk_bytes), u.tasks);
+    return buf_printf(
+        b,
+        "# Memory\r\nused_memory:%llu\r\nused_memory_rss:%llu\r\nmaxmemory:%llu\r\n"
+        "maxmemory_policy:noeviction\r\nmem_clients_normal:%llu\r\nsegment_size:%llu\r\n"
+        "segment_used:%llu\r\nsegment_free:%llu\r\ntask_records:%u\r\n",
+        (ull)used, (ull)rss, (ull)u.size, (ull)s->charged, (ull)u.size, (ull)used,
+        (ull)(u.chunks_free * u.chunk_bytes), u.tasks);
 }
 
 static int info_persistence(struct serve *s, struct buf *b) {
@@ -182,9 +185,21 @@ static bool section_wanted(const struct info_section *s, const struct resp_arg *
     return wanted;
 }
 
+/* Each word is tried for each section or key. */
+static bool too_many(struct conn *c, uint32_t n) {
+    if (n > WORDS_MAX) {
+        reply_errorf(c, "ERR at most %d names", WORDS_MAX);
+        return true;
+    }
+    return false;
+}
+
 int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct buf b = BUF_INIT;
     int r = 0;
+    if (too_many(c, argc - 1)) {
+        return 0;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(sections) && r >= 0; i++) {
         if (section_wanted(&sections[i], argv, argc)) {
             r = buf_len(&b) > 0 ? buf_append(&b, "\r\n", 2) : 0;
@@ -217,6 +232,7 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     V("limits.client_max_tasks", "%u", (f)->limits.client_max_tasks)                               \
     V("limits.client_max_input", "%llu", (ull)(f)->limits.client_max_input)                        \
     V("limits.client_max_output", "%llu", (ull)(f)->limits.client_max_output)                      \
+    V("limits.clients_memory", "%llu", (ull)(f)->limits.clients_memory)                            \
     V("maxclients", "%u", (f)->limits.max_clients)                                                 \
     V("maxmemory", "%llu", (ull)(f)->segment_size)                                                 \
     V("maxmemory-policy", "%s", "noeviction")                                                      \
@@ -249,6 +265,9 @@ static int config_get(struct conn *c, const struct resp_arg *argv, uint32_t argc
     const struct config *f = c->serve->d->config;
     const struct resp_arg *by;
     uint32_t n = 0;
+    if (too_many(c, argc - 2)) {
+        return 0;
+    }
 #define COUNT(name, fmt, value) n += config_wanted(name, argv, argc) != NULL;
     CONFIG_VALUES(COUNT, f)
 #undef COUNT

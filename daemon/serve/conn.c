@@ -161,6 +161,7 @@ void conn_settle(struct conn *c) {
         conn_kill(c, NULL);
         return;
     }
+    accounts_charge(c);
     conn_interest(c);
 }
 

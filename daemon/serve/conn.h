@@ -97,7 +97,8 @@ struct conn {
     struct list subs;
     uint32_t n_channels, n_patterns;
     /* accounts */
-    uint32_t live; /* tasks submitted here that have not ended */
+    size_t charged; /* bytes of its buffers, as counted in serve.charged */
+    uint32_t live;  /* tasks submitted here that have not ended */
     uid_t uid;
     pid_t pid;
     char *name, *lib_name, *lib_ver; /* NULL: none */
@@ -121,6 +122,7 @@ struct serve {
      * before they read, so it is half of what one may have at all. */
     size_t stall_at;
     uint32_t n_conns;
+    uint64_t charged;    /* bytes of all connections' buffers */
     struct conn **by_id; /* hash: id & (by_id_size - 1) */
     uint32_t by_id_size;
     uint64_t next_id;
@@ -192,6 +194,10 @@ void accounts_remove(struct conn *c);
 struct conn *accounts_find(struct serve *s, uint64_t id); /* NULL: it is gone */
 /* May this connection queue n more tasks? */
 bool accounts_may_submit(const struct conn *c, uint64_t n);
+/* Counts what the connection's buffers hold now. */
+void accounts_charge(struct conn *c);
+/* Closes those that hold the most until all together are within limits.clients_memory. */
+void accounts_relieve(struct serve *s);
 /* A message nobody asked for is to be added: false when the client is so far behind that it is
  * closed instead. */
 bool accounts_may_push(struct conn *c);

@@ -117,8 +117,8 @@ void serve_accepting(struct hearthd *d, bool on) {
 
 static void flush(struct conn *c) {
     if (c->overrun) {
-        conn_kill(c, "it does not read: over %llu bytes of output wait",
-                  (unsigned long long)c->serve->d->config->limits.client_max_output);
+        conn_kill(c, "it does not read: %zu bytes of output wait",
+                  conn_pending(c) + buf_len(&c->held));
         return;
     }
     int r = c->blocked_write || c->broken ? 0 : output_flush(c);
@@ -172,6 +172,7 @@ bool serve_turn(struct hearthd *d) {
     keyspace_stir(s);
     go_on(s);
     flush_dirty(s);
+    accounts_relieve(s);
     bury_dead(s);
     return !list_empty(&s->ready);
 }
