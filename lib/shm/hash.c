@@ -692,14 +692,13 @@ int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budge
         if (budget-- <= 0) {
             return 1;
         }
+        bool first = bucket_count(h) == 1;
         int r = drop_last(s, shard, h, &budget);
         if (r) {
             return r;
         }
-        if (bucket_count(h) == 1 && get(&h->count)) {
-            if (get(&h->first[0]) == 0 && get(&h->first[LINK]) == 0) {
-                tx_set(s, &h->count, 0); /* damaged by somebody: nothing is left to find */
-            }
+        if (first && get(&h->count)) {
+            tx_set(s, &h->count, 0); /* damaged by somebody: nothing is left to find */
         }
     }
     int r = tx_need(s, 8);
