@@ -275,8 +275,29 @@ int cmd_DBSIZE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return 0;
 }
 
-static int flush_shard(struct shm *s, void *arg) {
+static int flush_some(struct shm *s, void *arg) {
     return keys_flush_some(s, *(unsigned *)arg, FLUSH_BUDGET);
+}
+
+static int flush_all(struct shm *s, void *arg) {
+    (void)arg;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < SHARDS; i++) {
+        r = keys_flush(s, i);
+    }
+    return r;
+}
+
+/* The segment is full to the last block: key by key, which frees some. */
+static int flush_slowly(struct conn *c) {
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < SHARDS; i++) {
+        int tries = 0;
+        do {
+            r = op_run(object_shm(c), UINT64_C(1) << i, flush_some, &i);
+        } while (r == 1 || (r == -EAGAIN && object_again(&tries)));
+    }
+    return r;
 }
 
 static int flush(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
@@ -284,17 +305,14 @@ static int flush(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         reply_syntax(c);
         return 0;
     }
-    for (unsigned i = 0; i < SHARDS; i++) {
-        int tries = 0, r;
-        do {
-            r = op_run(object_shm(c), UINT64_C(1) << i, flush_shard, &i);
-        } while (r == 1 || (r == -EAGAIN && object_again(&tries)));
-        if (r) {
-            return r;
-        }
+    int r = op_run(object_shm(c), OP_ALL, flush_all, NULL);
+    if (r == -ENOMEM) {
+        r = flush_slowly(c);
     }
-    reply_ok(c);
-    return 0;
+    if (r == 0) {
+        reply_ok(c);
+    }
+    return r;
 }
 
 int cmd_FLUSHALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

@@ -162,6 +162,8 @@ static int check_list(struct part *p, struct shm_list *l) {
     return r;
 }
 
+static int check_key(void *arg, struct shm_node *n);
+
 static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole) {
     struct shm_object *o = alloc_ptr(w->s, off, sizeof(*o));
     int r = own(w, off, sizeof(*o), "object of shard", shard);
@@ -174,7 +176,7 @@ static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole
                      : walked(&p, list_blocks(w->s, &o->list, own_part, &p));
     }
     struct part p = {.w = w, .what = "a dict", .who = shard};
-    return check_hash(&p, &o->dict, count_node);
+    return check_hash(&p, &o->dict, get(&o->kind) == DOOMED_KEYS ? check_key : count_node);
 }
 
 static int check_key(void *arg, struct shm_node *n) {

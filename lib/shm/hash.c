@@ -641,30 +641,52 @@ struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint
 
 /* ---- taking apart ---- */
 
+struct apart {
+    struct shm *s;
+    unsigned shard;
+    struct shm_hash *h;
+    int budget;
+    hash_visit *node;
+    void *arg;
+};
+
+/* Gives the nodes in the slots of one bucket to the garbage. */
+static int drop_nodes(struct apart *a, _Atomic uint64_t *b, bool clear) {
+    int r = tx_need(a->s, SLOTS * 6 + 8);
+    for (int i = 0; r == 0 && i < SLOTS; i++) {
+        uint64_t slot = get(&b[i]);
+        if (!slot) {
+            continue;
+        }
+        struct shm_node *n = node_at(a->s, slot);
+        if (n && a->node) {
+            r = a->node(a->arg, n);
+        }
+        tx_set(a->s, &a->h->count, get(&a->h->count) - 1);
+        op_free(a->s, a->shard, slot & OFF_MASK);
+        if (clear) {
+            tx_set(a->s, &b[i], 0);
+        }
+        a->budget--;
+    }
+    return r;
+}
+
 /* Frees the nodes of the last bucket, then the bucket. */
-static int drop_last(struct shm *s, unsigned shard, struct shm_hash *h, int *budget) {
+static int drop_last(struct apart *a) {
+    struct shm *s = a->s;
+    struct shm_hash *h = a->h;
     uint64_t last = bucket_count(h) - 1, d, in;
     _Atomic uint64_t *b = bucket_at(s, h, last);
     bool overflow = false;
     for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
         uint64_t link = get(&b[LINK]);
-        int r = tx_need(s, 48);
+        int r = drop_nodes(a, b, !overflow);
         if (r) {
             return r;
         }
-        for (int i = 0; i < SLOTS; i++) {
-            uint64_t slot = get(&b[i]);
-            if (slot) {
-                tx_set(s, &h->count, get(&h->count) - 1);
-                op_free(s, shard, slot & OFF_MASK);
-                if (!overflow) {
-                    tx_set(s, &b[i], 0);
-                }
-                --*budget;
-            }
-        }
         if (overflow) {
-            op_free(s, shard, (uint64_t)((uint8_t *)b - s->base));
+            op_free(s, a->shard, (uint64_t)((uint8_t *)b - s->base));
         } else {
             tx_set(s, &b[LINK], 0);
         }
@@ -679,21 +701,23 @@ static int drop_last(struct shm *s, unsigned shard, struct shm_hash *h, int *bud
         _Atomic uint64_t *dir = dir_at(s, h, d);
         tx_set(s, &h->buckets, last);
         if (in == 0 && dir) {
-            op_free(s, shard, get(dir));
+            op_free(s, a->shard, get(dir));
             tx_set(s, dir, 0);
         }
     }
     return 0;
 }
 
-int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget) {
+int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget, hash_visit *node,
+                    void *arg) {
+    struct apart a = {s, shard, h, budget, node, arg};
     op_changes(s, shard);
     while (get(&h->count) || bucket_count(h) > 1) {
-        if (budget-- <= 0) {
+        if (a.budget-- <= 0) {
             return 1;
         }
         bool first = bucket_count(h) == 1;
-        int r = drop_last(s, shard, h, &budget);
+        int r = drop_last(&a);
         if (r) {
             return r;
         }

@@ -51,8 +51,9 @@ struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint
                              struct hash_ref *ret);
 
 /* Gives about `budget` entries and what held them to the garbage. 1: there is more; 0: the table is empty and owns
- * nothing. Afterwards it can be used anew. */
-int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget);
+ * nothing. Afterwards it can be used anew. node (NULL: none) is called for each entry before, and may change two words. */
+int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget, hash_visit *node,
+                    void *arg);
 
 /* Every block the table owns, for check.c: fn(arg, offset, bytes). Bounded walks. */
 int hash_blocks(const struct shm *s, const struct shm_hash *h,

@@ -22,6 +22,7 @@
 const char *const key_type_names[KEY_TYPES] = {"none", "string", "hash", "list"};
 
 enum { TAKE_APART = 16 };
+_Static_assert((int)DOOMED_KEYS == (int)KEY_TYPES, "a kind of its own");
 
 #define KEY_HEAD offsetof(struct shm_key, bytes)
 
@@ -380,34 +381,124 @@ int keys_flush_some(struct shm *s, unsigned shard, int budget) {
     return get(&s->shards[shard].keys.count) != 0;
 }
 
+/* The table goes over to an object among the doomed, as it is. */
+int keys_flush(struct shm *s, unsigned shard) {
+    struct shm_shard *d = &s->shards[shard];
+    _Atomic uint64_t *words = (void *)&d->keys;
+    uint64_t off;
+    if (!get(&d->keys.count)) {
+        return 0;
+    }
+    int r = tx_need(s, 32);
+    r = r ? r : alloc_tx(s, sizeof(struct shm_object), &off);
+    r = r ? r : tx_need(s, 32);
+    if (r) {
+        return r;
+    }
+    struct shm_object *o = (void *)(s->base + off);
+    op_changes(s, shard);
+    memset(o, 0, sizeof(*o));
+    memcpy(&o->dict, &d->keys, sizeof(d->keys));
+    put(&o->kind, DOOMED_KEYS);
+    put(&o->link, get(&d->doomed));
+    for (size_t i = 0; i < sizeof(d->keys) / sizeof(*words); i++) {
+        tx_set(s, &words[i], 0);
+    }
+    tx_set(s, &d->doomed, off);
+    tx_set(s, &d->expiring, 0);
+    tx_set(s, &d->version, get(&d->version) + 1);
+    tx_set(s, &d->moved, get(&d->moved) + 1);
+    return 0;
+}
+
 struct weigh {
     const struct shm *s;
-    uint64_t bytes, n, max;
+    uint64_t bytes;
 };
 
 static int weigh_block(void *arg, uint64_t off, uint64_t bytes) {
     struct weigh *w = arg;
     (void)bytes;
     w->bytes += alloc_size(w->s, off);
-    return w->max && ++w->n > w->max ? 1 : 0;
+    return 0;
+}
+
+struct sample {
+    const struct shm *s;
+    uint64_t bytes, n, max;
+};
+
+static int weigh_node(void *arg, struct shm_node *n) {
+    struct sample *p = arg;
+    p->bytes += alloc_size(p->s, (uint64_t)((uint8_t *)n - p->s->base));
+    return ++p->n == p->max;
+}
+
+/* What holds the fields, and as much for each field as some of them take on average. */
+static uint64_t dict_memory(struct shm *s, const struct shm_hash *h, uint32_t samples) {
+    struct sample p = {.s = s, .max = samples};
+    uint64_t cursor = 0, buckets = get(&h->buckets), own = get(&h->dir_cap) * 8;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < samples * 8; i++) {
+        r = hash_scan(s, h, &cursor, weigh_node, &p);
+        if (cursor == 0) {
+            break;
+        }
+    }
+    own += buckets > 1 ? (buckets - 1) * SHM_LINE : 0;
+    return own + (p.n ? p.bytes * get(&h->count) / p.n : 0);
 }
 
 uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples) {
-    struct weigh w = {.s = s, .max = samples};
+    struct weigh w = {.s = s};
     uint64_t own = alloc_size(s, (uint64_t)((uint8_t *)key->ref.node - s->base));
     struct shm_object *o = key_object(s, key);
     if (!o || key_type(key) == KEY_VALUE) {
         return own;
     }
     own += alloc_size(s, get(&key->k->object));
-    if (key_type(key) == KEY_LIST) {
-        w.max = 0; /* few blocks for many elements: all of them are counted */
+    if (key_type(key) == KEY_LIST) { /* few blocks for many elements: all of them are counted */
         list_blocks(s, &o->list, weigh_block, &w);
         return own + w.bytes;
     }
-    uint64_t count = get(&o->dict.count);
+    if (samples) {
+        return own + dict_memory(s, &o->dict, samples);
+    }
     hash_blocks(s, &o->dict, weigh_block, NULL, &w);
-    return own + (w.max && w.n > w.max && count > w.n ? w.bytes * count / w.n : w.bytes);
+    return own + w.bytes;
+}
+
+struct doom {
+    struct shm *s;
+    struct shm_shard *shard;
+};
+
+/* A key of a flushed table goes: its object joins the doomed. */
+static int doom_object(void *arg, struct shm_node *n) {
+    struct doom *w = arg;
+    size_t len;
+    const struct shm_key *k = hash_value(w->s, n, &len);
+    enum key_type type = k && len >= KEY_HEAD ? key_record_type(k) : KEY_NONE;
+    if (type == KEY_DICT || type == KEY_LIST) {
+        struct shm_object *o = alloc_ptr(w->s, get(&k->object), sizeof(*o));
+        if (o) {
+            tx_set(w->s, &o->link, get(&w->shard->doomed));
+            tx_set(w->s, &w->shard->doomed, get(&k->object));
+        }
+    }
+    return 0;
+}
+
+static int take_object_apart(struct shm *s, unsigned shard, struct shm_object *o) {
+    struct doom w = {s, &s->shards[shard]};
+    switch (get(&o->kind)) {
+    case KEY_LIST:
+        return list_take_apart(s, shard, &o->list, TAKE_APART);
+    case DOOMED_KEYS:
+        return hash_take_apart(s, shard, &o->dict, TAKE_APART, doom_object, &w);
+    default:
+        return hash_take_apart(s, shard, &o->dict, TAKE_APART, NULL, NULL);
+    }
 }
 
 int keys_take_apart(struct shm *s, unsigned shard) {
@@ -423,10 +514,12 @@ int keys_take_apart(struct shm *s, unsigned shard) {
                0); /* damaged by somebody: what is behind it cannot be found any more */
         return 0;
     }
-    int r = get(&o->kind) == KEY_LIST ? list_take_apart(s, shard, &o->list, TAKE_APART)
-                                      : hash_take_apart(s, shard, &o->dict, TAKE_APART);
+    int r = take_object_apart(s, shard, o);
     if (r) {
         return r;
+    }
+    if (get(&d->doomed) != off) {
+        return 1; /* objects of its keys lie above it now and come first */
     }
     r = tx_need(s, 4);
     if (r == 0) {

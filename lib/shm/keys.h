@@ -93,7 +93,9 @@ int keys_scan(struct shm *s, uint64_t *cursor, keys_visit *fn, void *arg);
 int keys_random(struct shm *s, uint64_t r, struct key *ret);
 /* Removes up to `budget` expired keys of a shard; *cursor keeps the place. Returns how many. */
 int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget);
-/* Removes every key of a shard: 1: there are more, call again (a bounded number goes at a time). */
+/* Removes every key of a shard at once, however many there are; they are taken apart later, bit by bit. */
+int keys_flush(struct shm *s, unsigned shard);
+/* The same for when there is not even memory for that: 1: there are more, call again (a bounded number goes at a time). */
 int keys_flush_some(struct shm *s, unsigned shard, int budget);
 /* Bytes the key holds in the segment, itself included; of a large dict or list the elements are estimated from `samples`
  * (0: all). Reads. */

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* The keyspace as a whole: flushing it, expiry, and what is left behind for the daemon to tidy. The segment is checked block
+ * by block after each. */
+#include "lib/shm/keys.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/shm/check.h"
+#include "lib/shm/internal.h"
+#include "lib/shm/list.h"
+#include "lib/shm/lock.h"
+#include "lib/shm/op.h"
+#include "lib/shm/slot.h"
+
+TestSuite(keyspace, .timeout = 60);
+
+enum { KEYS = 20000, FIELDS = 100 };
+
+static struct shm segment(uint64_t size) {
+    struct shm s;
+    uint32_t slot, gen;
+    cr_assert_eq(shm_create(&s, &(struct shm_params){.size = size, .slots = 4, .tasks = 64}), 0);
+    cr_assert_eq(slot_reserve(&s, 0, &slot, &gen), 0);
+    cr_assert_eq(slot_attach(&s, slot, gen), 0);
+    return s;
+}
+
+static uint64_t checked_at(struct shm *s, int line) {
+    struct shm_report r;
+    cr_assert_eq(shm_check(s, &r), 0);
+    cr_assert_eq(r.errors, 0, "line %d: %s", line, r.first);
+    return r.blocks - (get(&s->mine->undo_more) != 0);
+}
+
+#define checked(s) checked_at((s), __LINE__)
+
+static void tidy(struct shm *s, bool check) {
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        int r;
+        for (int n = 0; (r = op_tidy(s, i)) == 1; n++) {
+            if (check && n % 64 == 0) {
+                checked(s);
+            }
+        }
+        cr_assert_eq(r, 0);
+        cr_assert_neq(op_upkeep_shard(s, i), OP_UNTIDY);
+    }
+}
+
+/* A value, or now and then a dict or a list, with an expiry if it is to have one. */
+struct make {
+    char name[32];
+    int kind;
+    uint64_t expire;
+};
+
+static int make(struct shm *s, void *arg) {
+    const struct make *m = arg;
+    struct key_name name = key_name(s, m->name, strlen(m->name));
+    struct list_object l;
+    struct dict d;
+    struct key key;
+    int r = 0;
+    if (m->kind == KEY_VALUE) {
+        r = value_set(s, &name, m->name, strlen(m->name), false);
+    } else if (m->kind == KEY_DICT) {
+        r = dict_open(s, &name, true, &d);
+        for (int i = 0; r >= 0 && i < FIELDS; i++) {
+            r = dict_put(s, &d, &i, sizeof(i), m->name, sizeof(m->name));
+        }
+        r = r < 0 ? r : dict_close(s, &d);
+    } else {
+        r = list_open(s, &name, true, &l);
+        for (int i = 0; r >= 0 && i < FIELDS; i++) {
+            r = list_push(s, &l, i % 2, m->name, sizeof(m->name));
+        }
+        r = r < 0 ? r : list_close(s, &l);
+    }
+    if (r == 0 && m->expire) {
+        r = key_find(s, &name, &key);
+        r = r ? r : key_set_expire(s, &key, m->expire);
+    }
+    return r;
+}
+
+static int make_one(struct shm *s, int n, uint64_t expire) {
+    struct make m = {.kind = n % 50 ? KEY_VALUE : n % 100 ? KEY_DICT : KEY_LIST, .expire = expire};
+    snprintf(m.name, sizeof(m.name), "key:%d", n);
+    struct key_name name = key_name(s, m.name, strlen(m.name));
+    return op_run(s, key_shard_bit(&name), make, &m);
+}
+
+static int flush_all(struct shm *s, void *arg) {
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < SHM_SHARDS; i++) {
+        r = keys_flush(s, i);
+    }
+    return r ? r : *(int *)arg;
+}
+
+Test(keyspace, flushed_at_once_and_taken_apart_later) {
+    struct shm s = segment(64 << 20);
+    int fails = -EDOM, works = 0;
+    for (int n = 0; n < KEYS; n++) {
+        cr_assert_eq(make_one(&s, n, n % 3 ? 0 : clock_wall_ms() + 1000000), 0);
+    }
+    cr_assert_eq(keys_count(&s), KEYS);
+    cr_assert_gt(keys_expiring(&s), 0);
+    tidy(&s, false);
+    uint64_t blocks = checked(&s);
+    cr_assert_eq(op_run(&s, OP_ALL, flush_all, &fails), -EDOM);
+    cr_assert_eq(keys_count(&s), KEYS, "a flush that is rolled back has not been");
+    cr_assert_eq(checked(&s), blocks);
+    cr_assert_eq(op_run(&s, OP_ALL, flush_all, &works), 0);
+    cr_assert_eq(keys_count(&s), 0);
+    cr_assert_eq(keys_expiring(&s), 0);
+    checked(&s);
+    /* the same names again, while the old ones are being taken apart */
+    for (int n = 0; n < KEYS / 10; n++) {
+        cr_assert_eq(make_one(&s, n, 0), 0);
+    }
+    tidy(&s, true);
+    cr_assert_eq(keys_count(&s), KEYS / 10);
+    cr_assert_eq(op_run(&s, OP_ALL, flush_all, &works), 0);
+    tidy(&s, true);
+    cr_assert_eq(checked(&s), 0);
+    shm_detach(&s);
+}
+
+static int flush_some(struct shm *s, void *arg) {
+    return keys_flush_some(s, *(unsigned *)arg, 64);
+}
+
+Test(keyspace, flushed_key_by_key) {
+    struct shm s = segment(64 << 20);
+    for (int n = 0; n < KEYS; n++) {
+        cr_assert_eq(make_one(&s, n, 0), 0);
+    }
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        int r;
+        while ((r = op_run(&s, UINT64_C(1) << i, flush_some, &i)) == 1) {
+        }
+        cr_assert_eq(r, 0);
+    }
+    cr_assert_eq(keys_count(&s), 0);
+    tidy(&s, true);
+    cr_assert_leq(checked(&s), 3 * SHM_SHARDS, "what the tables have kept");
+    shm_detach(&s);
+}
+
+struct sweep {
+    unsigned shard;
+    uint64_t now, cursor;
+};
+
+static int sweep(struct shm *s, void *arg) {
+    struct sweep *w = arg;
+    struct sweep was = *w;
+    int r = keys_expire_some(s, w->shard, w->now, &was.cursor, 16);
+    w->cursor = was.cursor;
+    return r;
+}
+
+Test(keyspace, what_has_expired_is_swept_and_nothing_else) {
+    struct shm s = segment(64 << 20);
+    uint64_t at = clock_wall_ms() + 1000000;
+    int gone = 0;
+    for (int n = 0; n < KEYS; n++) {
+        cr_assert_eq(make_one(&s, n, n % 4 == 0 ? at : n % 4 == 1 ? at + 10 : 0), 0);
+    }
+    cr_assert_eq(keys_expiring(&s), KEYS / 2);
+    for (struct sweep w = {.now = at}; w.shard < SHM_SHARDS; w.shard += w.cursor == 0) {
+        int r = op_run(&s, UINT64_C(1) << w.shard, sweep, &w);
+        cr_assert_geq(r, 0);
+        gone += r;
+    }
+    cr_assert_eq(gone, KEYS / 4);
+    cr_assert_eq(keys_expiring(&s), KEYS / 4);
+    cr_assert_eq(keys_count(&s), KEYS * 3 / 4);
+    tidy(&s, false);
+    checked(&s);
+    shm_detach(&s);
+}
+
+Test(keyspace, whoever_leaves_work_behind_says_so) {
+    struct shm s = segment(16 << 20);
+    int works = 0;
+    cr_assert_eq(op_upkeep(&s), OP_IDLE);
+    cr_assert_eq(make_one(&s, 1, 0), 0);
+    cr_assert_eq(op_upkeep(&s), OP_IDLE);
+    cr_assert_eq(make_one(&s, 2, clock_wall_ms() + 100000), 0);
+    cr_assert_eq(op_upkeep(&s), OP_EXPIRY);
+    cr_assert_eq(op_upkeep_known(&s, OP_IDLE), OP_EXPIRY, "what is there is not forgotten");
+    cr_assert_eq(make_one(&s, 50, 0), 0);
+    cr_assert_eq(op_run(&s, OP_ALL, flush_all, &works), 0);
+    cr_assert_eq(op_upkeep(&s), OP_UNTIDY);
+    cr_assert_eq(op_upkeep_known(&s, OP_EXPIRY), OP_UNTIDY);
+    tidy(&s, true);
+    cr_assert_eq(op_upkeep_known(&s, OP_IDLE), OP_IDLE);
+    cr_assert_eq(op_upkeep(&s), OP_IDLE);
+    shm_detach(&s);
+}
+
+struct usage {
+    struct key_name name;
+    uint32_t samples;
+    uint64_t bytes;
+};
+
+static int usage(struct shm *s, void *arg) {
+    struct usage *u = arg;
+    struct key key;
+    int r = key_find(s, &u->name, &key);
+    if (r == 0) {
+        u->bytes = key_memory(s, &key, u->samples);
+    }
+    return r;
+}
+
+Test(keyspace, memory_by_samples_is_near_the_truth) {
+    struct shm s = segment(64 << 20);
+    cr_assert_eq(make_one(&s, 50, 0), 0);
+    struct usage u = {.name = key_name(&s, "key:50", 6)};
+    cr_assert_eq(op_read(&s, u.name.shard, usage, &u), 0);
+    uint64_t exact = u.bytes;
+    cr_assert_gt(exact, FIELDS * 40);
+    u.samples = 5;
+    cr_assert_eq(op_read(&s, u.name.shard, usage, &u), 0);
+    cr_assert(u.bytes > exact * 3 / 4 && u.bytes < exact * 5 / 4, "%llu, not %llu",
+              (unsigned long long)u.bytes, (unsigned long long)exact);
+    shm_detach(&s);
+}
