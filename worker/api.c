@@ -30,6 +30,7 @@
 
 #include "lib/base/clock.h"
 #include "worker/say.h"
+#include "worker/shared.h"
 
 enum { MESSAGE_MAX = 4001 };
 
@@ -225,7 +226,7 @@ static int api_worker(void) {
     return the_worker;
 }
 
-static const struct hearth_api the_api = {
+static struct hearth_api the_api = {
     .size = sizeof(struct hearth_api),
     .abi = HEARTH_ABI,
     .payload = api_payload,
@@ -247,6 +248,7 @@ static const struct hearth_api the_api = {
 const struct hearth_api *api_init(const char *pool, int worker) {
     the_pool = pool;
     the_worker = worker;
+    the_api.objects = shared_table();
     the_why[0] = '\0';
     return &the_api;
 }
@@ -282,7 +284,9 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
     if (v->handler >= m->count) {
         api_fail(t, 1, "module %s has no handler number %u", m->head.name, v->handler);
     } else {
+        shared_set_task(ref);
         int r = m->handlers[v->handler].run(t, &the_api);
+        shared_set_task(NULL);
         if (r != 0 && !t->failed) {
             t->failed = true;
             t->code = r;

@@ -35,6 +35,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,6 +60,14 @@ struct hearth_bytes {
     size_t len;
 };
 
+/* A C string as bytes, without its NUL. */
+static inline struct hearth_bytes hearth_text(const char *text) {
+    struct hearth_bytes b;
+    b.data = text;
+    b.len = strlen(text);
+    return b;
+}
+
 /* Levels of api->log(), the numbers of syslog(3). */
 enum hearth_log_level {
     HEARTH_LOG_ERROR = 3,
@@ -66,6 +75,156 @@ enum hearth_log_level {
     HEARTH_LOG_NOTICE = 5,
     HEARTH_LOG_INFO = 6,
     HEARTH_LOG_DEBUG = 7
+};
+
+/* ---- shared objects ----
+ *
+ * Dicts, lists and values by name, in shared memory: the same ones that other workers, mapped clients and Redis commands over
+ * the socket see. Each call is one transaction: a crash in the middle of it leaves everything as before or as after. A dict or
+ * list is made by the first thing put into it and goes with the last one.
+ *
+ * What a call gives is copied to this worker: it is valid until the next call but one of these functions (so it may be an
+ * argument of the next one), and no longer than the task. A NUL follows each text. A `ret` may be NULL when a call does
+ * something besides.
+ *
+ * Errors of every call: -EPROTOTYPE (the name is of another type), -ENOMEM (the segment is full; nothing has changed), -EAGAIN
+ * (somebody sits on a lock), -EMSGSIZE (over 64 MiB), -EPERM (in init(): there are no shared objects yet), -EBADMSG (the
+ * memory is damaged), -EDEADLK (in a transaction: a name it does not list, or a call that waits). */
+
+enum hearth_object_type {
+    HEARTH_TYPE_NONE = 0,
+    HEARTH_TYPE_VALUE = 1,
+    HEARTH_TYPE_DICT = 2,
+    HEARTH_TYPE_LIST = 3
+};
+
+/* Flags of value_set(). */
+enum hearth_when {
+    HEARTH_ALWAYS = 0,
+    HEARTH_IF_ABSENT = 1,  /* -EEXIST otherwise */
+    HEARTH_IF_PRESENT = 2, /* -ENOENT otherwise */
+    HEARTH_KEEP_TTL = 4    /* may be added: an expiry stays */
+};
+
+enum hearth_end { HEARTH_LEFT = 0, HEARTH_RIGHT = 1 };
+
+struct hearth_objects {
+    uint32_t size; /* sizeof(struct hearth_objects) of the running Hearth */
+    uint32_t reserved;
+
+    /* Runs fn(this table, arg) with n names locked (1 to 256): what it does counts when it returns 0 or more, all at once, and
+     * none of it when it returns a negative value; either is returned. fn uses no other names, and may be run several times,
+     * each time from the beginning: it changes nothing else that this would hurt. Others wait meanwhile: be quick. */
+    int (*transaction)(const struct hearth_bytes *names, size_t n,
+                       int (*fn)(const struct hearth_objects *objects, void *arg), void *arg);
+
+    /* ---- names ---- */
+    /* 1 or 0. */
+    int (*exists)(struct hearth_bytes name);
+    /* enum hearth_object_type. */
+    int (*type)(struct hearth_bytes name);
+    /* Deletes those of n names that exist, as one transaction: how many. */
+    int64_t (*remove)(const struct hearth_bytes *names, size_t n);
+    /* Lets it expire in ms (0: now). -ENOENT. */
+    int (*expire)(struct hearth_bytes name, int64_t ms);
+    /* Takes the expiry away: 1, or 0 when there was none. -ENOENT. */
+    int (*persist)(struct hearth_bytes name);
+    /* Milliseconds until it expires; -1: never; -ENOENT. */
+    int64_t (*ttl)(struct hearth_bytes name);
+    /* -ENOENT; -EEXIST: `to` is there and may not be replaced. */
+    int (*rename)(struct hearth_bytes name, struct hearth_bytes to, int replace);
+    /* About `count` names, from *cursor on (0: begins; 0 again: that was all). Those there throughout are met, some perhaps
+     * twice. */
+    int (*names)(uint64_t *cursor, uint32_t count, const struct hearth_bytes **ret, size_t *ret_n);
+
+    /* ---- values ---- */
+    /* -ENOENT. */
+    int (*value_get)(struct hearth_bytes name, struct hearth_bytes *ret);
+    /* when: flags of enum hearth_when; ttl_ms 0: for ever. */
+    int (*value_set)(struct hearth_bytes name, struct hearth_bytes value, unsigned when,
+                     uint64_t ttl_ms);
+    /* Adds; an absent one counts as 0. -EDOM: not an integer; -ERANGE. */
+    int (*value_add)(struct hearth_bytes name, int64_t by, int64_t *ret);
+    /* The new length. */
+    int64_t (*value_append)(struct hearth_bytes name, struct hearth_bytes more);
+    /* Overwrites from byte `at` on; what is missing before it becomes zeroes. The new length. */
+    int64_t (*value_write)(struct hearth_bytes name, uint64_t at, struct hearth_bytes data);
+    /* `count` bytes from `from` (negative: from the end) on; count < 0: all that follow. */
+    int (*value_range)(struct hearth_bytes name, int64_t from, int64_t count,
+                       struct hearth_bytes *ret);
+
+    /* ---- dicts: fields to values ---- */
+    /* -ENOENT: no such field. */
+    int (*dict_get)(struct hearth_bytes name, struct hearth_bytes field, struct hearth_bytes *ret);
+    /* (*ret)[0 .. n-1] are the values; data NULL: absent. */
+    int (*dict_get_many)(struct hearth_bytes name, const struct hearth_bytes *fields, size_t n,
+                         const struct hearth_bytes **ret);
+    /* 1: a new field; 0: replaced. */
+    int (*dict_set)(struct hearth_bytes name, struct hearth_bytes field, struct hearth_bytes value);
+    /* n pairs (field, value, field, value ...) as one transaction: how many fields are new. */
+    int64_t (*dict_update)(struct hearth_bytes name, const struct hearth_bytes *pairs, size_t n);
+    /* Sets the field if it is absent (1) or leaves it (0); *ret is what is there now. */
+    int (*dict_setdefault)(struct hearth_bytes name, struct hearth_bytes field,
+                           struct hearth_bytes value, struct hearth_bytes *ret);
+    /* How many of n fields were there and are removed. */
+    int64_t (*dict_delete)(struct hearth_bytes name, const struct hearth_bytes *fields, size_t n);
+    /* 1 or 0. */
+    int (*dict_contains)(struct hearth_bytes name, struct hearth_bytes field);
+    int64_t (*dict_length)(struct hearth_bytes name);
+    /* Removes a field and gives its value; popitem: any field. -ENOENT. */
+    int (*dict_pop)(struct hearth_bytes name, struct hearth_bytes field, struct hearth_bytes *ret);
+    int (*dict_popitem)(struct hearth_bytes name, struct hearth_bytes *ret_field,
+                        struct hearth_bytes *ret_value);
+    /* Adds; an absent field counts as 0. -EDOM: not an integer (a number); -ERANGE. */
+    int (*dict_add)(struct hearth_bytes name, struct hearth_bytes field, int64_t by, int64_t *ret);
+    int (*dict_add_float)(struct hearth_bytes name, struct hearth_bytes field, double by,
+                          double *ret);
+    /* Adds by[i] to fields[i], all as one transaction. */
+    int (*dict_add_many)(struct hearth_bytes name, const struct hearth_bytes *fields,
+                         const int64_t *by, size_t n);
+    /* Compare and set: if the field is as expected (NULL: absent), it becomes value (NULL: absent) and 1 is returned; else
+     * 0. */
+    int (*dict_swap)(struct hearth_bytes name, struct hearth_bytes field,
+                     const struct hearth_bytes *expected, const struct hearth_bytes *value);
+    /* Fields and values in turn, about `count` pairs, with a cursor as names(); *ret_n counts both. */
+    int (*dict_scan)(struct hearth_bytes name, uint64_t *cursor, uint32_t count,
+                     const struct hearth_bytes **ret, size_t *ret_n);
+    /* 1, or 0 when there was none. */
+    int (*dict_clear)(struct hearth_bytes name);
+
+    /* ---- lists; an index < 0 counts from the end ---- */
+    /* n elements, one after the other: the new length. */
+    int64_t (*list_push)(struct hearth_bytes name, enum hearth_end end,
+                         const struct hearth_bytes *elements, size_t n);
+    /* -ENOENT: there is none. */
+    int (*list_pop)(struct hearth_bytes name, enum hearth_end end, struct hearth_bytes *ret);
+    /* Waits for one, at most ms (< 0: for ever). -ETIMEDOUT; -ECANCELED: the task was cancelled meanwhile. */
+    int (*list_pop_wait)(struct hearth_bytes name, enum hearth_end end, int64_t ms,
+                         struct hearth_bytes *ret);
+    /* From an end of one list to an end of another, or the same one. -ENOENT. */
+    int (*list_move)(struct hearth_bytes from, enum hearth_end end, struct hearth_bytes to,
+                     enum hearth_end to_end, struct hearth_bytes *ret);
+    int64_t (*list_length)(struct hearth_bytes name);
+    /* -ENOENT: out of range. */
+    int (*list_at)(struct hearth_bytes name, int64_t index, struct hearth_bytes *ret);
+    int (*list_set)(struct hearth_bytes name, int64_t index, struct hearth_bytes element);
+    /* Before the element at index, or at the end. The new length. */
+    int64_t (*list_insert)(struct hearth_bytes name, int64_t index, struct hearth_bytes element);
+    /* Deletes `count` (< 0: all that follow) elements from `from` on: how many. */
+    int64_t (*list_delete)(struct hearth_bytes name, int64_t from, int64_t count);
+    /* Keeps only those: the new length. */
+    int64_t (*list_trim)(struct hearth_bytes name, int64_t from, int64_t count);
+    /* Removes elements equal to this: the first `count`, the last -count, or (0) all. How many. */
+    int64_t (*list_remove)(struct hearth_bytes name, struct hearth_bytes element, int64_t count);
+    /* Index of the first element equal to this, from index `from` on. -ENOENT. */
+    int64_t (*list_index)(struct hearth_bytes name, struct hearth_bytes element, int64_t from);
+    /* `count` (< 0: all that follow) elements from `from` on. */
+    int (*list_range)(struct hearth_bytes name, int64_t from, int64_t count,
+                      const struct hearth_bytes **ret, size_t *ret_n);
+    /* Calls fn for the elements from `from` on until it returns non-zero, which is returned. The list may change meanwhile:
+     * stretches of it are read at once. fn makes no other call of this table. */
+    int (*list_walk)(struct hearth_bytes name, int64_t from,
+                     int (*fn)(void *arg, uint64_t index, struct hearth_bytes element), void *arg);
 };
 
 /* What a handler may call. */
@@ -124,6 +283,11 @@ struct hearth_api {
     const char *(*pool)(void);
     /* The worker's number, unique among the living ones; -1 in the zygote (init, exit). */
     int (*worker)(void);
+
+    /* ---- since 0.2 ---- */
+
+    /* The shared objects. */
+    const struct hearth_objects *objects;
 };
 
 /* Whether the running Hearth has a member of hearth_api: HEARTH_HAS(api, worker). */

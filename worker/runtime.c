@@ -30,6 +30,7 @@
 #include "worker/api.h"
 #include "worker/exec.h"
 #include "worker/say.h"
+#include "worker/shared.h"
 
 enum { STATUS_START = 1, STATUS_SEGMENT = 2 };
 
@@ -114,6 +115,7 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
         say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this worker: %s", slot, strerror(-r));
         return STATUS_START;
     }
+    shared_init(s);
     const struct hearth_api *api = api_init(o->pool, (int)slot);
     if (m == NULL) {
         r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);

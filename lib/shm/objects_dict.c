@@ -301,8 +301,12 @@ int objects_dict_popitem(struct objects *o, struct task_bytes name, struct task_
     int r = objects_change(&a, false, pop_some);
     if (r == 0) {
         const struct task_bytes *items = objects_items(&a, NULL);
-        *ret_field = items[0];
-        *ret_value = items[1];
+        if (ret_field) {
+            *ret_field = items[0];
+        }
+        if (ret_value) {
+            *ret_value = items[1];
+        }
     }
     return r;
 }

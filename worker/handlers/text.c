@@ -2,6 +2,7 @@
 /* The module `text`: words of a document.
  *
  *     words [N [LOCALE]]
+ *     count DICT
  *
  * The result is the count as `wc -w` gives it, then the N (10) most frequent words, one a line,
  * each with its count: "2968", "the 309", ...
@@ -15,7 +16,12 @@
  * The table is a hash of open addressing over slices of the payload (nothing is copied; case is
  * folded in comparing), and is kept by the worker from task to task.
  *
- * Fails: EINVAL for a bad argument or an unknown locale, ENOMEM. */
+ * `count` adds how often each word occurs to the shared dict of that name, for all documents and all workers in one; a word is
+ * there a run of ASCII letters, in lower case, as `tr -cs A-Za-z '\n' | tr A-Z a-z` makes them. A document counts as a whole: it
+ * is one transaction, so that a worker's death in the middle of it adds nothing. The result is the number of words, and of
+ * different ones.
+ *
+ * Fails: EINVAL for a bad argument or an unknown locale, ENOMEM; for `count` also what the dict says. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -202,6 +208,83 @@ static int text_words(struct hearth_task *task, const struct hearth_api *api) {
     return r != 0 ? api->fail(task, ENOMEM, "no memory") : 0;
 }
 
+/* ---- count ---- */
+
+static int is_letter(char c) {
+    return fold(c) >= 'a' && fold(c) <= 'z';
+}
+
+static int count_letters(struct hearth_bytes in) {
+    const char *text = in.data;
+    for (size_t i = 0; i < in.len;) {
+        size_t from = i;
+        while (i < in.len && is_letter(text[i])) {
+            i++;
+        }
+        if (i > from && visit(NULL, text + from, i - from) != 0) {
+            return ENOMEM;
+        }
+        i += i == from;
+    }
+    return 0;
+}
+
+/* What is in the table goes into the dict. *ret_words: how often in all. */
+static int add_to_dict(const struct hearth_api *api, struct hearth_bytes dict,
+                       uint64_t *ret_words) {
+    size_t bytes = 0, n = 0;
+    for (size_t i = 0; i < cells_cap; i++) {
+        bytes += cells[i].len;
+    }
+    char *text = malloc(bytes + 1);
+    struct hearth_bytes *fields = malloc((cells_used + 1) * sizeof(*fields));
+    int64_t *by = malloc((cells_used + 1) * sizeof(*by));
+    int r = text != NULL && fields != NULL && by != NULL ? 0 : -ENOMEM;
+    char *at = text;
+    *ret_words = 0;
+    for (size_t i = 0; r == 0 && i < cells_cap; i++) {
+        if (cells[i].word == NULL) {
+            continue;
+        }
+        fields[n] = (struct hearth_bytes){at, cells[i].len};
+        by[n++] = (int64_t)cells[i].count;
+        *ret_words += cells[i].count;
+        for (uint32_t k = 0; k < cells[i].len; k++) {
+            *at++ = (char)fold(cells[i].word[k]);
+        }
+    }
+    if (r == 0) {
+        r = api->objects->dict_add_many(dict, fields, by, n);
+    }
+    free(text);
+    free(fields);
+    free(by);
+    return r;
+}
+
+static int text_count(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes dict = api->arg(task, 0);
+    char answer[64];
+    uint64_t words = 0;
+    if (dict.len == 0) {
+        return api->fail(task, EINVAL, "count needs the name of a dict");
+    }
+    if (!HEARTH_HAS(api, objects)) {
+        return api->fail(task, ENOSYS, "this Hearth has no shared objects");
+    }
+    int r = -count_letters(api->payload(task));
+    if (r == 0) {
+        r = add_to_dict(api, dict, &words);
+    }
+    size_t different = cells_used;
+    forget();
+    if (r < 0) {
+        return api->fail(task, -r, "dict %.100s: %s", (const char *)dict.data, strerror(-r));
+    }
+    int n = snprintf(answer, sizeof(answer), "%llu %zu\n", (unsigned long long)words, different);
+    return api->write(task, answer, (size_t)n) < 0 ? api->fail(task, ENOMEM, "no memory") : 0;
+}
+
 /* As setlocale(3) does it for wc: the environment's locale, or "C" when there is no such. */
 static int text_init(const struct hearth_api *api, int argc, const char *const *argv) {
     (void)argc;
@@ -214,6 +297,7 @@ static int text_init(const struct hearth_api *api, int argc, const char *const *
 }
 
 static const struct hearth_handler handlers[] = {
+    {"count", "DICT adds how often each word occurs to a shared dict", text_count},
     {"words", "[N [LOCALE]] counts words as wc -w, and the N (10) most frequent ones", text_words},
     {0},
 };
