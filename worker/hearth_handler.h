@@ -284,7 +284,7 @@ struct hearth_api {
     /* The worker's number, unique among the living ones; -1 in the zygote (init, exit). */
     int (*worker)(void);
 
-    /* ---- since 0.2 ---- */
+    /* ---- what all share ---- */
 
     /* The shared objects. */
     const struct hearth_objects *objects;

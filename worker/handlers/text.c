@@ -297,8 +297,8 @@ static int text_init(const struct hearth_api *api, int argc, const char *const *
 }
 
 static const struct hearth_handler handlers[] = {
-    {"count", "DICT adds how often each word occurs to a shared dict", text_count},
     {"words", "[N [LOCALE]] counts words as wc -w, and the N (10) most frequent ones", text_words},
+    {"count", "DICT adds how often each word occurs to a shared dict", text_count},
     {0},
 };
 

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* A module for test_shared.c: calls every function of struct hearth_objects in a worker and says, by the line's number, which
+ * one did not do as the header promises. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/hearth_handler.h"
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            return api->fail(task, 1, "line %d: %s", __LINE__, #condition);                        \
+        }                                                                                          \
+    } while (0)
+#define T(text)     hearth_text(text)
+#define IS(b, text) ((b).len == strlen(text) && memcmp((b).data, text, (b).len) == 0)
+
+static int init_result;
+
+static int check_values(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes b, names[] = {T("t:v"), T("t:n"), T("t:w")};
+    int64_t n = 0;
+    o->remove(names, 3);
+    CHECK(o->value_get(T("t:v"), &b) == -ENOENT);
+    CHECK(o->value_set(T("t:v"), T("abc"), HEARTH_IF_PRESENT, 0) == -ENOENT);
+    CHECK(o->value_set(T("t:v"), T("abc"), HEARTH_IF_ABSENT, 60000) == 0);
+    CHECK(o->value_append(T("t:v"), T("def")) == 6);
+    CHECK(o->value_write(T("t:v"), 1, T("XY")) == 6);
+    CHECK(o->value_range(T("t:v"), -5, 3, &b) == 0 && IS(b, "XYd"));
+    CHECK(o->value_get(T("t:v"), &b) == 0 && IS(b, "aXYdef"));
+    CHECK(o->value_add(T("t:n"), 5, &n) == 0 && n == 5);
+    CHECK(o->value_add(T("t:v"), 5, &n) == -EDOM);
+    CHECK(o->type(T("t:v")) == HEARTH_TYPE_VALUE && o->type(T("t:none")) == HEARTH_TYPE_NONE);
+    CHECK(o->ttl(T("t:v")) > 0 && o->persist(T("t:v")) == 1 && o->ttl(T("t:v")) == -1);
+    CHECK(o->expire(T("t:v"), 60000) == 0 && o->ttl(T("t:v")) > 50000);
+    CHECK(o->rename(T("t:v"), T("t:n"), 0) == -EEXIST);
+    CHECK(o->rename(T("t:v"), T("t:w"), 0) == 0 && o->exists(T("t:v")) == 0);
+    CHECK(o->remove(names, 3) == 2);
+    return 0;
+}
+
+static int check_dicts(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes b, f, name = T("t:d"), abc[] = {T("a"), T("b"), T("c"), T("d")};
+    const struct hearth_bytes *all;
+    const int64_t by[] = {1, 2, 3};
+    int64_t n = 0;
+    double d = 0;
+    size_t count = 0;
+    uint64_t cursor = 0;
+    o->remove(&name, 1);
+    CHECK(o->dict_set(name, T("a"), T("1")) == 1 && o->dict_set(name, T("a"), T("2")) == 0);
+    CHECK(o->dict_update(name, abc, 2) == 1); /* a: b, c: d */
+    CHECK(o->dict_get(name, T("c"), &b) == 0 && IS(b, "d"));
+    CHECK(o->dict_get(name, T("x"), &b) == -ENOENT);
+    CHECK(o->dict_get_many(name, abc, 3, &all) == 0 && IS(all[0], "b") && !all[1].data);
+    CHECK(o->dict_setdefault(name, T("a"), T("z"), &b) == 0 && IS(b, "b"));
+    CHECK(o->dict_contains(name, T("a")) == 1 && o->dict_contains(name, T("b")) == 0);
+    CHECK(o->dict_length(name) == 2 && o->dict_delete(name, abc, 3) == 2);
+    CHECK(o->exists(name) == 0);
+    CHECK(o->dict_add(name, T("n"), 40, &n) == 0 && o->dict_add(name, T("n"), 2, &n) == 0);
+    CHECK(n == 42 && o->dict_add_float(name, T("n"), 0.5, &d) == 0 && d == 42.5);
+    CHECK(o->dict_add_many(name, abc, by, 3) == 0 && o->dict_length(name) == 4);
+    CHECK(o->dict_pop(name, T("n"), &b) == 0 && IS(b, "42.5"));
+    CHECK(o->dict_swap(name, T("a"), &abc[1], &abc[2]) == 0);
+    b = T("1");
+    CHECK(o->dict_swap(name, T("a"), &b, &abc[2]) == 1);
+    CHECK(o->dict_scan(name, &cursor, 100, &all, &count) == 0 && cursor == 0 && count == 6);
+    CHECK(o->dict_popitem(name, &f, &b) == 0 && o->dict_length(name) == 2);
+    CHECK(o->list_length(name) == -EPROTOTYPE);
+    CHECK(o->dict_clear(name) == 1 && o->dict_clear(name) == 0);
+    return 0;
+}
+
+static int sum_up(void *arg, uint64_t index, struct hearth_bytes e) {
+    *(long *)arg += (long)index * (long)e.len;
+    return 0;
+}
+
+static int check_lists(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes b, names[] = {T("t:l"), T("t:m")}, abc[] = {T("a"), T("b"), T("c")};
+    struct hearth_bytes l = names[0];
+    const struct hearth_bytes *all;
+    size_t count = 0;
+    long sum = 0;
+    o->remove(names, 2);
+    CHECK(o->list_push(l, HEARTH_RIGHT, abc, 3) == 3 && o->list_push(l, HEARTH_LEFT, abc, 2) == 5);
+    CHECK(o->list_range(l, 0, -1, &all, &count) == 0 && count == 5 && IS(all[0], "b"));
+    CHECK(o->list_at(l, -1, &b) == 0 && IS(b, "c") && o->list_at(l, 5, &b) == -ENOENT);
+    CHECK(o->list_set(l, 0, T("long one")) == 0 && o->list_insert(l, 1, T("a")) == 6);
+    CHECK(o->list_index(l, T("a"), 2) == 2 && o->list_remove(l, T("a"), 2) == 2);
+    CHECK(o->list_walk(l, 0, sum_up, &sum) == 0 && sum == 0 + 1 + 2 + 3);
+    CHECK(o->list_delete(l, 1, 1) == 1 && o->list_trim(l, 0, 2) == 2);
+    CHECK(o->list_move(l, HEARTH_LEFT, names[1], HEARTH_LEFT, &b) == 0 && IS(b, "long one"));
+    CHECK(o->list_pop(l, HEARTH_RIGHT, &b) == 0 && o->list_pop(l, HEARTH_LEFT, &b) == -ENOENT);
+    CHECK(o->list_pop_wait(l, HEARTH_LEFT, 5, &b) == -ETIMEDOUT);
+    CHECK(o->list_pop_wait(names[1], HEARTH_LEFT, -1, &b) == 0 && IS(b, "long one"));
+    return 0;
+}
+
+static int move_two(const struct hearth_objects *o, void *arg) {
+    struct hearth_bytes b;
+    int r = o->list_pop(T("t:l"), HEARTH_LEFT, &b);
+    if (r == 0) {
+        r = o->dict_set(T("t:d"), b, T("moved"));
+    }
+    return r < 0 ? r : *(int *)arg;
+}
+
+static int check_transactions(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes names[] = {T("t:l"), T("t:d")}, e = T("x");
+    int result = -ECANCELED;
+    o->remove(names, 2);
+    o->list_push(names[0], HEARTH_LEFT, &e, 1);
+    CHECK(o->transaction(names, 2, move_two, &result) == -ECANCELED);
+    CHECK(o->list_length(names[0]) == 1 && o->exists(names[1]) == 0);
+    CHECK(o->transaction(names, 1, move_two, &result) == -EDEADLK);
+    CHECK(o->list_length(names[0]) == 1);
+    result = 7;
+    CHECK(o->transaction(names, 2, move_two, &result) == 7);
+    CHECK(o->exists(names[0]) == 0 && o->dict_contains(names[1], e) == 1);
+    o->remove(names, 2);
+    return 0;
+}
+
+static int shared_check(struct hearth_task *task, const struct hearth_api *api) {
+    CHECK(HEARTH_HAS(api, objects) && api->objects->size == sizeof(struct hearth_objects));
+    CHECK(init_result == -EPERM); /* there is no slot in the zygote */
+    int r = check_values(task, api);
+    r = r ? r : check_dicts(task, api);
+    r = r ? r : check_lists(task, api);
+    r = r ? r : check_transactions(task, api);
+    return r ? r : api->write(task, "well", 4);
+}
+
+/* pop LIST MS: waits for an element. */
+static int shared_pop(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes b;
+    int64_t ms = strtoll(api->arg(task, 1).data, NULL, 10);
+    int r = api->objects->list_pop_wait(api->arg(task, 0), HEARTH_LEFT, ms, &b);
+    return r < 0 ? api->fail(task, -r, "%s", strerror(-r)) : api->write(task, b.data, b.len);
+}
+
+static int shared_init(const struct hearth_api *api, int argc, const char *const *argv) {
+    (void)argc;
+    (void)argv;
+    init_result = api->objects->exists(hearth_text("t:v"));
+    return 0;
+}
+
+static const struct hearth_handler handlers[] = {
+    {"check", "calls everything", shared_check},
+    {"pop", "LIST MS waits for an element", shared_pop},
+    {0},
+};
+
+HEARTH_EXPORT const struct hearth_module hearth_module = {
+    HEARTH_MODULE_HEAD,   .name = "shared",    .version = "1.0",
+    .handlers = handlers, .init = shared_init,
+};
