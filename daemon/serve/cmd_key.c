@@ -57,6 +57,8 @@ static int count_keys(struct conn *c, const struct resp_arg *argv, uint32_t argc
         struct key key;
         struct key_name name = object_name(c, &argv[i]);
         int r = key_find(object_shm(c), &name, &key);
+        object_looked(c, r == 0);
+        object_looked(c, r == 0);
         if (r && r != -ENOENT) {
             return r;
         }
@@ -82,6 +84,7 @@ int cmd_TYPE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct key key;
     struct key_name name = object_name(c, &argv[1]);
     int r = key_find(object_shm(c), &name, &key);
+    object_looked(c, r == 0);
     if (r && r != -ENOENT) {
         return r;
     }
@@ -585,6 +588,7 @@ static int reply_time(struct conn *c, const struct resp_arg *argv, bool seconds,
     struct key key;
     struct key_name name = object_name(c, &argv[1]);
     int r = key_find(object_shm(c), &name, &key);
+    object_looked(c, r == 0);
     if (r && r != -ENOENT) {
         return r;
     }

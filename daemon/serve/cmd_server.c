@@ -12,9 +12,11 @@
 
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/glob.h"
+#include "daemon/serve/keyspace.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
+#include "lib/shm/keys.h"
 
 #define REDIS_VERSION "7.0.15"
 
@@ -89,10 +91,12 @@ static int info_stats(struct serve *s, struct buf *b) {
                       "total_commands_processed:%llu\r\ntotal_net_input_bytes:%llu\r\n"
                       "total_net_output_bytes:%llu\r\nrejected_connections:%llu\r\n"
                       "total_error_replies:%llu\r\nclient_output_buffer_limit_disconnections:%llu"
-                      "\r\nprotocol_errors:%llu\r\n",
+                      "\r\nprotocol_errors:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
+                      "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
                       (ull)s->accepted, (ull)s->commands, (ull)s->bytes_in, (ull)s->bytes_out,
                       (ull)s->refused, (ull)s->errors, (ull)s->closed_output,
-                      (ull)s->closed_protocol);
+                      (ull)s->closed_protocol, (ull)keyspace_expired(s), (ull)s->hits,
+                      (ull)s->misses);
 }
 
 static int info_replication(struct serve *s, struct buf *b) {
@@ -130,8 +134,13 @@ static int info_cluster(struct serve *s, struct buf *b) {
 }
 
 static int info_keyspace(struct serve *s, struct buf *b) {
-    (void)s;
-    return buf_printf(b, "# Keyspace\r\n");
+    uint64_t keys = keys_count(&s->d->shm);
+    int r = buf_printf(b, "# Keyspace\r\n");
+    if (r >= 0 && keys > 0) {
+        r = buf_printf(b, "db0:keys=%llu,expires=%llu,avg_ttl=0\r\n", (ull)keys,
+                       (ull)keys_expiring(&s->d->shm));
+    }
+    return r;
 }
 
 static int info_tasks(struct serve *s, struct buf *b) {
@@ -290,6 +299,7 @@ static int config_resetstat(struct conn *c, const struct resp_arg *argv, uint32_
     struct serve *s = c->serve;
     s->accepted = s->refused = s->commands = s->errors = 0;
     s->bytes_in = s->bytes_out = s->closed_output = s->closed_protocol = 0;
+    s->hits = s->misses = 0;
     memset(s->calls, 0, sizeof(s->calls));
     reply_ok(c);
     return 0;

@@ -21,6 +21,7 @@ static int put_value(struct conn *c, const struct key_name *name) {
     char digits[24];
     struct task_bytes b;
     int r = value_get(object_shm(c), name, digits, &b);
+    object_looked(c, r == 0);
     if (r == -ENOENT) {
         return 0;
     }
@@ -65,6 +66,7 @@ int cmd_STRLEN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct task_bytes b = {0};
     struct key_name name = object_name(c, &argv[1]);
     int r = value_get(object_shm(c), &name, digits, &b);
+    object_looked(c, r == 0);
     if (r && r != -ENOENT) {
         return r;
     }
@@ -82,6 +84,7 @@ int cmd_GETRANGE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     struct key_name name = object_name(c, &argv[1]);
     int r = value_get(object_shm(c), &name, digits, &b);
+    object_looked(c, r == 0);
     if (r && r != -ENOENT) {
         return r;
     }
@@ -492,6 +495,7 @@ int cmd_INCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     long double v = 0, by;
     struct key_name name = object_name(c, &argv[1]);
     int r = value_get(object_shm(c), &name, digits, &b);
+    object_looked(c, r == 0);
     if (r && r != -ENOENT) {
         return r;
     }

@@ -104,7 +104,8 @@ struct conn {
     char *name, *lib_name, *lib_ver; /* NULL: none */
     uint64_t since_ns, active_ns;
     uint64_t commands, bytes_in, bytes_out;
-    int last_command; /* enum command_id; -1: none */
+    uint32_t hits, misses; /* of the command in hand: object_looked() */
+    int last_command;      /* enum command_id; -1: none */
 };
 
 struct serve {
@@ -137,6 +138,7 @@ struct serve {
     /* INFO */
     uint64_t accepted, refused, commands, errors, bytes_in, bytes_out, closed_output,
         closed_protocol;
+    uint64_t hits, misses;
     uint64_t calls[COMMAND_COUNT_OF];
 };
 

@@ -172,6 +172,7 @@ static void drop_reply(const struct call *k) {
     struct buf *out = &k->c->out;
     out->tail = out->head + k->mark;
     k->c->serve->errors = k->errors;
+    k->c->hits = k->c->misses = 0;
 }
 
 static int call_handler(struct shm *s, void *arg) {
@@ -179,6 +180,11 @@ static int call_handler(struct shm *s, void *arg) {
     (void)s;
     drop_reply(k);
     return dispatch_handler(k->id)(k->c, k->argv, k->argc);
+}
+
+static void count_looks(struct conn *c) {
+    c->serve->hits += c->hits;
+    c->serve->misses += c->misses;
 }
 
 static int try_once(struct call *k, uint64_t shards) {
@@ -222,6 +228,7 @@ int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
     if (r < 0) {
         object_error(c, r);
     }
+    count_looks(c);
     if (commands[id].flags & CMD_WRITE) {
         keyspace_stir(c->serve);
     }
@@ -242,6 +249,7 @@ int object_run_inside(struct conn *c, int id, const struct resp_arg *argv, uint3
         }
         object_error(c, r);
     }
+    count_looks(c);
     return 0;
 }
 

@@ -43,6 +43,12 @@ bool object_db(struct conn *c, const struct resp_arg *a);
 static inline struct shm *object_shm(struct conn *c) {
     return &c->serve->d->shm;
 }
+/* For INFO: a reading command has looked for a key. */
+static inline void object_looked(struct conn *c, bool found) {
+    c->hits += found;
+    c->misses += !found;
+}
+
 static inline struct key_name object_name(struct conn *c, const struct resp_arg *a) {
     return key_name(object_shm(c), a->data, a->len);
 }

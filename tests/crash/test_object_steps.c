@@ -72,6 +72,10 @@ static int in_rename(struct shm *s, void *arg) {
     int r = key_find_write(s, &k, &key);
     return r ? r : key_rename(s, &key, &to);
 }
+static int in_flush_shard(struct shm *s, void *arg) {
+    const struct put *p = arg;
+    return keys_flush(s, name_of(s, p->key).shard);
+}
 static int in_dict_put(struct shm *s, void *arg) {
     const struct put *p = arg;
     struct key_name k = name_of(s, p->key);
@@ -396,6 +400,13 @@ static void setup_tidy(struct shm *s) {
     dump_all(s, &before);
     dump_all(s, &after);
 }
+static void setup_flushed(struct shm *s) {
+    struct put flush = {.key = "d2"};
+    fill(s);
+    run(s, in_flush_shard, &flush);
+    dump_all(s, &before);
+    dump_all(s, &after);
+}
 static void op_tidy_shard(struct shm *s) {
     struct key_name k = name_of(s, "d2");
     int r = op_tidy(s, k.shard);
@@ -466,6 +477,7 @@ static const struct object_case cases[] = {
      in_dict_many,
      {.key = "d8", .data = letters, .len = 30, .n = 120},
      {0}},
+    {"keys: a shard flushed", in_flush_shard, {.key = "d2"}, {0}},
 };
 
 enum { KEEP = 6 };
@@ -539,6 +551,11 @@ int main(int argc, char **argv) {
     struct step_case tidy = {
         .name = "tidying a dict away", .setup = setup_tidy, .op = op_tidy_shard, .verify = verify};
     ok &= step_run(&tidy, number++);
+    struct step_case flushed = {.name = "tidying a flushed shard away",
+                                .setup = setup_flushed,
+                                .op = op_tidy_shard,
+                                .verify = verify};
+    ok &= step_run(&flushed, number++);
     ok &= under_many_seeds(number++);
     printf("1..%u\n", number - 1);
     free(scratch);
