@@ -438,11 +438,28 @@ static int shrink(struct shm *s, unsigned shard, struct shm_hash *h) {
                 op_free(s, shard, get(dir));
                 tx_set(s, dir, 0);
             }
+            if (last == 1) {
+                op_free(s, shard, get(&h->dir_off));
+                tx_set(s, &h->dir_off, 0);
+                tx_set(s, &h->dir_cap, 0);
+            }
             return 0;
         }
         b = line_at(s, link);
     }
     return -EBADMSG;
+}
+
+/* Either; when it fails, all is as before. */
+static int resize(struct shm *s, unsigned shard, struct shm_hash *h,
+                  int (*fn)(struct shm *s, unsigned shard, struct shm_hash *h)) {
+    struct op_mark mark;
+    op_mark(s, &mark);
+    int r = fn(s, shard, h);
+    if (r) {
+        op_undo(s, &mark);
+    }
+    return r;
 }
 
 /* ---- changing ---- */
@@ -471,11 +488,9 @@ int hash_add(struct shm *s, unsigned shard, struct shm_hash *h, const struct has
              const void *value, size_t len, struct hash_ref *ret) {
     op_changes(s, shard);
     uint64_t off, count = get(&h->count), n = bucket_count(h);
-    uint32_t before = s->tx_entries;
-    int r = count >= n * FULL ? grow(s, shard, h) : 0;
+    int r = count >= n * FULL ? resize(s, shard, h, grow) : 0;
     if (r == -ENOMEM && count < n * FULL * CHAINS_FULL) {
-        tx_abort_to(s, before); /* no room for another bucket: the chains get longer */
-        r = 0;
+        r = 0; /* no room for another bucket: the chains get longer */
     }
     if (r == 0) {
         r = node_make(s, key, value, len, &off);
@@ -550,12 +565,8 @@ int hash_del(struct shm *s, unsigned shard, struct shm_hash *h, const struct has
     tx_set(s, &h->count, count - 1);
     op_free(s, shard, slot & OFF_MASK);
     if (n > 1 && count < n * EMPTY) {
-        uint32_t before = s->tx_entries;
-        r = shrink(s, shard, h);
-        if (r == -ENOMEM) {
-            tx_abort_to(s, before); /* no room for an overflow bucket: it stays as it is */
-            r = 0;
-        }
+        r = resize(s, shard, h, shrink);
+        r = r == -ENOMEM ? 0 : r; /* no room for an overflow bucket: it stays as it is */
     }
     return r;
 }

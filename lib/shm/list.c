@@ -101,17 +101,18 @@ static void set_ends(struct shm_list *l, struct shm *s, uint64_t head, uint64_t 
     }
 }
 
-/* The leaf at an end has no room there. */
-static int push_full(struct edit *e, struct leaf *f, bool left) {
+/* The leaf at an end has no room there, or only some that must not be written. */
+static int push_full(struct edit *e, struct leaf *f, bool left, bool vacated) {
     struct shm_list *l = e->list;
     unsigned size = entry_size(e->ins), used = f->end - f->begin, goal = leaf_goal(e);
     uint64_t head = get(&l->head), tail = get(&l->tail), off;
     int r;
-    if (used + size <= goal * 3 / 4) {
+    if (used + size <= goal * 3 / 4 || vacated) {
         unsigned cap = (used + size) * 3 / 2 + LEAF_HEAD;
-        r = leaf_widen(e, f, left, cap < goal ? cap : goal, &off);
+        cap = cap < goal ? cap : goal;
+        r = leaf_widen(e, f, left, vacated && cap < f->cap ? f->cap : cap, &off);
         r = r ? r : leaf_read(e->s, off, f);
-        r = r ? r : leaf_push(e, f, left);
+        r = r ? r : leaf_push(e, f, left, true);
         if (r == 0) {
             set_ends(l, e->s, left || head == tail ? off : head,
                      !left || head == tail ? off : tail);
@@ -141,9 +142,9 @@ static int push(struct edit *e, bool left) {
         }
     } else {
         r = leaf_read(e->s, off, &f);
-        r = r ? r : leaf_push(e, &f, left);
-        if (r == 1) {
-            r = push_full(e, &f, left);
+        r = r ? r : leaf_push(e, &f, left, false);
+        if (r > 0) {
+            r = push_full(e, &f, left, r == LEAF_VACATED);
         }
     }
     r = r ? r : tx_need(e->s, 4);

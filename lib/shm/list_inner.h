@@ -83,8 +83,10 @@ int leaf_item_before(const struct shm *s, const struct leaf *f, unsigned pos, st
 
 /* A leaf with one element, with room for more towards that end. */
 int leaf_first(struct edit *e, bool left, unsigned cap, uint64_t *ret_off);
-/* Adds e->ins at an end; 1: no room there. */
-int leaf_push(struct edit *e, struct leaf *f, bool left);
+/* Adds e->ins at an end. LEAF_FULL: no room there; LEAF_VACATED: there is, but it was in use when the operation began (a
+ * `fresh` leaf was made since). */
+enum { LEAF_FULL = 1, LEAF_VACATED };
+int leaf_push(struct edit *e, struct leaf *f, bool left, bool fresh);
 /* A copy with more room towards that end, which takes its place. */
 int leaf_widen(struct edit *e, const struct leaf *f, bool left, unsigned cap, uint64_t *ret_off);
 /* Takes the element at an end off. The leaf may be empty afterwards. */

@@ -201,14 +201,14 @@ int leaf_first(struct edit *e, bool left, unsigned cap, uint64_t *ret_off) {
     return r;
 }
 
-int leaf_push(struct edit *e, struct leaf *f, bool left) {
+int leaf_push(struct edit *e, struct leaf *f, bool left, bool fresh) {
     unsigned n = entry_size(e->ins);
     uint8_t *to = left ? f->at + f->begin - n : f->at + f->end;
     if (left ? n > f->begin - LEAF_HEAD : n > f->cap - f->end) {
-        return 1;
+        return LEAF_FULL;
     }
-    if (!op_is_spare(e->s, to, n)) {
-        return 1;
+    if (!fresh && !op_is_spare(e->s, to, n)) {
+        return LEAF_VACATED;
     }
     int r = tx_need(e->s, 4);
     if (r) {

@@ -60,43 +60,75 @@ void op_changes(struct shm *s, unsigned shard) {
     }
 }
 
-void op_free(struct shm *s, unsigned shard, uint64_t off) {
-    struct shm_shard *d = &s->shards[shard];
-    if (alloc_size(s, off)) {
-        tx_set(s, (_Atomic uint64_t *)(void *)(s->base + off), get(&d->garbage));
-        tx_set(s, &d->garbage, off);
-    }
-}
-
 void op_vacate(struct shm *s, const void *at, uint64_t len) {
+    struct shm_vacated *v = &s->vacated;
     uint64_t from = (uint64_t)((const uint8_t *)at - s->base), to = from + len;
-    for (uint32_t i = 0; i < s->op_vacant && i < ARRAY_SIZE(s->op_vacated); i++) {
-        if (from <= s->op_vacated[i].to && to >= s->op_vacated[i].from) {
-            s->op_vacated[i].from = from < s->op_vacated[i].from ? from : s->op_vacated[i].from;
-            s->op_vacated[i].to = to > s->op_vacated[i].to ? to : s->op_vacated[i].to;
+    for (uint32_t i = 0; i < v->n && i < ARRAY_SIZE(v->at); i++) {
+        if (from <= v->at[i].to && to >= v->at[i].from) {
+            v->at[i].from = from < v->at[i].from ? from : v->at[i].from;
+            v->at[i].to = to > v->at[i].to ? to : v->at[i].to;
             return;
         }
     }
-    if (s->op_vacant < ARRAY_SIZE(s->op_vacated)) {
-        s->op_vacated[s->op_vacant].from = from;
-        s->op_vacated[s->op_vacant].to = to;
+    if (v->n < ARRAY_SIZE(v->at)) {
+        v->at[v->n].from = from;
+        v->at[v->n].to = to;
     }
-    if (s->op_vacant <= ARRAY_SIZE(s->op_vacated)) {
-        s->op_vacant++;
+    if (v->n <= ARRAY_SIZE(v->at)) {
+        v->n++;
     }
 }
 
 bool op_is_spare(const struct shm *s, const void *at, uint64_t len) {
+    const struct shm_vacated *v = &s->vacated;
     uint64_t from = (uint64_t)((const uint8_t *)at - s->base), to = from + len;
-    if (s->op_vacant > ARRAY_SIZE(s->op_vacated)) {
+    if (v->n > ARRAY_SIZE(v->at)) {
         return false;
     }
-    for (uint32_t i = 0; i < s->op_vacant; i++) {
-        if (from < s->op_vacated[i].to && to > s->op_vacated[i].from) {
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (from < v->at[i].to && to > v->at[i].from) {
             return false;
         }
     }
     return true;
+}
+
+/* Nobody will write to a block that nothing refers to any more. */
+static void forget_vacated(struct shm *s, uint64_t off, uint64_t size) {
+    struct shm_vacated *v = &s->vacated;
+    for (uint32_t i = 0; i < v->n && v->n <= ARRAY_SIZE(v->at);) {
+        if (v->at[i].from >= off && v->at[i].to <= off + size) {
+            v->at[i] = v->at[--v->n];
+        } else {
+            i++;
+        }
+    }
+}
+
+void op_mark(const struct shm *s, struct op_mark *ret) {
+    ret->entries = s->tx_entries;
+    ret->vacated.n = s->vacated.n;
+    for (uint32_t i = 0; i < s->vacated.n && i < ARRAY_SIZE(s->vacated.at); i++) {
+        ret->vacated.at[i] = s->vacated.at[i];
+    }
+}
+
+void op_undo(struct shm *s, const struct op_mark *mark) {
+    tx_abort_to(s, mark->entries);
+    s->vacated.n = mark->vacated.n;
+    for (uint32_t i = 0; i < s->vacated.n && i < ARRAY_SIZE(s->vacated.at); i++) {
+        s->vacated.at[i] = mark->vacated.at[i];
+    }
+}
+
+void op_free(struct shm *s, unsigned shard, uint64_t off) {
+    struct shm_shard *d = &s->shards[shard];
+    uint64_t size = alloc_size(s, off);
+    if (size) {
+        tx_set(s, (_Atomic uint64_t *)(void *)(s->base + off), get(&d->garbage));
+        tx_set(s, &d->garbage, off);
+        forget_vacated(s, off, size);
+    }
 }
 
 void op_wake(struct shm_shard *d) {
@@ -188,7 +220,7 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     }
     s->op_depth = 1;
     s->op_short = false;
-    s->op_vacant = 0;
+    s->vacated.n = 0;
     r = fn(s, arg);
     if (s->op_short) {
         r = -ENOBUFS; /* whatever was made of it inside: some of it was not done */
@@ -214,11 +246,12 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
 
 static int run_inner(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg),
                      void *arg) {
-    uint32_t before = s->tx_entries;
+    struct op_mark mark;
     assert((shards & ~s->op_shards) == 0);
+    op_mark(s, &mark);
     int r = fn(s, arg);
     if (r < 0) {
-        tx_abort_to(s, before);
+        op_undo(s, &mark);
     }
     return r;
 }

@@ -31,6 +31,14 @@ void op_free(struct shm *s, unsigned shard, uint64_t off);
 void op_vacate(struct shm *s, const void *at, uint64_t len);
 bool op_is_spare(const struct shm *s, const void *at, uint64_t len);
 
+/* A place in an operation to which it can be undone. */
+struct op_mark {
+    uint32_t entries;
+    struct shm_vacated vacated;
+};
+void op_mark(const struct shm *s, struct op_mark *ret);
+void op_undo(struct shm *s, const struct op_mark *mark);
+
 /* Wakes those who sleep on the shard's bell. They have raised its flag `waiters` before they looked for the last time, under
  * the lock, and raise it again if they go on sleeping. */
 void op_wake(struct shm_shard *d);

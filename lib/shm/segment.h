@@ -16,6 +16,14 @@ struct shm_arena;
 struct shm_shard;
 struct shm_chunk;
 
+/* Bytes that an operation took out of use and a roll-back may bring back. */
+struct shm_vacated {
+    uint32_t n; /* one more than there is room for: some are missing */
+    struct {
+        uint64_t from, to; /* offsets */
+    } at[16];
+};
+
 struct shm {
     uint8_t *base; /* NULL: not attached */
     uint64_t size;
@@ -37,11 +45,7 @@ struct shm {
     int32_t op_arena;    /* arena whose lock is held; -1: none */
     bool op_chunks;      /* the chunk lock is held */
     bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
-    uint32_t
-        op_vacant; /* entries of op_vacated; one more than there is room for: some are missing */
-    struct {
-        uint64_t from, to; /* offsets */
-    } op_vacated[16];      /* bytes no longer in use that a roll-back may bring back */
+    struct shm_vacated vacated; /* what op_vacate() was told */
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;
