@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections that wait for tasks. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
+/* Connections that wait, for tasks or (wait_keys.c) for lists. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
  * the connection itself; only TASK.WAIT for several needs memory. The first end answers and takes
  * the other waiters off their tasks. Later commands of the connection stay unparsed meanwhile, so
  * replies keep their order.
  *
  * Invariant: while c->block is set, at least one waiter is on a task that has not ended, or the
- * timer runs.
+ * timer runs, or a list is waited for.
  *
- * Fails: -ENOMEM from block_wait(); then nothing has changed. */
+ * Fails: -ENOMEM from block_wait() and block_keys(); then nothing has changed. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "daemon/serve/conn.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/wait_keys.h"
 
 void block_end(struct conn *c) {
     if (c->block == BLOCK_NONE) {
@@ -27,6 +28,7 @@ void block_end(struct conn *c) {
     free(c->many);
     c->many = NULL;
     c->n_many = 0;
+    wait_keys_forget(c);
     if (c->timer) {
         event_del(c->timer);
     }
@@ -53,11 +55,19 @@ static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_vi
     tasks_fetched(c->serve->d, idx);
 }
 
+void block_reply_over(struct conn *c) {
+    if (c->block == BLOCK_CALL) {
+        reply_null(c);
+    } else {
+        reply_null_array(c);
+    }
+}
+
 static void wait_over(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     struct conn *c = arg;
-    reply_null_array(c);
+    block_reply_over(c);
     block_end(c);
 }
 
@@ -100,5 +110,13 @@ int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout
     for (uint32_t i = 0; i < n; i++) {
         wait_on(c, many ? &many[i] : &c->one, idx[i], wait_ended);
     }
+    return 0;
+}
+
+int block_keys(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_KEYS;
     return 0;
 }

@@ -440,10 +440,8 @@ static int client_unblock(struct conn *c, const struct resp_arg *argv, uint32_t 
     }
     if (error) {
         reply_error(other, "UNBLOCKED client unblocked via CLIENT UNBLOCK");
-    } else if (other->block == BLOCK_WAIT) {
-        reply_null_array(other);
     } else {
-        reply_null(other);
+        block_reply_over(other);
     }
     block_end(other);
     reply_int(c, 1);

@@ -5,7 +5,7 @@
  * turn.
  *
  * A connection is held, that is its commands wait unparsed, while
- *     it is blocked          TASK.CALL and TASK.WAIT, until the task ends;
+ *     it is blocked          TASK.CALL and TASK.WAIT, until the task ends; BLPOP and its kin;
  *     it is stalled          over serve.stall_at of unread replies, until half of it is read;
  *     it is on serve.ready   its CONN_COMMANDS for this turn are used up, so the others come first;
  *     it is on serve.retry   a lock in the segment was busy: 1 ms later.
@@ -38,6 +38,7 @@
 #include "daemon/serve/partial.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
 
 enum {
@@ -215,6 +216,7 @@ static size_t process(struct conn *c, const char *data, size_t len) {
             break;
         }
         used += c->reader.used;
+        wait_keys_turn(c->serve);
     }
     if (buf_len(&c->out) > 0) {
         conn_dirty(c);

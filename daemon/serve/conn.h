@@ -29,9 +29,10 @@ enum {
 enum reply_mode { REPLY_ON, REPLY_OFF };
 
 /*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
- *    ^  \--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
+ *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
+ *    |  \--BLPOP ...--> KEYS --+
  *    +-------------------------+  */
-enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT };
+enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_KEYS };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
 struct out_ref {
@@ -49,6 +50,8 @@ struct conn_waiter {
 struct partial;  /* an MSUBMIT under way: cmd_task.c */
 struct multi;    /* MULTI and WATCH: cmd_multi.c */
 struct keyspace; /* keyspace.c */
+struct conn_keys; /* the lists that a client waits for, ... */
+struct wait_keys; /* ... and those of all: wait_keys.c */
 
 struct conn {
     struct serve *serve;
@@ -89,7 +92,8 @@ struct conn {
     struct conn_waiter one; /* TASK.CALL, or TASK.WAIT for one task */
     struct conn_waiter *many;
     uint32_t n_many;
-    struct event *timer; /* TASK.WAIT with a limit */
+    struct conn_keys *keys; /* BLPOP and its kin */
+    struct event *timer;    /* a wait with a limit */
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
     struct multi *multi; /* NULL: neither queues nor watches */
@@ -132,6 +136,8 @@ struct serve {
     uint32_t args_cap;
     struct pubsub *pubsub;
     struct keyspace *keyspace;
+    struct wait_keys *wait_keys;
+    uint64_t random; /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */
     uint32_t answered_idx; /* task whose end has just been given as TASK.CALL's reply: no push;
                               UINT32_MAX: none */
@@ -186,8 +192,16 @@ void block_call(struct conn *c, uint32_t idx);
 /* TASK.WAIT for the first of n tasks, none of which has ended. timeout_ms UINT64_MAX: for ever. 0
  * or -ENOMEM. */
 int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms);
+/* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
+int block_keys(struct conn *c, uint64_t timeout_ms);
+/* The time is up: the reply of a wait that nothing came of. */
+void block_reply_over(struct conn *c);
 /* The wait is over, without a reply. */
 void block_end(struct conn *c);
+
+/* ---- serve.c ---- */
+/* A random number; not for secrets. */
+uint64_t serve_random(struct serve *s);
 
 /* ---- accounts.c ---- */
 int accounts_open(struct serve *s);

@@ -22,7 +22,9 @@
 #include "daemon/serve/listen.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
+#include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
+#include "lib/shm/op.h"
 
 enum {
     FILES_OWN = 64,        /* descriptors the daemon needs beside clients and workers */
@@ -81,6 +83,7 @@ static int open_parts(struct serve *s) {
     int r = accounts_open(s);
     r = r < 0 ? r : pubsub_open(s);
     r = r < 0 ? r : keyspace_open(s);
+    r = r < 0 ? r : wait_keys_open(s);
     return r < 0 ? r : listen_open(s);
 }
 
@@ -93,6 +96,7 @@ int serve_open(struct hearthd *d) {
     s->listen_fd = -1;
     s->answered_idx = UINT32_MAX;
     s->now_ns = clock_now();
+    s->random = s->now_ns;
     list_init(&s->conns);
     list_init(&s->dirty);
     list_init(&s->ready);
@@ -167,9 +171,17 @@ static void go_on(struct serve *s) {
     hearthd_flush_wakes(s->d);
 }
 
+uint64_t serve_random(struct serve *s) {
+    uint64_t v = s->random += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64, by S. Vigna */
+    v = (v ^ v >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    v = (v ^ v >> 27) * UINT64_C(0x94d049bb133111eb);
+    return v ^ v >> 31;
+}
+
 bool serve_turn(struct hearthd *d) {
     struct serve *s = d->serve;
     keyspace_stir(s);
+    wait_keys_turn(s);
     go_on(s);
     flush_dirty(s);
     accounts_relieve(s);
@@ -178,7 +190,7 @@ bool serve_turn(struct hearthd *d) {
 }
 
 bool serve_has_news(struct hearthd *d) {
-    return keyspace_has_news(d->serve);
+    return keyspace_has_news(d->serve) || op_any_touched(&d->shm);
 }
 
 static bool any_output(const struct serve *s) {
@@ -218,6 +230,7 @@ void serve_close(struct hearthd *d) {
         pubsub_close(s);
     }
     keyspace_close(s);
+    wait_keys_close(s);
     if (s->ev_retry) {
         event_free(s->ev_retry);
     }

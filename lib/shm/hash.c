@@ -617,37 +617,49 @@ int hash_scan(const struct shm *s, const struct shm_hash *h, uint64_t *cursor, h
 }
 
 struct pick {
-    const struct shm *s;
-    uint64_t skip;
+    uint64_t left; /* entries to be passed over */
     struct shm_node *node;
 };
 
 static int pick_one(void *arg, struct shm_node *n) {
     struct pick *p = arg;
+    if (p->left--) {
+        return 0;
+    }
     p->node = n;
-    return p->skip-- == 0;
+    return 1;
 }
 
+/* The entry at a place of a bucket; NULL when there are not so many. */
+static struct shm_node *pick(const struct shm *s, const struct shm_hash *h, uint64_t bucket,
+                             uint64_t place, int *ret) {
+    struct pick p = {.left = place};
+    *ret = visit_chain(s, bucket_at(s, h, bucket), pick_one, &p);
+    return *ret < 0 ? NULL : p.node;
+}
+
+/* A bucket and a place in it are drawn until there is an entry, so all entries are equally likely, but for those beyond
+ * PLACES of a bucket. */
 struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint64_t r,
                              struct hash_ref *ret) {
-    uint64_t n = bucket_count(h), max = s->size / SHM_LINE;
+    enum { PLACES = 16, DRAWS = 256 };
+    uint64_t n = bucket_count(h), max = s->size / SHM_LINE, count = get(&h->count);
     n = n < max ? n : max;
-    for (uint64_t tries = 0; tries < n + 64 && get(&h->count); tries++) {
-        struct pick p = {.s = s, .skip = r >> 32 & 7};
+    uint64_t places = n > 1 ? PLACES : count; /* the only bucket has them all */
+    struct shm_node *node = NULL;
+    int e = 0;
+    for (int i = 0; i < DRAWS && !node && e >= 0 && count; i++) {
         r = r * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        uint64_t i = tries < 64 ? (r >> 20) % n : tries - 64;
-        _Atomic uint64_t *b = bucket_at(s, h, i);
-        if (!b || visit_chain(s, b, pick_one, &p) < 0) {
-            return NULL;
-        }
-        if (p.node) {
-            size_t len;
-            const void *key = hash_key(s, p.node, &len);
-            struct hash_word w = key ? hash_word(s, key, len) : (struct hash_word){0};
-            return key && hash_find(s, h, &w, ret) == 0 ? ret->node : NULL;
-        }
+        uint64_t v = mix(r, UINT64_C(0x9e3779b97f4a7c15)); /* its high bits alone are good */
+        node = pick(s, h, (v >> 16) % n, (v & 0xffff) % places, &e);
     }
-    return NULL;
+    for (uint64_t i = 0; i < n && !node && e >= 0 && count; i++) {
+        node = pick(s, h, i, 0, &e); /* almost empty: any */
+    }
+    size_t len;
+    const void *key = node ? hash_key(s, node, &len) : NULL;
+    struct hash_word w = key ? hash_word(s, key, len) : (struct hash_word){0};
+    return key && hash_find(s, h, &w, ret) == 0 ? ret->node : NULL;
 }
 
 /* ---- taking apart ---- */

@@ -303,6 +303,20 @@ int op_tidy(struct shm *s, unsigned shard) {
     return r < 0 ? r : get(&d->doomed) || get(&d->garbage);
 }
 
+/* ---- watching ---- */
+
+void op_watch(struct shm *s, uint64_t shards) {
+    atomic_store(&s->head->watched, shards);
+}
+
+uint64_t op_touched(struct shm *s) {
+    return atomic_exchange(&s->head->touched, 0);
+}
+
+bool op_any_touched(const struct shm *s) {
+    return atomic_load_explicit(&s->head->touched, memory_order_acquire) != 0;
+}
+
 /* ---- reading ---- */
 
 static int read_once(struct shm *s, const struct shm_shard *d, int (*fn)(struct shm *s, void *arg),

@@ -60,6 +60,14 @@ enum op_upkeep op_upkeep(const struct shm *s);
 /* The daemon has looked: says what it will see to. Returns it, or more if more is there by now. */
 enum op_upkeep op_upkeep_known(struct shm *s, enum op_upkeep known);
 
+/* ---- the daemon's clients who wait for keys ---- */
+/* Commits that touch these shards are noted from now on, and ring the daemon. Called inside of an operation that holds a
+ * shard, it misses no later commit there. */
+void op_watch(struct shm *s, uint64_t shards);
+/* Watched shards that were touched since the last call. */
+uint64_t op_touched(struct shm *s);
+bool op_any_touched(const struct shm *s);
+
 /* ---- readers without a lock ---- */
 /* Calls fn until it ran without a change in between; after some tries under the lock. fn copies out what it needs, bounds-
  * checks every offset and length, and returns -ESTALE when what it finds makes no sense. Returns what fn returned;
