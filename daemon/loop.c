@@ -50,6 +50,7 @@ struct loop {
     bool more;       /* the last work left some */
     bool bell_edges; /* libevent can tell edges */
     bool may_spin;
+    bool spun; /* in vain, a turn ago */
     uint64_t spin_ns;
     bool feed;           /* the watchdog is due */
     bool tells_status;   /* somebody listens */
@@ -177,13 +178,16 @@ void loop_wait(struct loop *l) {
         event_base_loop(l->d->base, AT_ONCE);
         return;
     }
-    if (l->spin_ns >= SPIN_MIN) {
+    if (l->spin_ns >= SPIN_MIN && !l->spun) {
         if (spin(l)) {
             l->spin_ns = l->spin_ns * 2 < SPIN_MAX ? l->spin_ns * 2 : SPIN_MAX;
             return;
         }
         l->spin_ns /= 2;
+        l->spun = true; /* a timer may have gone off meanwhile: its work first, then sleep */
+        return;
     }
+    l->spun = false;
     sleep_until_something(l);
 }
 

@@ -69,6 +69,7 @@ static void wait_over(evutil_socket_t fd, short what, void *arg) {
     struct conn *c = arg;
     block_reply_over(c);
     block_end(c);
+    c->serve->d->heard++;
 }
 
 static void wait_on(struct conn *c, struct conn_waiter *w, uint32_t idx,

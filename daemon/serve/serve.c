@@ -67,6 +67,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     struct serve *s = arg;
+    s->d->heard++;
     while (!list_empty(&s->retry)) {
         struct list *node = s->retry.next;
         list_del(node);
