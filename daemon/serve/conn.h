@@ -47,9 +47,9 @@ struct conn_waiter {
     struct conn *conn;
 };
 
-struct partial;  /* an MSUBMIT under way: cmd_task.c */
-struct multi;    /* MULTI and WATCH: cmd_multi.c */
-struct keyspace; /* keyspace.c */
+struct partial;   /* an MSUBMIT under way: cmd_task.c */
+struct multi;     /* MULTI and WATCH: cmd_multi.c */
+struct keyspace;  /* keyspace.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
 
@@ -137,7 +137,7 @@ struct serve {
     struct pubsub *pubsub;
     struct keyspace *keyspace;
     struct wait_keys *wait_keys;
-    uint64_t random; /* state of serve_random() */
+    uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */
     uint32_t answered_idx; /* task whose end has just been given as TASK.CALL's reply: no push;
                               UINT32_MAX: none */

@@ -222,7 +222,7 @@ int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
     if (r != 0) {
         drop_reply(&k);
     }
-    if (r == -EAGAIN || r > 0) {
+    if (r == -EAGAIN) {
         return r;
     }
     if (r < 0) {

@@ -7,7 +7,8 @@
  *     and its reply.
  *   - It returns 0 with its reply written; or a negative errno: then nothing of what it did stays, its reply is dropped, and
  *     object_error() says why. The errnos of lib/shm can simply be passed on.
- *   - It returns OBJECT_BLOCK, with nothing changed and nothing replied, when it must wait: only if c->exec is false.
+ *   - When it must wait it blocks the connection as the last thing it does and returns 0, with nothing changed and nothing
+ *     replied: only if c->exec is false.
  *   - A mistake of the client's that has no errno is replied to as an error, with 0, before anything is changed.
  *   - CMD_OWN_OPS: it is not inside of an operation, but begins its own with op_read() and op_run(), and is still run again
  *     if it returns -EAGAIN. Between MULTI and EXEC there is one around it all the same. */
@@ -17,9 +18,7 @@
 #include "lib/shm/keys.h"
 #include "lib/shm/op.h"
 
-enum { OBJECT_BLOCK = 1 };
-
-/* Carries the command out and replies. 0, OBJECT_BLOCK, or -EAGAIN: locks are busy, nothing is done or said. */
+/* Carries the command out and replies. 0, or -EAGAIN: locks are busy, nothing is done or said. */
 int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc);
 /* The same inside of an operation that holds all shards, for EXEC: 0, or a negative errno because of which EXEC must fail
  * as a whole. A command that fails by itself has replied and left no trace. */

@@ -24,7 +24,6 @@
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
-#include "lib/shm/op.h"
 
 enum {
     FILES_OWN = 64,        /* descriptors the daemon needs beside clients and workers */
@@ -191,7 +190,7 @@ bool serve_turn(struct hearthd *d) {
 }
 
 bool serve_has_news(struct hearthd *d) {
-    return keyspace_has_news(d->serve) || op_any_touched(&d->shm);
+    return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {

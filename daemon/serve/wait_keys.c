@@ -24,7 +24,7 @@
 #include "daemon/serve/reply.h"
 #include "lib/base/cpu.h"
 
-enum { SHARDS = 64, TABLE_FIRST = 64, TRIES = 200, RETRY_US = 1000 };
+enum { SHARDS = 64, TABLE_FIRST = 64, TRIES = 200, RETRY_US = 1000, ROUNDS = 64 };
 
 struct waited {
     struct waited *hash_next;
@@ -321,7 +321,6 @@ static int serve_first(struct serve *s, struct waited *e) {
 
 static void serve_key(struct serve *s, struct waited *e) {
     struct wait_keys *k = s->wait_keys;
-    uint64_t bit = UINT64_C(1) << e->shard;
     struct peek p = {name_of(e), false};
     int r = op_read(&s->d->shm, e->shard, peek_inside, &p);
     while (r == 0 && p.full) {
@@ -333,8 +332,10 @@ static void serve_key(struct serve *s, struct waited *e) {
         }
     }
     if (r == -EAGAIN) {
-        k->again |= bit;
-        event_add(s->ev_retry, &(struct timeval){.tv_usec = RETRY_US});
+        k->again |= UINT64_C(1) << e->shard;
+        if (!evtimer_pending(s->ev_retry, NULL)) {
+            event_add(s->ev_retry, &(struct timeval){.tv_usec = RETRY_US});
+        }
     }
 }
 
@@ -362,15 +363,23 @@ void wait_keys_turn(struct serve *s) {
     struct wait_keys *k = s->wait_keys;
     uint64_t shards = k->again;
     k->again = 0;
-    while (!list_empty(&k->ready) || shards || op_any_touched(&s->d->shm)) {
+    /* a moved element may serve somebody else, and so on; what workers push on and on is for the next turn */
+    for (int i = 0; i < ROUNDS; i++) {
         while (!list_empty(&k->ready)) {
             struct waited *e = list_first(&k->ready, struct waited, ready);
             list_del(&e->ready);
             serve_key(s, e);
         }
         shards |= op_any_touched(&s->d->shm) ? op_touched(&s->d->shm) : 0;
+        if (!shards) {
+            break;
+        }
         for (; shards; shards &= shards - 1) {
             all_of(k, (unsigned)__builtin_ctzll(shards));
         }
     }
+}
+
+bool wait_keys_has_news(const struct serve *s) {
+    return !list_empty(&s->wait_keys->ready) || op_any_touched(&s->d->shm);
 }

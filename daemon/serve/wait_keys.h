@@ -41,3 +41,5 @@ bool wait_keys_any(const struct serve *s, const struct key_name *name);
 void wait_keys_pushed(struct serve *s, const struct key_name *name);
 /* Serves whoever can be: after each command, and once a turn for what other processes have pushed. */
 void wait_keys_turn(struct serve *s);
+/* There is something for wait_keys_turn(). */
+bool wait_keys_has_news(const struct serve *s);

@@ -145,6 +145,18 @@ static int shared_pop(struct hearth_task *task, const struct hearth_api *api) {
     return r < 0 ? api->fail(task, -r, "%s", strerror(-r)) : api->write(task, b.data, b.len);
 }
 
+/* push LIST...: the payload goes to the end of each of them. */
+static int shared_push(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes payload = api->payload(task);
+    for (size_t i = 0; i < api->argc(task); i++) {
+        int64_t n = api->objects->list_push(api->arg(task, i), HEARTH_RIGHT, &payload, 1);
+        if (n < 0) {
+            return api->fail(task, (int)-n, "%s", strerror((int)-n));
+        }
+    }
+    return 0;
+}
+
 static int shared_init(const struct hearth_api *api, int argc, const char *const *argv) {
     (void)argc;
     (void)argv;
@@ -155,6 +167,7 @@ static int shared_init(const struct hearth_api *api, int argc, const char *const
 static const struct hearth_handler handlers[] = {
     {"check", "calls everything", shared_check},
     {"pop", "LIST MS waits for an element", shared_pop},
+    {"push", "LIST... get the payload", shared_push},
     {0},
 };
 

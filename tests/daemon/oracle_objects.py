@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from oracle import start_redis  # pylint: disable=wrong-import-position
 from rig import Daemon, Error, Tap, Wire, pack  # pylint: disable=wrong-import-position
 
-STEPS = int(os.environ.get("HEARTH_ORACLE_STEPS", "12000"))
+STEPS = int(os.environ.get("HEARTH_ORACLE_STEPS", "6000"))
 SEED = int(os.environ.get("HEARTH_ORACLE_SEED", "1"))
 BATCH = 100
 SHOWN = 12

@@ -234,3 +234,86 @@ Test(keyspace, memory_by_samples_is_near_the_truth) {
               (unsigned long long)u.bytes, (unsigned long long)exact);
     shm_detach(&s);
 }
+
+/* ---- chance ---- */
+
+struct draws {
+    struct key_name name;
+    int fields, n;
+    int seen[256];
+};
+
+static int add_fields(struct shm *s, void *arg) {
+    struct draws *w = arg;
+    struct dict d;
+    int r = dict_open(s, &w->name, true, &d);
+    for (int i = 0; i < w->fields && r >= 0; i++) {
+        uint8_t field = (uint8_t)i;
+        r = dict_put(s, &d, &field, 1, "v", 1);
+    }
+    return r < 0 ? r : dict_close(s, &d);
+}
+
+static int draw_fields(struct shm *s, void *arg) {
+    struct draws *w = arg;
+    struct dict d;
+    int r = dict_open(s, &w->name, false, &d);
+    for (int i = 0; i < w->n && r == 0; i++) {
+        struct hash_ref ref;
+        size_t len;
+        const struct shm_node *n = hash_random(s, d.fields, (uint64_t)i, &ref);
+        const uint8_t *field = n ? hash_key(s, n, &len) : NULL;
+        if (!field || len != 1) {
+            return -EBADMSG;
+        }
+        w->seen[*field]++;
+    }
+    return r;
+}
+
+Test(keyspace, every_field_is_drawn_as_often_as_another) {
+    struct shm s = segment(16 << 20);
+    static const int sizes[] = {1, 2, 5, 6, 30, 200};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        char name[16];
+        int len = snprintf(name, sizeof(name), "dice:%d", sizes[k]);
+        struct draws w = {.name = key_name(&s, name, (size_t)len), .fields = sizes[k]};
+        w.n = 1000 * w.fields;
+        cr_assert_geq(op_run(&s, key_shard_bit(&w.name), add_fields, &w), 0);
+        cr_assert_eq(op_run(&s, key_shard_bit(&w.name), draw_fields, &w), 0);
+        for (int i = 0; i < w.fields; i++) {
+            cr_assert(w.seen[i] > 800 && w.seen[i] < 1200, "field %d of %d: %d times", i, w.fields,
+                      w.seen[i]);
+        }
+    }
+    shm_detach(&s);
+}
+
+/* ---- watching ---- */
+
+Test(keyspace, what_is_watched_tells_when_it_is_touched) {
+    struct shm s = segment(16 << 20);
+    struct draws w = {.name = key_name(&s, "watched", 7), .fields = 1};
+    uint64_t bit = key_shard_bit(&w.name);
+    char name[] = "a";
+    struct draws other = {.name = key_name(&s, name, 1), .fields = 1};
+    while (key_shard_bit(&other.name) == bit) {
+        name[0]++;
+        other.name = key_name(&s, name, 1);
+    }
+    cr_assert_geq(op_run(&s, bit, add_fields, &w), 0);
+    cr_assert(!op_any_touched(&s), "nothing is watched");
+    op_watch(&s, bit);
+    cr_assert_geq(op_run(&s, key_shard_bit(&other.name), add_fields, &other), 0);
+    w.n = 1;
+    cr_assert_eq(op_run(&s, bit, draw_fields, &w), 0);
+    cr_assert(!op_any_touched(&s), "reading is no touch");
+    cr_assert_geq(op_run(&s, bit, add_fields, &w), 0);
+    cr_assert(op_any_touched(&s));
+    cr_assert_eq(op_touched(&s), bit);
+    cr_assert(!op_any_touched(&s));
+    op_watch(&s, 0);
+    cr_assert_geq(op_run(&s, bit, add_fields, &w), 0);
+    cr_assert(!op_any_touched(&s));
+    shm_detach(&s);
+}
