@@ -568,6 +568,9 @@ int hash_del(struct shm *s, unsigned shard, struct shm_hash *h, const struct has
         r = resize(s, shard, h, shrink);
         r = r == -ENOMEM ? 0 : r; /* no room for an overflow bucket: it stays as it is */
     }
+    if (r == 0 && count == 1 && bucket_count(h) == 1) {
+        r = chain_tidy(s, shard, h->first); /* an empty table owns nothing */
+    }
     return r;
 }
 
@@ -735,7 +738,7 @@ int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budge
                     void *arg) {
     struct apart a = {s, shard, h, budget, node, arg};
     op_changes(s, shard);
-    while (get(&h->count) || bucket_count(h) > 1) {
+    while (get(&h->count) || bucket_count(h) > 1 || get(&h->first[LINK])) {
         if (a.budget-- <= 0) {
             return 1;
         }
