@@ -116,7 +116,6 @@ bool accounts_may_push(struct conn *c) {
         return true;
     }
     c->overrun = true;
-    c->serve->closed_output++;
     conn_dirty(c);
     return false;
 }

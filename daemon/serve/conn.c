@@ -181,7 +181,7 @@ static void protocol_error(struct conn *c) {
 
 /* Why parsing stops here, if it must. */
 static bool must_stop(struct conn *c, int done) {
-    if (c->dead || c->closing || c->block != BLOCK_NONE) {
+    if (c->dead || c->closing || c->overrun || c->block != BLOCK_NONE) {
         return true;
     }
     if (conn_pending(c) > c->serve->stall_at) {

@@ -75,7 +75,7 @@ struct conn {
     bool stalled;       /* commands wait until the client has read more of its replies */
     bool exec;          /* EXEC is carrying out what was queued: nothing blocks */
     bool checking;      /* a container command is only to look whether its subcommand exists */
-    bool overrun;       /* so far behind with pushes that it must go */
+    bool overrun;       /* so far behind with pushes, or its reply so long, that it must go */
     uint8_t proto;      /* 2 or 3 */
     uint8_t reply_mode; /* enum reply_mode */
     uint8_t block;      /* enum conn_block */
@@ -126,6 +126,7 @@ struct serve {
     /* Unread replies at which a client's next commands wait. Many clients send a whole pipeline
      * before they read, so it is half of what one may have at all. */
     size_t stall_at;
+    size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
     uint64_t charged;    /* bytes of all connections' buffers */
     struct conn **by_id; /* hash: id & (by_id_size - 1) */

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Answering the command in hand. Each adds to the connection's output; a muted connection (CLIENT
- * REPLY) gets nothing; if memory ran out the connection is marked broken and closed after the
- * command, so no caller needs to look. */
+ * REPLY) gets nothing; if memory ran out the connection is marked broken, if the reply is longer
+ * than a connection's output may be (limits.client_max_output) it is marked overrun and gets no
+ * more; both are closed after the command, so no caller needs to look. */
 #pragma once
 
 #include "daemon/serve/conn.h"
 
 static inline void reply_made(struct conn *c, int r) {
     c->broken |= r < 0;
+    c->overrun |= buf_len(&c->out) > c->serve->out_max;
 }
 
 #define REPLY(c, call)                                                                             \
     do {                                                                                           \
-        if (!(c)->muted) {                                                                         \
+        if (!(c)->muted && !(c)->overrun) {                                                        \
             reply_made(c, call);                                                                   \
         }                                                                                          \
     } while (0)

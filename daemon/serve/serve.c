@@ -103,6 +103,7 @@ int serve_open(struct hearthd *d) {
     list_init(&s->retry);
     list_init(&s->dead);
     s->stall_at = d->config->limits.client_max_output / 2;
+    s->out_max = d->config->limits.client_max_output;
     s->conns_max = clients_that_fit(d);
     d->serve = s;
     int r = open_parts(s);
@@ -121,7 +122,8 @@ void serve_accepting(struct hearthd *d, bool on) {
 
 static void flush(struct conn *c) {
     if (c->overrun) {
-        conn_kill(c, "it does not read: %zu bytes of output wait",
+        c->serve->closed_output++;
+        conn_kill(c, "it does not read, or asks for too much: %zu bytes of output wait",
                   conn_pending(c) + buf_len(&c->held));
         return;
     }
