@@ -6,9 +6,15 @@
  *
  * Fails: -ENOMEM when it is opened. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "daemon/serve/conn.h"
+
+enum {
+    FLOOD = 16 * 1024 * 1024, /* bytes of buffers after which memory is given back ... */
+    EBB = 1024 * 1024,        /* ... when no more than this are left */
+};
 
 int accounts_open(struct serve *s) {
     uint32_t size = 64;
@@ -95,6 +101,16 @@ void accounts_relieve(struct serve *s) {
                   "the requests and replies of all clients are over %llu bytes, and %zu of them "
                   "are its own",
                   (unsigned long long)limit_of(s), most->charged);
+    }
+}
+
+void accounts_give_back(struct serve *s) {
+    if (s->charged > s->charged_most) {
+        s->charged_most = s->charged;
+    }
+    if (s->charged_most > FLOOD && s->charged < EBB) {
+        malloc_trim(0);
+        s->charged_most = s->charged;
     }
 }
 

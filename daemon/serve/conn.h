@@ -128,8 +128,9 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
-    uint64_t charged;    /* bytes of all connections' buffers */
-    struct conn **by_id; /* hash: id & (by_id_size - 1) */
+    uint64_t charged;      /* bytes of all connections' buffers */
+    uint64_t charged_most; /* since memory was last given back */
+    struct conn **by_id;   /* hash: id & (by_id_size - 1) */
     uint32_t by_id_size;
     uint64_t next_id;
     char *scratch; /* CONN_READ bytes: input is parsed here and only what is left over is copied */
@@ -215,6 +216,8 @@ bool accounts_may_submit(const struct conn *c, uint64_t n);
 void accounts_charge(struct conn *c);
 /* Closes those that hold the most until all together are within limits.clients_memory. */
 void accounts_relieve(struct serve *s);
+/* After a flood, gives the kernel back what the C library has kept of its memory. */
+void accounts_give_back(struct serve *s);
 /* A message nobody asked for is to be added: false when the client is so far behind that it is
  * closed instead. */
 bool accounts_may_push(struct conn *c);

@@ -188,6 +188,7 @@ bool serve_turn(struct hearthd *d) {
     flush_dirty(s);
     accounts_relieve(s);
     bury_dead(s);
+    accounts_give_back(s);
     return !list_empty(&s->ready);
 }
 
