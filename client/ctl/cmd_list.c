@@ -9,19 +9,6 @@
 
 #include "client/ctl/ctl.h"
 
-/* Sends a command, reports errors. */
-static int ask(struct ctl *c, size_t n, const char *const *words, const struct hearth_reply **ret) {
-    int status = ctl_connect(c);
-    if (status != CTL_OK) {
-        return status;
-    }
-    int r = hearth_command(c->h, n, words, NULL, ret);
-    if (r != 0) {
-        return ctl_failed(c, r);
-    }
-    return hearth_reply_type(*ret) == HEARTH_REPLY_ERROR ? ctl_refused(c, NULL, *ret) : CTL_OK;
-}
-
 static void print_lines(const struct hearth_reply *rows) {
     const struct hearth_reply *row = hearth_reply_first(rows);
     for (size_t n = hearth_reply_count(rows); n > 0; n--, row = hearth_reply_next(row)) {
@@ -33,7 +20,7 @@ static void print_lines(const struct hearth_reply *rows) {
 static int list(struct ctl *c, size_t n, const char *const *words, const struct ctl_column *columns,
                 size_t n_columns, const char *none) {
     const struct hearth_reply *rows;
-    int status = ask(c, n, words, &rows);
+    int status = ctl_ask(c, n, words, NULL, &rows);
     if (status != CTL_OK) {
         return status;
     }
@@ -99,7 +86,7 @@ static int show_each(struct ctl *c, const char *verb, const char *first) {
     for (const char *name = first; name; name = ctl_operand(c)) {
         const char *words[2] = {verb, name};
         const struct hearth_reply *map;
-        int mine = ask(c, 2, words, &map);
+        int mine = ctl_ask(c, 2, words, NULL, &map);
         if (mine == CTL_CONNECT) {
             return mine;
         }

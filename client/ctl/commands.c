@@ -42,6 +42,23 @@ static const struct ctl_option ping_options[] = {
     {"count", 'n', "N", "ping N times and show the spread (default 1)"},
     {0},
 };
+static const struct ctl_option list_options[] = {
+    {"left", 'l', NULL, "push: before the first; move: to the front of the other list"},
+    {"right", 'r', NULL, "pop and move: take the last"},
+    {"wait", 'w', "TIME", "pop: wait so long for an element (or: forever; exit status 9)"},
+    {0},
+};
+static const struct ctl_option set_options[] = {
+    {"ttl", 't', "TIME", "it vanishes after this time"},
+    {"new", 'n', NULL, "only if there is no such name (exit status 1)"},
+    {"replace", 'x', NULL, "only if there is one (exit status 1)"},
+    {"keep", 'k', NULL, "the time it has left stays"},
+    {0},
+};
+static const struct ctl_option keys_options[] = {
+    {"long", 'L', NULL, "with type and time left"},
+    {0},
+};
 static const struct ctl_option no_options[] = {{0}};
 
 const struct ctl_command ctl_commands[] = {
@@ -84,6 +101,29 @@ const struct ctl_command ctl_commands[] = {
     {"workers", "", "List the workers and what they do", "", pool_options, cmd_workers},
     {"ping", "", "See whether the daemon answers, and how fast", "", ping_options, cmd_ping},
     {"info", "[SECTION...]", "Show the daemon's state", "", no_options, cmd_info},
+    {"dict", "NAME VERB [WORD...]", "Look at or change a shared dict",
+     "Fields and values are printed as they are. What is not there gives exit status 8.\n\n"
+     "    hearth dict hits incr /index.html\n"
+     "    hearth dict users set ada 'Ada Lovelace' alan 'Alan Turing'\n"
+     "    hearth dict users export users.jsonl; hearth dict copy import users.jsonl\n",
+     no_options, object_verb, ctl_dict_verbs},
+    {"list", "NAME VERB [WORD...]", "Look at or change a shared list",
+     "What is pushed first is popped first. What is not there gives exit status 8.\n\n"
+     "    hearth list jobs push one two\n    hearth list jobs pop --wait 10s\n"
+     "    hearth list jobs range -10\n",
+     list_options, object_verb, ctl_list_verbs},
+    {"get", "NAME...", "Print shared values", "Exit status 8 if one is not there.\n", no_options,
+     cmd_get},
+    {"set", "NAME VALUE", "Set a shared value", "    hearth set --ttl 10m token \"$token\"\n",
+     set_options, cmd_set},
+    {"incr", "NAME [BY]", "Add to a shared number (1) and print the sum", "", no_options, cmd_incr},
+    {"del", "NAME...", "Delete shared objects; print how many there were", "", no_options, cmd_del},
+    {"expire", "NAME TIME", "Let a shared object vanish after a time, or `never`",
+     "Exit status 8 if it is not there.\n", no_options, cmd_expire},
+    {"keys", "[PATTERN]", "List the names of shared objects",
+     "PATTERN is as in the shell: * ? [a-z]. The order is none; a name that comes or goes\n"
+     "meanwhile may be listed or not.\n\n    hearth keys --long 'user:*'\n",
+     keys_options, cmd_keys},
     {"raw", "WORD...", "Send any command of the protocol and show the reply",
      "After SUBSCRIBE or PSUBSCRIBE it shows what arrives, until Ctrl-C.\n\n"
      "    hearth raw COMMAND DOCS TASK.SUBMIT\n    hearth raw PSUBSCRIBE 'tasks:*'\n",

@@ -19,7 +19,7 @@ enum ctl_exit {
     CTL_CANCELLED = 5, /* cancelled, or the daemon stopped */
     CTL_REFUSED = 6,   /* the daemon refused: busy, out of memory, no such pool or handler */
     CTL_CONNECT = 7,   /* no connection, or it was lost */
-    CTL_NOTASK = 8,    /* no such task */
+    CTL_NOTASK = 8,    /* no such task, name, field or element */
     CTL_PENDING = 9,   /* not ended yet */
     CTL_LOCAL = 10,    /* a file, memory, the terminal */
     CTL_INTERRUPTED = 130,
@@ -46,13 +46,31 @@ struct ctl {
     int status;        /* after CTL_STOP */
 };
 
+/* What can be done with an object, as `hearth dict NAME VERB`. The last row of a list has no name. */
+enum ctl_show {
+    CTL_SHOW_NOTHING,
+    CTL_SHOW_VALUE,
+    CTL_SHOW_LINES, /* elements, one a line */
+    CTL_SHOW_PAIRS, /* field, TAB, value */
+    CTL_SHOW_YES,   /* "yes" or "no" of 1 or 0 */
+};
+struct ctl_words;
+struct ctl_verb {
+    const char *name, *args, *help;
+    int least, most;     /* words behind it; most -1: any number */
+    const char *command; /* is sent with the object's name and these words, ... */
+    enum ctl_show show;
+    int (*run)(struct ctl *c, struct ctl_words *w); /* ... unless this does it */
+};
+
 struct ctl_command {
     const char *name;
     const char *args;    /* synopsis without options */
     const char *summary; /* one line */
     const char *text;    /* more help, with examples */
     const struct ctl_option *options;
-    int (*run)(struct ctl *c); /* an exit status */
+    int (*run)(struct ctl *c);    /* an exit status */
+    const struct ctl_verb *verbs; /* or NULL */
 };
 
 extern const struct ctl_command ctl_commands[];
@@ -95,6 +113,9 @@ int ctl_report(struct ctl *c, const struct hearth_task *task, const struct heart
 int ctl_exit_of(const struct hearth_result *r);
 /* Reports an error reply to a command; returns the exit status. */
 int ctl_refused(struct ctl *c, const struct hearth_task *task, const struct hearth_reply *reply);
+/* Sends a command of n words (lens NULL: they end at their NUL) and reports errors: an exit status. */
+int ctl_ask(struct ctl *c, size_t n, const char *const *words, const size_t *lens,
+            const struct hearth_reply **ret);
 /* Counts signals SIGINT and SIGTERM from now on instead of dying. */
 void ctl_catch_signals(void);
 bool ctl_interrupted(void);
@@ -133,6 +154,17 @@ void json_reply(const struct hearth_reply *r);
 /* {"id":..,"status":..,...} without the closing brace, so that more can follow. */
 void json_result(const struct hearth_result *r, bool with_data);
 
+/* ---- json_read.c ---- */
+/* A line of an export: a value, or (with fields) an object of "field" and "value". Text that the JSON stands for is written
+ * over it, so *ret points into the line; numbers are taken as they are written. NULL, or what is wrong with it. */
+struct json_item {
+    const char *data;
+    size_t len;
+};
+const char *json_read_value(char *line, size_t len, struct json_item *ret);
+const char *json_read_pair(char *line, size_t len, struct json_item *ret_field,
+                           struct json_item *ret_value);
+
 /* ---- table.c ---- */
 enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE };
 struct ctl_column {
@@ -159,6 +191,33 @@ void progress_begin(struct progress *p, uint64_t total);
 void progress_draw(struct progress *p, uint64_t done, uint64_t failed, uint64_t flying);
 void progress_clear(struct progress *p);
 
+/* ---- object.c: commands on shared objects ---- */
+/* Words to be sent: what is fixed, the object's name, what the user gave. */
+struct ctl_words {
+    const char **v;
+    size_t n, cap;
+    bool left, right, fresh, replace, keep, full; /* options */
+    uint64_t ttl_ms, wait_ms;
+    bool wait;
+};
+/* Takes all options and operands. CTL_OK, or an exit status. The words are ended by object_words_end(). */
+int object_words(struct ctl *c, struct ctl_words *w);
+void object_words_end(struct ctl_words *w);
+/* Puts a word before those at `at`. False: no memory, reported. */
+bool object_insert(struct ctl *c, struct ctl_words *w, size_t at, const char *word);
+/* Sends the words and shows the reply. */
+int object_send(struct ctl *c, const struct ctl_words *w, enum ctl_show show);
+int object_show(struct ctl *c, const struct hearth_reply *r, enum ctl_show show);
+/* Runs the verb that the second word names; the first is the object's name. */
+int object_verb(struct ctl *c);
+extern const struct ctl_verb ctl_dict_verbs[], ctl_list_verbs[];
+
+/* ---- transfer.c: w->v[0] is the name, v[1] a file's or absent ---- */
+int dict_export(struct ctl *c, struct ctl_words *w);
+int dict_import(struct ctl *c, struct ctl_words *w);
+int list_export(struct ctl *c, struct ctl_words *w);
+int list_import(struct ctl *c, struct ctl_words *w);
+
 /* ---- cmd_*.c ---- */
 int cmd_call(struct ctl *c);
 int cmd_submit(struct ctl *c);
@@ -172,3 +231,10 @@ int cmd_workers(struct ctl *c);
 int cmd_ping(struct ctl *c);
 int cmd_info(struct ctl *c);
 int cmd_raw(struct ctl *c);
+int cmd_get(struct ctl *c);
+int cmd_set(struct ctl *c);
+int cmd_incr(struct ctl *c);
+int cmd_del(struct ctl *c);
+int cmd_expire(struct ctl *c);
+int cmd_keys(struct ctl *c);
+int cmd_fsck(struct ctl *c);

@@ -10,7 +10,23 @@ _hearth_options() {
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     ping) echo --count ;;
+    list) echo --left --right --wait ;;
+    set) echo --ttl --new --replace --keep ;;
+    keys) echo --long ;;
     esac
+}
+
+_hearth_verbs() {
+    case $1 in
+    dict) echo get set del incr has items keys values len clear export import ;;
+    list) echo push pop get set range len index insert rem trim move clear export import ;;
+    esac
+}
+
+# Names of shared objects, those of a type if one is given.
+_hearth_names() {
+    timeout 1 hearth "${socket[@]}" keys --long 2>/dev/null | head -n 1000 |
+        awk -v type="$1" 'type == "" || $1 == type { print $NF }'
 }
 
 # Names of pools; with "handlers" as first word POOL.HANDLER of each.
@@ -40,7 +56,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --out | --jobs | --arg | --pool | --state | --count) ((i++)) ;;
+        --in | --timeout | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then
@@ -57,7 +73,8 @@ _hearth() {
     --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
     esac
     if [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info raw help
+        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set incr del expire keys
+            raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -71,8 +88,18 @@ _hearth() {
             fi
             ;;
         wait | result | cancel | tasks) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+        dict | list)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "${command/dict/hash}")" -- "$cur") ;;
+            1) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_verbs "$command")" -- "$cur") ;;
+            *) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+            esac
+            ;;
+        get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
+        del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
-        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info raw exit' -- "$cur") ;;
+        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set
+            incr del expire keys raw exit' -- "$cur") ;;
         esac
     fi
 }

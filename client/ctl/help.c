@@ -22,7 +22,8 @@ void ctl_help(void) {
         "  hearth call text.words --in /etc/services    run one task\n"
         "  hearth map text.words /usr/share/common-licenses/*   run many\n"
         "  hearth call shell date                       a command, if there is an exec pool "
-        "`shell`\n\n"
+        "`shell`\n"
+        "  hearth dict hits incr /index.html            count in shared memory\n\n"
         "The socket is SOCKET, else $HEARTH_SOCKET, else %s.\n"
         "`hearth help COMMAND` has options and examples; `hearth help exit` the exit statuses.\n",
         HEARTH_DEFAULT_SOCKET);
@@ -40,11 +41,23 @@ static void print_options(const struct ctl_option *o) {
     }
 }
 
+static void print_verbs(const struct ctl_verb *v) {
+    printf("\n");
+    for (; v->name; v++) {
+        char left[64];
+        snprintf(left, sizeof(left), "%s %s", v->name, v->args);
+        printf("  %-33s %s\n", left, v->help);
+    }
+}
+
 void ctl_help_command(const struct ctl_command *cmd) {
     printf("usage: hearth %s%s%s%s\n\n%s.\n", cmd->name, cmd->options->name ? " [OPTIONS]" : "",
            cmd->args[0] ? " " : "", cmd->args, cmd->summary);
     if (cmd->text[0]) {
         printf("%s", cmd->text);
+    }
+    if (cmd->verbs) {
+        print_verbs(cmd->verbs);
     }
     printf("\n");
     print_options(cmd->options);
@@ -60,8 +73,8 @@ static void help_exit(void) {
            "  5  cancelled, or the daemon stopped\n"
            "  6  refused: the queue or memory is full, no such pool or handler, an error reply\n"
            "  7  no connection to the daemon\n"
-           "  8  no such task\n"
-           "  9  not ended yet\n"
+           "  8  no such task, name, field or element\n"
+           "  9  not ended yet, or nothing came in time\n"
            " 10  trouble on this side: a file, memory, standard output\n"
            "130  interrupted\n");
 }
@@ -77,7 +90,8 @@ int ctl_run_help(struct ctl *c) {
         return CTL_OK;
     }
     bool names = strcmp(name, "--names") == 0, options = strcmp(name, "--options") == 0;
-    const char *of = options ? ctl_operand(c) : NULL;
+    bool verbs = strcmp(name, "--verbs") == 0;
+    const char *of = options || verbs ? ctl_operand(c) : NULL;
     for (size_t i = 0; i < ctl_n_commands; i++) {
         const struct ctl_command *cmd = &ctl_commands[i];
         if (names) {
@@ -86,10 +100,14 @@ int ctl_run_help(struct ctl *c) {
             for (const struct ctl_option *o = cmd->options; o->name; o++) {
                 printf("--%s\n", o->name);
             }
+        } else if (verbs && of && strcmp(of, cmd->name) == 0) {
+            for (const struct ctl_verb *v = cmd->verbs; v && v->name; v++) {
+                printf("%s\n", v->name);
+            }
         } else if (strcmp(name, cmd->name) == 0) {
             ctl_help_command(cmd);
             return CTL_OK;
         }
     }
-    return names || options ? CTL_OK : ctl_usage(c, "there is no command %s", name);
+    return names || options || verbs ? CTL_OK : ctl_usage(c, "there is no command %s", name);
 }

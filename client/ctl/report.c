@@ -234,3 +234,16 @@ int ctl_report(struct ctl *c, const struct hearth_task *task, const struct heart
     }
     return ctl_exit_of(r);
 }
+
+int ctl_ask(struct ctl *c, size_t n, const char *const *words, const size_t *lens,
+            const struct hearth_reply **ret) {
+    int status = ctl_connect(c);
+    if (status != CTL_OK) {
+        return status;
+    }
+    int r = hearth_command(c->h, n, words, lens, ret);
+    if (r != 0) {
+        return ctl_failed(c, r);
+    }
+    return hearth_reply_type(*ret) == HEARTH_REPLY_ERROR ? ctl_refused(c, NULL, *ret) : CTL_OK;
+}

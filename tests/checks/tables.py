@@ -50,9 +50,17 @@ def check_completion():
         yield from same(f"hearth.bash: {command}", options, table.get(command, set()))
         if command != "help" and f"hearth {command} " not in manual:
             yield f"man/hearth.1: {command} is missing"
+        verbs = ask("--verbs", command)
+        completed = re.search(rf"^    {command}\) echo ((?!--).*) ;;$", text, re.M)
+        yield from same(f"hearth.bash: verbs of {command}", verbs, set(words(completed.group(1))) if completed else set())
+        shown = re.search(rf'^\.BI "hearth {command} (.*?)^\.(?:TP\n\.BI "hearth|SH)', manual, re.M | re.S)
+        for verb in sorted(verbs):
+            if not re.search(rf"^\.B[IR]? {verb}\b", shown.group(1) if shown else "", re.M):
+                yield f"man/hearth.1: {command} {verb} is missing"
     everything = set().union(*(ask("--options", c) for c in commands))
     spelt = set(re.findall(r"--[a-z]+", manual.split(".SH RUNNING TASKS")[1].split(".SH LOOKING")[0]))
-    running = set().union(*(ask("--options", c) for c in ("call", "submit", "wait", "result", "cancel", "map")))
+    running = set().union(*(ask("--options", c) for c in ("call", "submit", "wait", "result", "cancel", "map", "list", "set",
+                                                            "keys")))
     yield from same("man/hearth.1", running, spelt & everything)
 
 
