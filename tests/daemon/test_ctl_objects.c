@@ -112,8 +112,8 @@ Test(ctl_objects, lists) {
 
 Test(ctl_objects, export_and_import) {
     /* every byte there is, empty ones, many */
-    expect("for i in $(seq 255); do printf \"\\\\x$(printf %x $i)\" | hearth raw HSET d f$i x "
-           ">/dev/null; done\n"
+    expect("for i in $(seq 255); do hearth dict d set f$i \"$(printf \"\\\\x$(printf %x $i)\")\"; "
+           "done\n"
            "seq 3000 | sed 's/.*/{\"field\":\"n&\",\"value\":&}/' | hearth dict d import\n"
            "hearth dict d import <<'E'\n"
            "{\"field\":\"quote\\\"d\",\"value\":\"\\u00e4\\ud83d\\ude00\\n\\t\\\\\"}\n"
