@@ -70,6 +70,7 @@ struct config {
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
     enum log_level log_level;
+    struct config_strings admin_users; /* names or numbers of users, @ before those of groups */
     struct config_limits limits;
     struct pool_config *pools;
     uint32_t n_pools;

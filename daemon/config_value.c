@@ -65,6 +65,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
     [TYPE_ENV] = "list of strings",
+    [TYPE_USERS] = "list of users",
     [TYPE_SECTION] = "group",
     [TYPE_POOLS] = "list of groups",
 };
@@ -410,6 +411,18 @@ static int check_env(const struct reader *r, const config_setting_t *s, const ch
     return ok ? 0 : config_fail(r, s, "expected \"NAME=value\"");
 }
 
+/* A user, or with an @ before it a group, by name or number. */
+static int check_user(const struct reader *r, const config_setting_t *s, const char *text) {
+    bool group = *text == '@';
+    uint64_t id;
+    const char *name = text + group;
+    bool known = (num_u64(name, strlen(name), &id) == 0 && id < UINT32_MAX) ||
+                 (group ? getgrnam(name) != NULL : getpwnam(name) != NULL);
+    return known ? 0
+                 : config_fail(r, s, "there is no %s \"%.40s\"%s", group ? "group" : "user", name,
+                               group ? "" : "; a group is written with an @ before it");
+}
+
 /* The command must be there: better said now than by each task. */
 static int check_command(const struct reader *r, const config_setting_t *s, const char *text) {
     char path[PATH_MAX];
@@ -435,6 +448,9 @@ static int check_word(const struct reader *r, const struct option *o, const conf
     const char *text = config_setting_get_string(s);
     if (o->type == TYPE_ENV) {
         return check_env(r, s, text);
+    }
+    if (o->type == TYPE_USERS) {
+        return check_user(r, s, text);
     }
     bool command = o->offset == offsetof(struct pool_config, exec) && i == 0;
     return command ? check_command(r, s, text) : 0;
@@ -487,7 +503,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_LEVEL] = read_level,         [TYPE_NAME] = read_name,
     [TYPE_WORKERS] = read_workers,     [TYPE_MODULE] = read_module,
     [TYPE_DIRECTORY] = read_directory, [TYPE_WORDS] = read_words,
-    [TYPE_ENV] = read_words,
+    [TYPE_ENV] = read_words,           [TYPE_USERS] = read_words,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -557,6 +573,7 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_WORDS:
     case TYPE_ENV:
+    case TYPE_USERS:
         print_words(f, at);
         return;
     default:
@@ -579,6 +596,7 @@ void config_value_free(const struct option *o, void *base) {
         return;
     case TYPE_WORDS:
     case TYPE_ENV:
+    case TYPE_USERS:
         strings_free(at);
         return;
     default:

@@ -28,6 +28,7 @@ enum option_type {
     TYPE_DIRECTORY,
     TYPE_WORDS,
     TYPE_ENV,
+    TYPE_USERS,
     TYPE_SECTION, /* a group with a section of its own */
     TYPE_POOLS,
     TYPES,

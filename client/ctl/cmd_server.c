@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ping, info, raw: the daemon itself.
+/* ping, info, fsck, raw: the daemon itself.
  *
  * Fails: exit statuses. */
 #include <errno.h>
@@ -130,6 +130,32 @@ int cmd_info(struct ctl *c) {
         }
     }
     return CTL_OK;
+}
+
+int cmd_fsck(struct ctl *c) {
+    if (ctl_option(c) == CTL_STOP) {
+        return c->status;
+    }
+    const char *words[] = {"SEGMENT.CHECK"};
+    const struct hearth_reply *r;
+    int status = ctl_ask(c, 1, words, NULL, &r);
+    if (status != CTL_OK) {
+        return status;
+    }
+    int64_t errors = hearth_reply_int(hearth_reply_get(r, "errors"));
+    if (c->json) {
+        json_reply(r);
+        putchar('\n');
+    } else if (errors) {
+        printf("%lld errors, the first: %s\n", (long long)errors,
+               hearth_reply_text(hearth_reply_get(r, "first_error"), NULL));
+    } else {
+        printf("all is well: %lld blocks with %s are accounted for, in %s\n",
+               (long long)hearth_reply_int(hearth_reply_get(r, "blocks")),
+               table_bytes(hearth_reply_int(hearth_reply_get(r, "block_bytes"))),
+               table_micros(hearth_reply_int(hearth_reply_get(r, "took_us"))));
+    }
+    return errors ? CTL_FAILED : CTL_OK;
 }
 
 /* ---- raw ---- */

@@ -124,6 +124,10 @@ const struct ctl_command ctl_commands[] = {
      "PATTERN is as in the shell: * ? [a-z]. The order is none; a name that comes or goes\n"
      "meanwhile may be listed or not.\n\n    hearth keys --long 'user:*'\n",
      keys_options, cmd_keys},
+    {"fsck", "", "Check all of the shared memory, block by block",
+     "Everybody waits meanwhile, a second or so for each gigabyte in use, so it is for the\n"
+     "administrators (admin_users in hearthd.conf). Exit status 1 when there are errors.\n",
+     no_options, cmd_fsck},
     {"raw", "WORD...", "Send any command of the protocol and show the reply",
      "After SUBSCRIBE or PSUBSCRIBE it shows what arrives, until Ctrl-C.\n\n"
      "    hearth raw COMMAND DOCS TASK.SUBMIT\n    hearth raw PSUBSCRIBE 'tasks:*'\n",

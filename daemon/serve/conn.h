@@ -138,6 +138,7 @@ struct serve {
     uint32_t args_cap;
     struct pubsub *pubsub;
     struct keyspace *keyspace;
+    struct roles *roles; /* roles.c */
     struct wait_keys *wait_keys;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */

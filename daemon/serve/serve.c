@@ -22,6 +22,7 @@
 #include "daemon/serve/listen.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
+#include "daemon/serve/roles.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
 
@@ -83,6 +84,7 @@ static int open_parts(struct serve *s) {
     int r = accounts_open(s);
     r = r < 0 ? r : pubsub_open(s);
     r = r < 0 ? r : keyspace_open(s);
+    r = r < 0 ? r : roles_open(s);
     r = r < 0 ? r : wait_keys_open(s);
     return r < 0 ? r : listen_open(s);
 }
@@ -233,6 +235,7 @@ void serve_close(struct hearthd *d) {
         pubsub_close(s);
     }
     keyspace_close(s);
+    roles_close(s);
     wait_keys_close(s);
     if (s->ev_retry) {
         event_free(s->ev_retry);

@@ -18,6 +18,8 @@
 #include "lib/base/cleanup.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
+#include "lib/shm/lock.h"
+#include "lib/shm/op.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/list.h"
 #include "lib/shm/slot.h"
@@ -406,6 +408,47 @@ int shm_check(struct shm *s, struct shm_report *ret) {
         check_chunks(&w);
     }
     free(w.owned);
+    if (r == 0) {
+        *ret = report;
+    }
+    return r;
+}
+
+/* ---- while others live ---- */
+
+enum { LOOKS = 8 };
+
+/* Under every shard's lock: the arenas' and the chunk lock, too. */
+static int check_locked(struct shm *s, void *arg) {
+    struct shm_report *ret = arg;
+    unsigned held = 0;
+    int r = 0;
+    while (r == 0 && held < SHM_ARENAS) {
+        r = lock_take(s, &s->arenas[held].lock);
+        held += r == 0;
+    }
+    if (r == 0) {
+        r = lock_take(s, &s->head->chunk_lock);
+    }
+    bool all = r == 0;
+    for (int i = 0; i < LOOKS && r == 0; i++) {
+        r = shm_check(s, ret);
+        if (ret->errors == 0) {
+            break;
+        }
+    }
+    if (all) {
+        lock_drop(s, &s->head->chunk_lock);
+    }
+    while (held > 0) {
+        lock_drop(s, &s->arenas[--held].lock);
+    }
+    return r;
+}
+
+int shm_check_live(struct shm *s, struct shm_report *ret) {
+    struct shm_report report = {0};
+    int r = s->mine ? op_run(s, OP_ALL, check_locked, &report) : -EPERM;
     if (r == 0) {
         *ret = report;
     }

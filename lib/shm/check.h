@@ -19,3 +19,8 @@ struct shm_report {
 /* Nobody may be changing the segment meanwhile (tests, fsck, attach after a crash). Never loops,
  * never reads outside, whatever the segment holds. 0 (see ret->errors) or -ENOMEM. */
 int shm_check(struct shm *s, struct shm_report *ret);
+
+/* The same while others live: holds every lock meanwhile, so that no block is taken or given back; everybody else waits. Task
+ * records change without a lock: what seems wrong of them is looked at again, some times. -EAGAIN: a lock is busy; -EPERM: the
+ * handle has no slot. */
+int shm_check_live(struct shm *s, struct shm_report *ret);

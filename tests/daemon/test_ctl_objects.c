@@ -134,3 +134,15 @@ Test(ctl_objects, export_and_import) {
     expect("hearth dict d import nonesuch", 10, "", "cannot open nonesuch");
     expect("hearth dict nonesuch export", 0, "", "");
 }
+
+/* While workers and clients change all there is. */
+Test(ctl_objects, the_segment_is_checked_while_it_is_used) {
+    expect("seq 20000 | sed 's/.*/{\"field\":\"n&\",\"value\":&}/' >x\n"
+           "(for i in 1 2 3; do hearth dict d import x; hearth dict d clear; done) & w=$!\n"
+           "seq 3000 | hearth map demo.echo -qp >/dev/null & m=$!\n"
+           "for i in $(seq 15); do hearth fsck >said || cat said; done\n"
+           "wait $m && wait $w && hearth fsck | sed 's/ [0-9].*//'",
+           0, "all is well:\n", "");
+    expect("hearth fsck --json | grep -o '\"errors\":0'", 0, "\"errors\":0\n", "");
+    expect("hearth raw --json SEGMENT.INFO | grep -o '\"keys\":[0-9]*'", 0, "\"keys\":0\n", "");
+}
