@@ -10,8 +10,8 @@
  * A module's task that is over its limit costs its worker: SIGKILL, at once. A command first gets
  * SIGTERM (and SIGCONT, or a stopped one would not hear it) and, if it is still the same task after
  * kill_grace, SIGKILL with its group and its worker. The same for a cancel, which tasks_cancel()
- * has planned in kill_at_ns. Before each kill the slot is read: `hand` must still be that task,
- * running, by this worker. The end the task gets is decided when the worker is buried, reap.c.
+ * has planned in kill_at_ns. Before each signal the slot is read: `hand` must still be that task,
+ * running, by this worker, which is kept from claiming another one meanwhile (slot_hold). The end the task gets is decided when the worker is buried, reap.c.
  *
  * Fails: nothing. */
 #include "daemon/supervise/private.h"
@@ -87,6 +87,34 @@ static void plan(struct worker *w, uint64_t task, int cause, uint64_t at) {
     w->kill_at_ns = at;
 }
 
+/* Ends the worker, or tells its command to end, if it still runs this task: the slot is held from
+ * before the look until the signal is sent, so the signal cannot meet the next one. */
+static void strike(struct supervise *s, struct worker *w, uint64_t task, bool for_good) {
+    struct shm *shm = &s->d->shm;
+    struct slot_view v;
+    uint32_t idx;
+
+    slot_hold(shm, w->slot, true);
+    bool same = running(s, w, &v, &idx) == task;
+    if (same && for_good) {
+        worker_kill(s, w);
+        return; /* held until it is dead */
+    }
+    if (same && v.child != 0) {
+        watch_of(w)->term_id = task;
+        worker_signal_command(s, w, SIGTERM);
+        worker_signal_command(s, w, SIGCONT);
+    }
+    slot_hold(shm, w->slot, false);
+}
+
+/* Whether its task's limit can still change anything: not when it is over, nor when a command that
+ * was cancelled has had its SIGTERM already. (A handler does not get its grace beyond its limit.) */
+static bool limit_counts(const struct worker *w) {
+    return w->kill_at_ns == 0 ||
+           (w->kill_cause != CAUSE_TIMEOUT && w->pool->config->kind != POOL_EXEC);
+}
+
 static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
     struct watch *x = watch_of(w);
     struct slot_view v;
@@ -103,19 +131,16 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
         return;
     }
     bool is_command = w->pool->config->kind == POOL_EXEC;
-    if (v.deadline_ns != 0 && v.deadline_ns <= now && w->kill_task_id != task) {
+    if (limit_counts(w) && v.deadline_ns != 0 && v.deadline_ns <= now) {
         if (is_command) {
             task_set_cancel(&s->d->shm, idx, task); /* says why SIGTERM comes, to its worker */
         }
         plan(w, task, CAUSE_TIMEOUT,
              is_command ? now + w->pool->config->kill_grace_ms * NS_PER_MS : now);
     }
-    if (w->kill_at_ns != 0 && w->kill_at_ns <= now) {
-        worker_kill(s, w);
-    } else if (w->kill_at_ns != 0 && is_command && x->term_id != task && v.child != 0) {
-        x->term_id = task;
-        worker_signal_command(s, w, SIGTERM);
-        worker_signal_command(s, w, SIGCONT);
+    bool term = is_command && x->term_id != task && v.child != 0;
+    if (w->kill_at_ns != 0 && (w->kill_at_ns <= now || term)) {
+        strike(s, w, task, w->kill_at_ns <= now);
     }
 }
 
@@ -169,7 +194,7 @@ static uint64_t task_time(struct supervise *s, const struct worker *w) {
         return NEVER;
     }
     slot_view(&s->d->shm, w->slot, &v);
-    if (v.hand != 0 && v.deadline_ns != 0 && w->kill_cause != CAUSE_TIMEOUT) {
+    if (limit_counts(w) && v.hand != 0 && v.deadline_ns != 0) {
         at = v.deadline_ns;
     }
     return w->kill_at_ns != 0 ? earlier(at, w->kill_at_ns) : at;

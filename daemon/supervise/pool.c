@@ -201,7 +201,9 @@ static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
     }
     r = zygote_ask(zygote_of(p), w->slot, w->gen);
     if (r < 0) {
+        bool look = s->look;
         worker_unask(s, w);
+        s->look = look; /* nothing has happened: the zygote's next word is what to wait for */
     }
     return r;
 }

@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 3u
+#define SHM_VERSION 4u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -72,6 +72,7 @@ struct shm_slot {
     _Atomic uint32_t command;                 /* enum slot_command, by the supervisor */
     _Atomic uint32_t child;  /* process group of the command an exec worker runs, or 0 */
     _Atomic uint32_t ending; /* 1: the owner is about to have served its max_tasks */
+    _Atomic uint32_t hold;   /* 1: no further task is to be claimed now; by the supervisor */
     /* the owner's work; written by the owner, read by the supervisor */
     _Alignas(SHM_LINE) _Atomic uint64_t
         hand; /* index + 1 of the task being touched; set BEFORE touching it */
@@ -237,12 +238,13 @@ struct shm_header {
     uint64_t seed; /* of the hash of keys and fields */
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
     _Atomic uint64_t free_hint;                    /* word of the free map where searching begins */
+    _Atomic uint64_t tasks_used;                   /* records from here on have never been used */
     _Alignas(SHM_LINE) struct shm_lock chunk_lock; /* the chunk map and every w0 */
     _Atomic uint64_t chunk_hint; /* word of the chunk map where searching begins */
     _Atomic uint64_t chunks_free;
     _Alignas(SHM_LINE) _Atomic uint32_t asleep; /* the daemon is about to sleep: ring its bell */
-    _Atomic uint32_t news;  /* +1 when a slot has something to tell the supervisor */
-    _Atomic uint32_t sweep; /* 1: the done ring was full; the daemon must look at all records */
+    _Atomic uint32_t news;   /* +1 when a slot has something to tell the supervisor */
+    _Atomic uint32_t sweep;  /* 1: the done ring was full; the daemon must look at all records */
     _Atomic uint32_t upkeep; /* enum op_upkeep: the most urgent that waits in the shards */
     _Atomic uint64_t next_check_ns; /* when the daemon will look at deadlines anyway */
     _Atomic uint64_t watched;       /* shards with keys the daemon's clients wait for */

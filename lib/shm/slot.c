@@ -44,6 +44,7 @@ int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret
         put32(&d->command, SLOT_STAY);
         put32(&d->child, 0);
         put32(&d->ending, 0);
+        put32(&d->hold, 0);
         put(&d->hand, 0);
         put(&d->claims, 0);
         put(&d->next_claims, 0);
@@ -71,6 +72,16 @@ void slot_command(struct shm *s, uint32_t slot, enum slot_command command) {
     struct shm_slot *d = &s->slots[slot];
     atomic_store(&d->command, (uint32_t)command);
     wake_slot(d);
+}
+
+void slot_hold(struct shm *s, uint32_t slot, bool on) {
+    assert(slot < s->n_slots);
+    struct shm_slot *d = &s->slots[slot];
+    atomic_store(&d->hold, on);
+    atomic_thread_fence(memory_order_seq_cst); /* before the task's state is looked at */
+    if (!on) {
+        wake_slot(d);
+    }
 }
 
 int slot_bury(struct shm *s, uint32_t slot, uint32_t gen) {
@@ -162,6 +173,15 @@ void slot_wait_command(struct shm *s, enum slot_command now) {
     uint32_t bell = atomic_load(&s->mine->bell);
     if (slot_told(s) == now) {
         futex_wait(&s->mine->bell, bell, 3600 * NS_PER_SEC);
+    }
+}
+
+void slot_wait_held(struct shm *s) {
+    while (atomic_load(&s->mine->hold)) { /* after the last task's state was changed */
+        uint32_t bell = atomic_load(&s->mine->bell);
+        if (atomic_load(&s->mine->hold)) {
+            futex_wait(&s->mine->bell, bell, 3600 * NS_PER_SEC);
+        }
     }
 }
 

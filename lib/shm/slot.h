@@ -32,6 +32,10 @@ enum slot_command {
 int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret_gen);
 void slot_command(struct shm *s, uint32_t slot,
                   enum slot_command command); /* and wakes the owner */
+/* While a slot is held its owner, once through with the task in hand, claims no other. So a signal
+ * that is meant for that task cannot meet the next one: hold, see that it still runs, send the
+ * signal, let go. */
+void slot_hold(struct shm *s, uint32_t slot, bool on);
 /* After the owner is dead (its pidfd said so): rolls its transaction back, forgets its sleep,
  * completes its counters. -EAGAIN: somebody else is at it; try later. Call task_reap() between this
  * and slot_release(). Idempotent. */
@@ -53,6 +57,8 @@ void slot_set_state(struct shm *s, enum slot_state state); /* and tells the supe
 enum slot_command slot_told(const struct shm *s);
 /* Blocks until told something other than `now`, or woken. */
 void slot_wait_command(struct shm *s, enum slot_command now);
+/* Waits while the slot is held. Before each claim; a load when it is not. */
+void slot_wait_held(struct shm *s);
 void slot_set_child(struct shm *s, uint32_t pgid);
 void slot_set_ending(struct shm *s); /* asks for a replacement; tells the supervisor */
 

@@ -131,6 +131,13 @@ bool pool_becomes(struct wire *w, const char *pool, const char *field, const cha
     return true;
 }
 
+long loop_turns(struct wire *w) {
+    static const char key[] = "loop_turns:";
+    const char *at = strstr(wire_call(w, "INFO", "server", NULL), key);
+    cr_assert(at != NULL);
+    return strtol(at + strlen(key), NULL, 10);
+}
+
 int children_of(pid_t daemon, const char *comm, pid_t *ret, int max) {
     char path[64], *list = NULL, *name = NULL;
     size_t len;

@@ -31,6 +31,8 @@ pid_t call_named(struct wire *w, const char *pool);
 const char *pool_info(struct wire *w, const char *pool, const char *field);
 /* Until that field has that value, at most ms. */
 bool pool_becomes(struct wire *w, const char *pool, const char *field, const char *value, int ms);
+/* How often the daemon's loop has turned, this question included. */
+long loop_turns(struct wire *w);
 /* Pids of the daemon's children whose name begins with `comm`; returns how many there are. */
 int children_of(pid_t daemon, const char *comm, pid_t *ret, int max);
 /* Until no such process is there, at most ms. */

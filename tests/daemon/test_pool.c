@@ -130,6 +130,34 @@ Test(pool, a_killed_zygote_does_not_disturb_its_workers) {
     cr_assert(pool_becomes(&w, "demo", "state", "ready", within(3000)));
 }
 
+/* More workers are missing than requests for them fit into its socket. */
+Test(pool, a_zygote_that_does_not_answer_is_waited_for_without_a_spin) {
+    enum { WORKERS = 350 };
+    pid_t zygote, workers[WORKERS];
+    char id[ID_MAX];
+#if defined(__SANITIZE_ADDRESS__)
+    cr_skip_test("so many workers with a shadow memory each");
+#endif
+    begin("pools = ( { name = \"many\"; workers = 350; exec = [ ]; } );");
+    cr_assert_eq(children_of(daemon_.pid, "hearth-worker", &zygote, 1), 1);
+    cr_assert_eq(children_of(daemon_.pid, "hearth:many", workers, WORKERS), WORKERS);
+    cr_assert_eq(kill(zygote, SIGSTOP), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        cr_assert_eq(kill(workers[i], SIGKILL), 0);
+    }
+    char deaths[16];
+    snprintf(deaths, sizeof(deaths), "%d", WORKERS);
+    cr_assert(pool_becomes(&w, "many", "deaths", deaths, within(5000)));
+    submit(&w, "many", "run", "true", NULL, id);
+    long before = loop_turns(&w);
+    cr_assert_str_eq(wire_call(&w, "TASK.WAIT", id, "TIMEOUT", "200", NULL), "nil");
+    long turns = loop_turns(&w) - before;
+    cr_assert(turns < 100, "%ld turns", turns);
+    cr_assert_eq(kill(zygote, SIGCONT), 0);
+    cr_assert_str_eq(wait_end(&w, id), "done||");
+    cr_assert(pool_becomes(&w, "many", "workers", "350", within(5000)));
+}
+
 Test(pool, max_tasks_recycles_exactly_and_without_a_gap) {
     pid_t before = 0;
     int served = 0, workers = 0;

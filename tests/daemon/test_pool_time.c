@@ -20,10 +20,12 @@ static void begin(void) {
              "  { name = \"demo\"; workers = 2; module = \"demo.so\"; kill_grace = 0.2; },\n"
              "  { name = \"brief\"; workers = 1; module = \"demo.so\"; timeout = 0.1; },\n"
              "  { name = \"trouble\"; workers = 1; module = \"%s\"; kill_grace = 0.2; },\n"
-             "  { name = \"shell\"; workers = 2; exec = [ ]; kill_grace = 0.2; }\n"
+             "  { name = \"shell\"; workers = 2; exec = [ ]; kill_grace = 0.2; },\n"
+             "  { name = \"patient\"; workers = 1; exec = [ ]; kill_grace = 0.7; },\n"
+             "  { name = \"lazy\"; workers = 1; module = \"%s\"; kill_grace = 60.0; }\n"
              ");\n"
              "stop_timeout = 0.2;\n",
-             trouble_module());
+             trouble_module(), trouble_module());
     struct daemon_options o = {.config = config};
     cr_assert_eq(daemon_start(&daemon_, &o), 0);
     cr_assert_eq(daemon_wait_ready(&daemon_, within(10000)), 0, "%s", daemon_log(&daemon_));
@@ -149,4 +151,27 @@ Test(pool_time, cancelling_a_command_and_a_queued_task) {
     cr_assert_eq(strncmp(wait_end(&w, queued), "cancelled|nil|cancelled", 23), 0);
     cr_assert(now_ms() - at < within(50));
     cr_assert_str_eq(wait_end(&w, id), "timeout|nil|time limit of 300 ms");
+}
+
+Test(pool_time, a_limit_that_passes_after_the_cancel) {
+    char id[ID_MAX];
+    /* a handler that does not listen has its grace, but not beyond its limit */
+    double at = now_ms();
+    submit(&w, "lazy", "deaf", NULL, "300", id);
+    wait_running(&w, id);
+    cr_assert_str_eq(wire_call(&w, "TASK.CANCEL", id, NULL), ":1");
+    end_of(id, "timeout|nil|time limit of 300 ms", at);
+    /* a command has had its SIGTERM; the limit has nothing to add, and nobody waits for it busily */
+    at = now_ms();
+    submit(&w, "patient", "run", NULL, "100", id);
+    wait_end(&w, id);
+    wire_call(&w, "TASK.SUBMIT", "patient", "run", "", "ARG", "sh", "ARG", "-c", "ARG",
+              "trap '' TERM; while :; do sleep 1000; done", "TIMEOUT", "100", NULL);
+    snprintf(id, sizeof(id), "%.*s", (int)w.doc.v[0].len, w.doc.v[0].data);
+    wait_running(&w, id);
+    cr_assert_str_eq(wire_call(&w, "TASK.CANCEL", id, NULL), ":1");
+    long before = loop_turns(&w);
+    cr_assert_eq(strncmp(wait_end(&w, id), "cancelled|nil|cancelled", 23), 0);
+    long turns = loop_turns(&w) - before;
+    cr_assert(turns < 60, "%ld turns", turns);
 }
