@@ -60,7 +60,8 @@ struct entry {
     uint32_t
         weight : 26;    /* bytes it holds in the segment, in units of 16; known once it has ended */
     uint32_t where : 4; /* enum where */
-    uint32_t orphaned : 1; /* abandoned while running: nobody hears of its end */
+    uint32_t orphaned : 1; /* abandoned: its end goes to those who wait for it already, and to
+                              nobody else */
 };
 _Static_assert(sizeof(struct entry) == 64, "one cache line per task");
 
@@ -322,7 +323,7 @@ void tasks_close(struct hearthd *d) {
 /* ---- submitting ---- */
 
 /* As the workers count them when they claim: an argument has its length and a NUL with it. */
-static uint64_t spec_bytes(const struct task_spec *spec) {
+uint64_t tasks_bytes(const struct task_spec *spec) {
     uint64_t bytes = spec->payload.len;
     for (uint32_t i = 0; i < spec->nargs; i++) {
         bytes += sizeof(uint32_t) + spec->args[i].len + 1;
@@ -344,13 +345,21 @@ int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
     return 0;
 }
 
-/* As task_submit(); forgets fetched results, oldest first, while there is no room. */
-static int submit_with_room(struct hearthd *d, const struct task_spec *spec, struct task_ref *ret) {
-    int r;
-    do {
-        r = task_submit(&d->shm, spec, ret);
-    } while (r == -ENOMEM && forget_fetched(d));
-    return r;
+/* As task_submit(); forgets fetched results, oldest first, while there is no room. The queue itself
+ * has room: a ring that is full is full of what was cancelled while all workers were at work. */
+static int submit_with_room(struct hearthd *d, struct pool *p, const struct task_spec *spec,
+                            struct task_ref *ret) {
+    bool pruned = false;
+    for (;;) {
+        int r = task_submit(&d->shm, spec, ret);
+        if (r == -ENOBUFS && !pruned) {
+            task_prune(&d->shm, p->index);
+            p->wake = p->n_workers;
+            pruned = true;
+        } else if (r != -ENOMEM || !forget_fetched(d)) {
+            return r;
+        }
+    }
 }
 
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
@@ -359,13 +368,13 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     if (d->stopping) {
         return -ESHUTDOWN;
     }
-    uint64_t bytes = spec_bytes(spec);
+    uint64_t bytes = tasks_bytes(spec);
     int r = tasks_room(d, p, 1, bytes);
     if (r < 0) {
         return r;
     }
     struct task_ref ref;
-    r = submit_with_room(d, spec, &ref);
+    r = submit_with_room(d, p, spec, &ref);
     if (r < 0) {
         return r == -ENOBUFS ? -EBUSY : r;
     }
@@ -444,7 +453,7 @@ static void deliver(struct hearthd *d, uint32_t idx, const struct task_view *v) 
         list_del(&w->node);
         w->ended(w, idx, v);
     }
-    if (t->on_ended && t->on_ended(d, idx, v)) {
+    if (!e->orphaned && t->on_ended && t->on_ended(d, idx, v)) {
         tasks_fetched(d, idx);
     }
     tasks_unpin(d, idx);
@@ -480,11 +489,10 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     e->expires_ns = t->now_ns + (uint64_t)d->config->result_keep_ms * NS_PER_MS;
     e->weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len + 256) / 16 & WEIGHT_MAX;
     entry_move(t, idx, KEPT);
-    if (e->orphaned) {
-        forget(d, idx);
-        return;
-    }
     deliver(d, idx, &v);
+    if (e->orphaned && is_known(e->where)) {
+        forget(d, idx);
+    }
 }
 
 /* Looks at every record for ends whose hints were dropped. True: not yet through. */
@@ -492,14 +500,12 @@ static bool sweep(struct hearthd *d) {
     struct tasks *t = d->tasks;
     uint32_t end = t->n - t->sweep_from > TURN_SWEEP ? t->sweep_from + TURN_SWEEP : t->n;
     uint32_t idx;
-    while (t->sweep_from < end && task_sweep(&d->shm, t->sweep_from, &idx) == 0 && idx < t->n) {
+    while (task_sweep(&d->shm, t->sweep_from, end, &idx) == 0) {
         tasks_ended(d, idx);
         t->sweep_from = idx + 1;
     }
-    if (t->sweep_from < end) {
-        t->sweep_from = t->n; /* task_sweep() found no more */
-    }
-    return t->sweep_from < t->n;
+    t->sweep_from = end;
+    return end < t->n;
 }
 
 bool tasks_turn(struct hearthd *d) {
@@ -654,7 +660,6 @@ bool tasks_abandon(struct hearthd *d, uint32_t idx) {
         }
         return false;
     }
-    assert(list_empty(&e->waiters));
     e->orphaned = 1;
     cancel(d, idx);
     tasks_ended(d, idx); /* unless it still runs */

@@ -20,6 +20,8 @@ void tasks_close(struct hearthd *d);
  * again on a later turn. */
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
                  struct task_ref *ret);
+/* What a task counts towards queue_bytes. */
+uint64_t tasks_bytes(const struct task_spec *spec);
 /* For MSUBMIT: room for n tasks of `bytes` in all? 0 or -EBUSY. */
 int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
 
@@ -64,8 +66,9 @@ void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const str
 /* Queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's
  * kill_grace. `text` (who) becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text);
-/* Takes back a task whose id nobody has been told: cancelled, its end reported to no one, forgotten
- * at once. True: it had not ended yet. */
+/* Takes back a task whose id its submitter has not been told: cancelled, not found any more, its end
+ * reported to no one but who waits for it already (ids can be guessed, and listed), forgotten at
+ * once. True: it had not ended yet. */
 bool tasks_abandon(struct hearthd *d, uint32_t idx);
 /* Ends every queued task of every pool (stopping). */
 void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause);

@@ -55,13 +55,13 @@ void partial_drop(struct conn *c) {
 /* 0 or the reason for a refusal. */
 static int check(struct conn *c, const struct submit_words *w, const struct resp_arg *payloads,
                  uint32_t n) {
-    uint64_t bytes = 0, args = 0;
-    for (uint32_t i = 0; i < w->spec.nargs; i++) {
-        args += w->spec.args[i].len;
-    }
+    struct task_spec spec = w->spec;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
-        bytes += payloads[i].len + args;
+        bytes += payloads[i].len;
     }
+    spec.payload.len = 0;
+    bytes += n * tasks_bytes(&spec);
     if (!accounts_may_submit(c, n)) {
         return -EDQUOT;
     }

@@ -79,9 +79,18 @@ static void record_hint_free(struct shm *s, uint32_t idx) {
     }
 }
 
+/* Before record idx is used. */
+static void note_used(struct shm *s, uint32_t idx) {
+    uint64_t used = get(&s->head->tasks_used);
+    while (idx >= used &&
+           !atomic_compare_exchange_weak(&s->head->tasks_used, &used, (uint64_t)idx + 1)) {
+    }
+}
+
 /* Tries to make record idx ours. */
 static bool record_build(struct shm *s, uint32_t idx, uint64_t *ret_word) {
     struct shm_task *t = &s->tasks[idx];
+    note_used(s, idx);
     uint64_t v = state_load(t);
     uint64_t w = word_make(TASK_BUILDING, 0, s->me, word_gen(v) + 1);
     if (word_state(v) != TASK_FREE || !state_move(t, v, w)) {
@@ -234,6 +243,21 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
     return r;
 }
 
+/* Claims by nobody: each hint is taken, and put back if it still is one. `hand` names it meanwhile,
+ * so that the reaper makes it again. The place it came from cannot be lost to others, since nobody
+ * else puts. */
+void task_prune(struct shm *s, uint32_t pool) {
+    struct shm_ring *ring = &s->pools[pool].ready;
+    uint32_t idx;
+    for (uint64_t n = ring_length(ring); n && ring_take(s, ring, &s->mine->hand, &idx) == 0; n--) {
+        uint64_t v = idx < s->n_tasks ? state_load(&s->tasks[idx]) : 0;
+        if (word_state(v) == TASK_QUEUED && word_owner(v) == pool) {
+            ring_put(s, ring, idx);
+        }
+    }
+    hand_clear(s);
+}
+
 void task_wake(struct shm *s, uint32_t pool, uint32_t n) {
     struct shm_pool *p = &s->pools[pool];
     for (uint32_t w = 0; n && w * 64 < s->n_slots; w++) {
@@ -281,6 +305,7 @@ static void begin_claimed(struct shm *s, struct shm_task *t) {
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     struct shm_slot *me = s->mine;
     uint32_t idx;
+    slot_wait_held(s);
     while (ring_take(s, &s->pools[pool].ready, &me->hand, &idx) == 0) {
         if (idx >= s->n_tasks) {
             continue;
@@ -421,13 +446,13 @@ static void hint_ended(struct shm *s, uint32_t idx) {
 int task_finish(struct shm *s, const struct task_ref *ref, const struct task_outcome *o) {
     assert(task_state_is_terminal(o->state));
     struct shm_task *t = &s->tasks[ref->idx];
+    put(&s->mine->deadline_ns, 0);
+    put(&s->mine->started_ns, 0);
     if (state_load(t) != ref->word) {
         hand_clear(s);
         return -ESTALE;
     }
     record_end(t, o);
-    put(&s->mine->deadline_ns, 0);
-    put(&s->mine->started_ns, 0);
     bool moved = state_move(t, ref->word, word_to(ref->word, o->state, s->me));
     if (moved) {
         put(&s->mine->finished, get(&s->mine->finished) + 1);
@@ -477,8 +502,9 @@ static void sweep_freeing(struct shm *s, uint32_t idx, uint64_t v) {
     hand_clear(s);
 }
 
-int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx) {
-    for (uint32_t i = from; i < s->n_tasks; i++) {
+int task_sweep(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx) {
+    uint64_t used = get(&s->head->tasks_used);
+    for (uint32_t i = from; i < end && i < used && i < s->n_tasks; i++) {
         uint64_t v = state_load(&s->tasks[i]);
         if (task_state_is_terminal(word_state(v))) {
             *ret_idx = i;

@@ -73,6 +73,10 @@ struct task_ref {
  * table of records is full; -ENOBUFS: the pool's ring is full; -EMSGSIZE: payload and arguments
  * over ALLOC_MAX; -EAGAIN: locks are busy (daemon). */
 int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret);
+/* Drops the hints of tasks that have been cancelled from the pool's ring, where they stay until a
+ * worker comes upon them. For who alone submits to the pool, when task_submit() has said -ENOBUFS;
+ * once around the ring. The workers are to be woken then: while it runs the ring may look empty. */
+void task_prune(struct shm *s, uint32_t pool);
 /* Wakes up to n sleeping workers of the pool. */
 void task_wake(struct shm *s, uint32_t pool, uint32_t n);
 
@@ -107,9 +111,10 @@ bool task_cancel_wanted(struct shm *s, const struct task_ref *t);
  * task_view(). */
 int task_next_ended(struct shm *s, uint32_t *ret_idx);
 bool task_any_ended(struct shm *s);
-/* From record `from`, the next one in a terminal state; -ENOENT at the end. On the way it goes on
- * freeing what this handle, or somebody who has died, could not free because locks were busy. */
-int task_sweep(struct shm *s, uint32_t from, uint32_t *ret_idx);
+/* From record `from` to before `end`, the next one in a terminal state; -ENOENT: no more. On the way
+ * it goes on freeing what this handle, or somebody who has died, could not free because locks were
+ * busy. Records that were never used are not looked at: that would cost their memory. */
+int task_sweep(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx);
 /* QUEUED -> a terminal state (CANCELLED, LOST) by the daemon. 0, or -ESTALE when it is not queued
  * any more. */
 int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,

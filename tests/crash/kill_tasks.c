@@ -397,7 +397,7 @@ static void settle(struct collector *c, uint32_t idx, bool only_inherited) {
 
 static void sweep(struct collector *c, bool only_inherited) {
     uint32_t idx;
-    for (uint32_t from = 0; task_sweep(&c->s, from, &idx) == 0; from = idx + 1) {
+    for (uint32_t from = 0; task_sweep(&c->s, from, UINT32_MAX, &idx) == 0; from = idx + 1) {
         settle(c, idx, only_inherited);
     }
 }

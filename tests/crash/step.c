@@ -60,7 +60,7 @@ const char *step_recover(struct shm *s, uint32_t slot) {
 
 static const char *free_ended(struct shm *s, struct step_counts *n) {
     uint32_t idx = 0, from = 0;
-    while (task_sweep(s, from, &idx) == 0) {
+    while (task_sweep(s, from, UINT32_MAX, &idx) == 0) {
         struct task_view v;
         if (task_view(s, idx, &v)) {
             return "an ended task cannot be read";

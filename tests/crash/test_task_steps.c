@@ -292,13 +292,36 @@ static void setup_put_off(struct shm *s) {
 }
 static void op_sweep(struct shm *s) {
     uint32_t idx;
-    int r = task_sweep(s, 0, &idx);
+    int r = task_sweep(s, 0, UINT32_MAX, &idx);
     assert(r == -ENOENT);
 }
 static const char *verify_sweep(struct shm *s, bool finished) {
     (void)finished;
     const char *bad = step_recover(s, STEP_OTHER);
     return bad ? bad : expect(s, 0, 0, 0);
+}
+
+/* ---- prune: two tasks among the hints of two that were cancelled ---- */
+static void setup_cancelled(struct shm *s) {
+    for (uint32_t i = 0; i < 4; i++) {
+        submit(s, 3, 0);
+        if (i % 2 == 0) {
+            struct task_view v;
+            int r = task_view(s, i, &v);
+            assert(r == 0);
+            r = task_end_queued(s, i, v.id, TASK_CANCELLED, CAUSE_CANCELLED);
+            assert(r == 0);
+        }
+    }
+}
+static void op_prune(struct shm *s) {
+    task_prune(s, STEP_POOL);
+}
+static const char *verify_prune(struct shm *s, bool finished) {
+    if (finished && task_ring_length(s, STEP_POOL) != 2) {
+        return "a hint too much or too few";
+    }
+    return expect(s, 4, 4, 0);
 }
 
 /* ---- rescue: STEP_OTHER's log is rolled back by a victim that is killed at each instruction ----
@@ -332,6 +355,7 @@ static const struct step_case cases[] = {
     {"free, block and run", setup_ended, NULL, op_free, verify_free},
     {"free that gives a chunk back", setup_release, NULL, op_free_last, verify_release},
     {"reap a dead worker", setup_dead_worker, NULL, op_reap, verify_reap},
+    {"prune", setup_cancelled, NULL, op_prune, verify_prune},
     {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
 };
 

@@ -187,6 +187,24 @@ Test(serve_task, cancel_in_the_queue) {
     expect_next(&w, "[\"*\" \"cancelled\" nil *");
 }
 
+Test(serve_task, cancelled_tasks_leave_the_queue) {
+    enum { N = 300 }; /* more than the ring has places */
+    char busy[SERVE_ID], first[SERVE_ID], second[SERVE_ID], id[SERVE_ID];
+    begin(config("queue_max = 4;", ""));
+    submit_line(&w, busy, "demo sleep '' ARG 60000");
+    wait_state(&w, busy, "running");
+    submit_line(&w, first, "demo echo 1");
+    submit_line(&w, second, "demo echo 2");
+    for (int i = 0; i < N; i++) {
+        submit_line(&w, id, "demo echo x");
+        expect(&w, ":1", "TASK.CANCEL %s", id);
+    }
+    expect(&w, "*\"queued\" :2 *\"busy_refused\" :0*", "POOL.INFO demo");
+    expect(&w, ":1", "TASK.CANCEL %s", busy);
+    expect(&w, "[*\"1\" *]", "TASK.WAIT %s", first);
+    expect(&w, "[*\"2\" *]", "TASK.WAIT %s", second);
+}
+
 /* Ends the wait of client 1, as soon as it waits. */
 static void unblock(struct wire *c, const char *how) {
     uint64_t until = clock_now() + 10 * NS_PER_SEC;

@@ -273,7 +273,7 @@ static void do_verb(struct shm *s, struct task_ref refs[REFS], uint8_t verb, uin
         task_any_ended(s);
         break;
     case 6:
-        for (uint32_t from = 0; task_sweep(s, from, &idx) == 0; from = idx + 1) {
+        for (uint32_t from = 0; task_sweep(s, from, UINT32_MAX, &idx) == 0; from = idx + 1) {
             require(idx < TASKS);
         }
         break;

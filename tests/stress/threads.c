@@ -185,7 +185,7 @@ static void *collector(void *arg) {
         if (r == 0) {
             settle(&s, idx);
         } else if (r == -EOVERFLOW) {
-            for (uint32_t from = 0; task_sweep(&s, from, &idx) == 0; from = idx + 1) {
+            for (uint32_t from = 0; task_sweep(&s, from, UINT32_MAX, &idx) == 0; from = idx + 1) {
                 settle(&s, idx);
             }
         } else {

@@ -282,6 +282,28 @@ Test(gateway, msubmit_of_a_client_that_leaves_is_taken_back) {
     check_records(0);
 }
 
+/* Its client has not been told the id, but others can list it. */
+Test(gateway, a_task_that_is_taken_back_is_told_to_who_waits_for_it) {
+    char id[TASK_ID_TEXT + 1], line[96];
+    begin("");
+    hold_locks();
+    msubmit_two(&w, 1000);
+    turns(10);
+    ask(&other, "TASK.LIST");
+    snprintf(id, sizeof(id), "%.*s", (int)other.doc.v[3].len, other.doc.v[3].data);
+    snprintf(line, sizeof(line), "TASK.WAIT %s %s", id, id);
+    tell(&other, line);
+    turns(10);
+    wire_close(&w);
+    const char *end = hear(&other);
+    cr_assert(strstr(end, id) && strstr(end, "\"cancelled\" nil"), "%s", end);
+    snprintf(line, sizeof(line), "TASK.RESULT %s", id);
+    cr_assert_eq(strncmp(ask(&other, line), "-NOTASK", 7), 0);
+    drop_locks();
+    turns(10);
+    check_records(0);
+}
+
 Test(gateway, msubmit_without_room_is_taken_back_even_when_begun) {
     struct task_ref t;
     begin("");

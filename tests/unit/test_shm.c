@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -261,9 +262,9 @@ Test(shm, a_cancelled_task_is_never_claimed) {
     cr_assert_eq(task_view(&s, t.idx, &v), 0);
     cr_expect(v.state == TASK_CANCELLED && v.cause == CAUSE_CANCELLED && v.output.len == 0);
     uint32_t idx;
-    cr_assert_eq(task_sweep(&s, 0, &idx), 0);
+    cr_assert_eq(task_sweep(&s, 0, UINT32_MAX, &idx), 0);
     cr_expect_eq(idx, t.idx);
-    cr_expect_eq(task_sweep(&s, idx + 1, &idx), -ENOENT);
+    cr_expect_eq(task_sweep(&s, idx + 1, UINT32_MAX, &idx), -ENOENT);
     cr_expect_eq(task_free(&s, t.idx, t.id), 0);
     shm_detach(&s);
 }
@@ -367,7 +368,37 @@ Test(shm, no_record_left_and_no_room_in_the_ring) {
     cr_expect_eq(r, -ENOBUFS);
     struct shm_report report = checked(&s);
     cr_expect(report.tasks[TASK_QUEUED] == TASKS - 1 && report.tasks[TASK_FREE] == 1);
-    cr_expect_eq(task_claim(&s, 1, &t), 0, "and the queued ones are still there");
+    cr_expect_eq(task_submit(&s, &spec, &t), -ENOBUFS);
+    task_prune(&s, 1);
+    cr_expect_eq(task_ring_length(&s, 1), TASKS - 1);
+    cr_expect_eq(task_submit(&s, &spec, &t), 0);
+    checked(&s);
+    uint64_t last = 0;
+    for (int i = 0; i < TASKS; i++) {
+        cr_assert_eq(task_claim(&s, 1, &t), 0, "and the queued ones are still there");
+        cr_expect_gt(t.id, last, "in their order");
+        last = t.id;
+    }
+    cr_expect_eq(task_claim(&s, 1, &t), -EAGAIN);
+    shm_detach(&s);
+}
+
+Test(shm, a_sweep_looks_where_it_is_told_and_where_records_were_used) {
+    struct shm s = new_segment(2 << 20);
+    struct task_ref t[3];
+    uint32_t idx;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(submit(&s, "x", 1, &t[i]), 0);
+        cr_assert_eq(t[i].idx, i);
+    }
+    cr_assert_eq(task_end_queued(&s, 1, t[1].id, TASK_CANCELLED, CAUSE_CANCELLED), 0);
+    cr_expect_eq(task_sweep(&s, 0, 1, &idx), -ENOENT);
+    cr_expect_eq(task_sweep(&s, 0, 2, &idx), 0);
+    cr_expect_eq(idx, 1);
+    cr_expect_eq(task_sweep(&s, 2, UINT32_MAX, &idx), -ENOENT);
+    cr_expect_eq(s.head->tasks_used, 3);
+    s.head->tasks_used = UINT64_MAX; /* another process may write anything */
+    cr_expect_eq(task_sweep(&s, 2, UINT32_MAX, &idx), -ENOENT);
     shm_detach(&s);
 }
 
@@ -519,6 +550,39 @@ static int sleep_for_task(void *arg) {
 
 static unsigned napping(struct shm *s) {
     return (unsigned)__builtin_popcountll(atomic_load(&s->pools[0].napping[0]));
+}
+
+static char state_of(pid_t pid) {
+    char path[64], line[512] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    cr_assert(f && fgets(line, sizeof(line), f));
+    fclose(f);
+    return strrchr(line, ')')[2];
+}
+
+Test(shm, a_slot_that_is_held_claims_nothing) {
+    struct shm s = new_segment(2 << 20);
+    struct sleeper a = {.s = &s};
+    struct task_ref t;
+    struct task_view v;
+    struct slot_view slot;
+    uint32_t idx;
+    cr_assert_eq(submit(&s, "x", 1, &t), 0);
+    cr_assert_eq(slot_reserve(&s, 0, &a.slot, &a.gen), 0);
+    slot_hold(&s, a.slot, true);
+    pid_t pid = child_start(sleep_for_task, &a);
+    cr_assert_gt(pid, 0);
+    do {
+        slot_view(&s, a.slot, &slot);
+    } while (slot.pid == 0 || state_of(pid) != 'S');
+    cr_assert_eq(task_view(&s, t.idx, &v), 0);
+    cr_expect_eq(v.state, TASK_QUEUED);
+    cr_expect_eq(napping(&s), 0, "it does not wait for work");
+    slot_hold(&s, a.slot, false);
+    cr_expect_eq(child_wait(pid), 0);
+    cr_expect_eq(task_next_ended(&s, &idx), 0);
+    shm_detach(&s);
 }
 
 Test(shm, wake_wakes_as_many_sleepers_as_it_says) {
