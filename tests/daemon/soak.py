@@ -374,7 +374,10 @@ def pool(wire, name):
 def awake(clients):
     """Stopped workers hold their tasks for ever: they are let go when the killing is over."""
     for pid in clients.children()[1]:
-        os.kill(pid, signal.SIGCONT)
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # it has just died of its task, or of the limit of that
 
 
 def soak(daemon, tap):
