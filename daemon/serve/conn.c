@@ -341,12 +341,11 @@ struct conn *conn_new(struct serve *s, int fd) {
     limits.max_total = max;
     limits.max_bulk = limits.max_bulk < max ? limits.max_bulk : max;
     resp_reader_init(&c->reader, &limits);
-    struct ucred cred = {.pid = 0, .uid = (uid_t)-1};
+    struct ucred cred = {.uid = (uid_t)-1}; /* nobody, should the kernel not tell */
     socklen_t len = sizeof(cred);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0) {
-        c->uid = cred.uid;
-        c->pid = cred.pid;
-    }
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+    c->uid = cred.uid;
+    c->pid = cred.pid;
     c->since_ns = c->active_ns = s->now_ns;
     event_assign(&c->ev_read, s->d->base, fd, EV_READ | EV_PERSIST, on_read, c);
     event_assign(&c->ev_write, s->d->base, fd, EV_WRITE | EV_PERSIST, on_write, c);
