@@ -103,11 +103,12 @@ uint64_t alloc_size(const struct shm *s, uint64_t off) {
         return in == 0 ? (uint64_t)w0_run(w0) * SHM_CHUNK : 0;
     }
     unsigned size = class_size[w0_class(w0)];
-    return in % size == 0 && in + size <= SHM_CHUNK ? size : 0;
+    return (uint32_t)in % size == 0 && in + size <= SHM_CHUNK ? size : 0;
 }
 
 void *alloc_ptr(const struct shm *s, uint64_t off, uint64_t len) {
-    return len <= alloc_size(s, off) && alloc_size(s, off) ? s->base + off : NULL;
+    uint64_t size = alloc_size(s, off);
+    return size && len <= size ? s->base + off : NULL;
 }
 
 /* ---- the chunk map (chunk lock held) ---- */

@@ -195,22 +195,32 @@ static bool key_is(const struct shm *s, const struct shm_node *n, const struct h
     return memcmp(n->data + at, key->data, key->len) == 0;
 }
 
+/* A bit for each slot of a bucket that has the tag. All seven are compared before any is looked at: which of them it is
+ * cannot be foreseen, so a jump for each would cost more than the comparisons. */
+static unsigned slots_tagged(const _Atomic uint64_t *b, uint64_t tag) {
+    unsigned found = 0;
+    for (int i = 0; i < SLOTS; i++) {
+        uint64_t slot = get(&b[i]);
+        found |= (unsigned)(slot >> 48 == tag && slot != 0) << i;
+    }
+    return found;
+}
+
 int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_word *key,
               struct hash_ref *ret) {
     uint64_t tag = tag_of(key->hash);
     _Atomic uint64_t *b = bucket_at(s, h, bucket_of(key->hash, bucket_count(h)));
     for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
-        for (int i = 0; i < SLOTS; i++) {
-            uint64_t slot = get(&b[i]);
-            if (slot == 0 || slot >> 48 != tag) {
-                continue;
-            }
-            struct shm_node *n = node_at(s, slot);
+        for (unsigned found = slots_tagged(b, tag); found; found &= found - 1) {
+            _Atomic uint64_t *slot = &b[__builtin_ctz(found)];
+            struct shm_node *n = node_at(s, get(slot));
             if (!n) {
                 return -ESTALE;
             }
+            /* the key lies behind the value, mostly in the next line: both are fetched at once */
+            __builtin_prefetch((const uint8_t *)n + SHM_LINE);
             if (key_is(s, n, key)) {
-                *ret = (struct hash_ref){n, &b[i]};
+                *ret = (struct hash_ref){n, slot};
                 return 0;
             }
         }
