@@ -192,13 +192,13 @@ def random_words(rnd):
     return words
 
 
-TIMES = {b"TTL": 1, b"EXPIRETIME": 1, b"PEXPIRETIME": 1000}  # and what may be between the two
+APART = {b"TTL": 1, b"EXPIRETIME": 1, b"PEXPIRETIME": 1000}  # and what may be between the two
 
 
 def times_agree(words, theirs, ours):
     """A moment passes between the two; on a busy machine a long one."""
     numbers = [re.findall(rb":(-?\d+)\r\n", b"".join(f)) for f in (theirs, ours)]
-    return len(numbers[0]) == 1 == len(numbers[1]) and abs(int(numbers[0][0]) - int(numbers[1][0])) <= TIMES[words[0]]
+    return len(numbers[0]) == 1 == len(numbers[1]) and abs(int(numbers[0][0]) - int(numbers[1][0])) <= APART[words[0]]
 
 
 def walk(tap, paths, proto):
@@ -210,7 +210,7 @@ def walk(tap, paths, proto):
         at = rnd.randrange(2)
         words = random_words(rnd)
         # a queued KEYS answers in EXEC, where its order cannot be told apart
-        if (words[0] == b"KEYS" or words[0] in TIMES) and waiting[at]:
+        if (words[0] == b"KEYS" or words[0] in APART) and waiting[at]:
             continue
         if words[0] == b"WATCH" and len(words) == 2:
             pairs[at].ask([b"SET", words[1], b"1"])  # one that is made and removed again is not noticed here
@@ -219,7 +219,7 @@ def walk(tap, paths, proto):
             waiting[at] = [words]
         elif words[0] in (b"EXEC", b"DISCARD") and len(words) == 1:
             waiting[at] = []
-        if words[0] in TIMES and times_agree(words, theirs, ours):
+        if words[0] in APART and times_agree(words, theirs, ours):
             continue
         steps.append((f"step {n}: connection {at} says {[w[:40] for w in words]}", fold(words, theirs), fold(words, ours)))
     for pair in pairs:
