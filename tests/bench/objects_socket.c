@@ -108,7 +108,7 @@ static void print(void) {
         for (unsigned g = 0; g < GROUPS; g++) {
             for (unsigned i = 0; i < NAMES && groups[g].names[i] && known[g]; i++) {
                 char what[80];
-                snprintf(what, sizeof(what), "%.12s, %u clients, pipeline %u", groups[g].names[i],
+                snprintf(what, sizeof(what), "%.10s, %u clients, pipeline %u", groups[g].names[i],
                          loads[load].clients, loads[load].pipeline);
                 struct bench_line l = {what, "/s", 0, "redis-server", 0, 0, BENCH_RATIO_AT_LEAST,
                                        1};
