@@ -189,6 +189,26 @@ Test(objects, dict_grows_and_shrinks_and_scans_meet_every_field) {
     shm_detach(&s);
 }
 
+Test(objects, dicts_that_come_and_go_leave_nothing) {
+    struct shm s = new_segment(4 << 20);
+    struct dict_model m = {calloc(FIELDS, sizeof(uint32_t)), 0};
+    for (int round = 0; round < 1000; round++) {
+        char text[32];
+        struct call c = {.name = key_name(&s, text, (size_t)snprintf(text, 32, "dict %d", round))};
+        uint32_t n = (uint32_t)(rnd(2) ? 1 + rnd(60) : 8 + rnd(3)); /* two buckets, or a chain */
+        uint32_t from = (uint32_t)rnd(FIELDS - 60);
+        for (uint32_t i = from; i < from + n; i++) {
+            change_field(&s, &c, &m, i, true);
+        }
+        for (uint32_t i = from; i < from + n; i++) {
+            change_field(&s, &c, &m, i, false);
+        }
+        cr_assert_eq(blocks_left(&s), 0, "%u fields", n);
+    }
+    free(m.of);
+    shm_detach(&s);
+}
+
 struct fields {
     struct call c;
     uint64_t seed;
