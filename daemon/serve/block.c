@@ -15,6 +15,7 @@
 #include "daemon/serve/end.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/wait_keys.h"
+#include "lib/base/clock.h"
 
 void block_end(struct conn *c) {
     if (c->block == BLOCK_NONE) {
@@ -63,10 +64,20 @@ void block_reply_over(struct conn *c) {
     }
 }
 
+static int timer_set(struct conn *c, uint64_t ms) {
+    struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    return event_add(c->timer, &tv);
+}
+
+/* libevent counts from the time it looked at the clock last, and by a coarse clock: a timer may be early. */
 static void wait_over(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     struct conn *c = arg;
+    uint64_t now = clock_now();
+    if (now < c->wait_until_ns && timer_set(c, (c->wait_until_ns - now) / NS_PER_MS + 1) == 0) {
+        return;
+    }
     block_reply_over(c);
     block_end(c);
     c->serve->d->heard++;
@@ -89,8 +100,8 @@ static int timer_start(struct conn *c, uint64_t ms) {
     if (!c->timer) {
         c->timer = evtimer_new(c->serve->d->base, wait_over, c);
     }
-    struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
-    return c->timer && event_add(c->timer, &tv) == 0 ? 0 : -ENOMEM;
+    c->wait_until_ns = clock_now() + ms * NS_PER_MS;
+    return c->timer && timer_set(c, ms) == 0 ? 0 : -ENOMEM;
 }
 
 int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms) {

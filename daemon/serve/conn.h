@@ -93,7 +93,8 @@ struct conn {
     struct conn_waiter *many;
     uint32_t n_many;
     struct conn_keys *keys; /* BLPOP and its kin */
-    struct event *timer;    /* a wait with a limit */
+    struct event *timer;    /* a wait with a limit, ... */
+    uint64_t wait_until_ns; /* ... which is then */
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
     struct multi *multi; /* NULL: neither queues nor watches */
