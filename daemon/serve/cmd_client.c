@@ -93,11 +93,12 @@ static int put_line(struct buf *b, const struct conn *c) {
                       (unsigned long long)c->id, path, path, c->fd, c->name ? c->name : "",
                       (unsigned long long)((now - c->since_ns) / NS_PER_SEC),
                       (unsigned long long)((now - c->active_ns) / NS_PER_SEC), flags, c->n_channels,
-                      c->n_patterns, multi_count(c), buf_len(&c->in), c->in.cap - buf_len(&c->in), buf_len(&c->out),
-                      c->refs_n, c->refs_bytes, sizeof(*c) + c->in.cap + c->out.cap,
-                      c->writing ? "rw" : "r", cmd, c->proto, c->lib_name ? c->lib_name : "",
-                      c->lib_ver ? c->lib_ver : "", (unsigned)c->uid, (int)c->pid, c->live,
-                      c->notify, (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
+                      c->n_patterns, multi_count(c), buf_len(&c->in), c->in.cap - buf_len(&c->in),
+                      buf_len(&c->out), c->refs_n, c->refs_bytes,
+                      sizeof(*c) + c->in.cap + c->out.cap, c->writing ? "rw" : "r", cmd, c->proto,
+                      c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "",
+                      (unsigned)c->uid, (int)c->pid, c->live, c->notify,
+                      (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
                       (unsigned long long)c->bytes_out);
 }
 

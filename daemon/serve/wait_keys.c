@@ -123,11 +123,12 @@ static void grow(struct wait_keys *k) {
 }
 
 static struct waited *waited_get(struct wait_keys *k, const struct key_name *name) {
-    struct waited **p = place_of(k, name);
-    if (*p) {
-        return *p;
+    struct waited *e, **p = place_of(k, name);
+    e = *p;
+    if (e) {
+        return e;
     }
-    struct waited *e = calloc(1, sizeof(*e) + name->word.len);
+    e = calloc(1, sizeof(*e) + name->word.len);
     if (!e) {
         return NULL;
     }

@@ -387,7 +387,7 @@ Test(shm, a_sweep_looks_where_it_is_told_and_where_records_were_used) {
     struct shm s = new_segment(2 << 20);
     struct task_ref t[3];
     uint32_t idx;
-    for (int i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         cr_assert_eq(submit(&s, "x", 1, &t[i]), 0);
         cr_assert_eq(t[i].idx, i);
     }
