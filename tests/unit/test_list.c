@@ -6,7 +6,7 @@
 #include "lib/base/cleanup.h"
 #include "tests/unit/objects.h"
 
-TestSuite(list, .timeout = 60);
+TestSuite(list, .timeout = 240); /* with a sanitizer on a busy machine */
 
 static int do_push(struct shm *s, struct call *c) {
     struct list_object l;
