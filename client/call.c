@@ -34,6 +34,9 @@ void hearth_close(struct hearth *h) {
     if (!h) {
         return;
     }
+    attach_end(h);
+    free(h->items);
+    buf_deinit(&h->kept);
     close_fd(h);
     task_drop_early(h);
     table_deinit(&h->early);
@@ -98,6 +101,7 @@ static struct hearth *new_handle(void) {
     struct hearth *h = calloc(1, sizeof(*h));
     if (h) {
         h->fd = h->also_fd = -1;
+        h->shm.fd = h->shm.bell_fd = -1;
     }
     return h;
 }
@@ -158,8 +162,13 @@ int hearth_reconnect(struct hearth *h) {
     if (!h->has_path) {
         return -ENOTSUP;
     }
+    attach_end(h);
     close_fd(h);
-    return open_and_greet(h);
+    r = open_and_greet(h);
+    if (r == 0) {
+        attach_again(h);
+    }
+    return r;
 }
 
 const char *hearth_path(const struct hearth *h) {

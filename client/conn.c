@@ -143,6 +143,26 @@ int conn_flush(struct hearth *h) {
     return 0;
 }
 
+/* recv() that keeps up to two descriptors. */
+static ssize_t take_fds(struct hearth *h, char *to, size_t room, int flags) {
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(h->fds))];
+    } control;
+    struct iovec iov = {to, room};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = sizeof(control.space)};
+    ssize_t n = recvmsg(h->fd, &m, flags | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && h->n_fds == 0) {
+        h->n_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(h->fds, CMSG_DATA(c), (size_t)h->n_fds * sizeof(int));
+    }
+    return n;
+}
+
 static int take(struct hearth *h, int flags, size_t *ret_n) {
     size_t have = buf_len(&h->in);
     size_t room = h->need > have + HANDLE_READ ? h->need - have : HANDLE_READ;
@@ -153,7 +173,7 @@ static int take(struct hearth *h, int flags, size_t *ret_n) {
     room = h->in.cap - h->in.tail;
     ssize_t n;
     do {
-        n = recv(h->fd, to, room, flags);
+        n = h->takes_fds ? take_fds(h, to, room, flags) : recv(h->fd, to, room, flags);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
         buf_wrote(&h->in, (size_t)n);

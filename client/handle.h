@@ -9,6 +9,7 @@
 #include "client/hearth.h"
 #include "client/table.h"
 #include "lib/base/buf.h"
+#include "lib/shm/objects.h"
 #include "lib/wire/resp.h"
 
 enum {
@@ -62,6 +63,17 @@ struct hearth {
     int also_fd;                      /* conn_wait() also returns when this can be read; -1: none */
     uint32_t spin_skip, spin_penalty; /* see conn_wait() */
     bool can_spin;
+
+    /* the segment: attach.c */
+    int attached, wanted; /* as hearth_attached() says; as hearth_reconnect() will do again */
+    struct shm shm;
+    struct objects objects;
+    uint32_t daemon; /* the owner word of the daemon's slot */
+    bool takes_fds;  /* descriptors may come with the next reply */
+    int fds[2], n_fds;
+    struct hearth_bytes *items; /* object.c: what a reply's array holds */
+    size_t items_cap;
+    struct buf kept; /* object.c: what must outlive the next reply */
 
     hearth_push_fn push_fn;
     void *push_arg;
@@ -124,6 +136,14 @@ int task_put_cancel(struct hearth *h, const struct task *t);
 /* Appends "TASK.CALL pool handler payload ARG.. TIMEOUT.." with the payload's bytes left out if
  * direct. */
 int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct);
+
+/* ---- attach.c ---- */
+/* Lets go of the segment. */
+void attach_end(struct hearth *h);
+/* After a reconnection: attaches again if it was; refused, the connection serves. */
+void attach_again(struct hearth *h);
+/* Is this to be done in memory? False also when the daemon has died: the connection then says so. */
+bool attach_can(struct hearth *h, bool change);
 
 /* ---- result.c: replies to results ---- */
 /* An error reply as a HEARTH_E_ code, its words in h->message. */

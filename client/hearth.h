@@ -33,6 +33,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -61,7 +62,11 @@ enum hearth_error {
     HEARTH_E_PENDING = 7,      /* not ended yet, or the time given is over */
     HEARTH_E_DISCONNECTED = 8, /* the connection is lost: see hearth_reconnect() */
     HEARTH_E_PROTOCOL =
-        9 /* the other side does not speak Hearth's protocol; the connection is lost */
+        9, /* the other side does not speak Hearth's protocol; the connection is lost */
+    HEARTH_E_ABSENT = 10, /* no such shared object, field or element */
+    HEARTH_E_EXISTS = 11, /* there is one already */
+    HEARTH_E_TYPE = 12,   /* the object is of another type */
+    HEARTH_E_NUMBER = 13  /* not a number, or the sum is none */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -274,6 +279,158 @@ struct hearth_map {
  * Lost connection: done() is called for what was in the daemon, with HEARTH_DISCONNECTED, then
  * HEARTH_E_DISCONNECTED is returned. */
 HEARTH_API int hearth_map(struct hearth *h, const struct hearth_map *map);
+
+/* ---- shared objects ----
+ *
+ * Dicts, lists and values by name, in the daemon's shared memory: the same ones that its workers use, and every Redis client.
+ * Each function is one transaction. Names, fields and values are bytes. A dict or list is made by the first thing put into it
+ * and goes with the last one.
+ *
+ * They go over the connection or, after hearth_attach(), are done in memory with no round trip; the caller need not know.
+ * A `ret` may be NULL when a function does something besides. What is given is followed by a NUL that is not counted.
+ *
+ * Errors of all: HEARTH_E_TYPE, HEARTH_E_OOM (the segment is full; nothing has changed), HEARTH_E_BUSY (somebody sits on a lock
+ * in memory), HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM; -EDEADLK from a callback, unless done in memory. */
+
+/* A C string as bytes, without its NUL. */
+static inline struct hearth_bytes hearth_text(const char *text) {
+    struct hearth_bytes b;
+    b.data = text;
+    b.len = strlen(text);
+    return b;
+}
+
+/* Maps the daemon's shared memory, so that what follows is done there. For root, the daemon's own user and those in map_users of
+ * its configuration. With `readonly` it is mapped for reading (read_users): what only looks is done in memory, the rest goes over
+ * the connection. HEARTH_E_REFUSED: not for this user, or too many have; then all goes on over the connection. -EPROTO: the
+ * daemon is of another version. -EISCONN: done already.
+ *
+ * A mapped process is as trusted as a worker. What it does is safe against its own death at any instruction. The thread that
+ * attached must live, and be the one that closes, as long as the handle does. hearth_reconnect() attaches again. */
+HEARTH_API int hearth_attach(struct hearth *h, int readonly);
+/* 0: not attached; 1: for reading; 2: for both. */
+HEARTH_API int hearth_attached(const struct hearth *h);
+
+enum hearth_object_type {
+    HEARTH_TYPE_NONE = 0,
+    HEARTH_TYPE_VALUE = 1,
+    HEARTH_TYPE_DICT = 2,
+    HEARTH_TYPE_LIST = 3
+};
+/* Flags of hearth_value_set(). */
+enum hearth_when {
+    HEARTH_ALWAYS = 0,
+    HEARTH_IF_ABSENT = 1,  /* HEARTH_E_EXISTS otherwise */
+    HEARTH_IF_PRESENT = 2, /* HEARTH_E_ABSENT otherwise */
+    HEARTH_KEEP_TTL = 4    /* may be added, without a ttl: an expiry stays */
+};
+enum hearth_end { HEARTH_LEFT = 0, HEARTH_RIGHT = 1 };
+
+/* Names of any type. */
+HEARTH_API int hearth_object_type(struct hearth *h, struct hearth_bytes name,
+                                  enum hearth_object_type *ret);
+/* Deletes those of n (at least 1) names that exist; *ret_n: how many. */
+HEARTH_API int hearth_object_delete(struct hearth *h, const struct hearth_bytes *names, size_t n,
+                                    uint64_t *ret_n);
+/* Lets it expire in ms (0: now). HEARTH_E_ABSENT. */
+HEARTH_API int hearth_object_expire(struct hearth *h, struct hearth_bytes name, int64_t ms);
+/* Takes the expiry away. HEARTH_E_ABSENT: there is no such object. */
+HEARTH_API int hearth_object_persist(struct hearth *h, struct hearth_bytes name);
+/* Milliseconds until it expires, -1: never. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_object_ttl(struct hearth *h, struct hearth_bytes name, int64_t *ret_ms);
+/* HEARTH_E_ABSENT; HEARTH_E_EXISTS: `to` is there and may not be replaced. */
+HEARTH_API int hearth_object_rename(struct hearth *h, struct hearth_bytes name,
+                                    struct hearth_bytes to, int replace);
+
+/* Values. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_value_get(struct hearth *h, struct hearth_bytes name,
+                                struct hearth_bytes *ret);
+/* ttl_ms 0: for ever. -EINVAL: flags that contradict each other. */
+HEARTH_API int hearth_value_set(struct hearth *h, struct hearth_bytes name,
+                                struct hearth_bytes value, unsigned when, uint64_t ttl_ms);
+/* Adds to an integer; an absent one counts as 0. HEARTH_E_NUMBER. */
+HEARTH_API int hearth_value_add(struct hearth *h, struct hearth_bytes name, int64_t by,
+                                int64_t *ret);
+HEARTH_API int hearth_value_append(struct hearth *h, struct hearth_bytes name,
+                                   struct hearth_bytes more, uint64_t *ret_len);
+/* `count` (< 0: all that follow) bytes from `from` (negative: from the end) on. */
+HEARTH_API int hearth_value_range(struct hearth *h, struct hearth_bytes name, int64_t from,
+                                  int64_t count, struct hearth_bytes *ret);
+
+/* Dicts. HEARTH_E_ABSENT: no such field. */
+HEARTH_API int hearth_dict_get(struct hearth *h, struct hearth_bytes name,
+                               struct hearth_bytes field, struct hearth_bytes *ret);
+/* (*ret)[0 .. n-1]; data NULL: absent. n is at least 1. */
+HEARTH_API int hearth_dict_get_many(struct hearth *h, struct hearth_bytes name,
+                                    const struct hearth_bytes *fields, size_t n,
+                                    const struct hearth_bytes **ret);
+/* *ret_new: 1: a new field, 0: replaced. */
+HEARTH_API int hearth_dict_set(struct hearth *h, struct hearth_bytes name,
+                               struct hearth_bytes field, struct hearth_bytes value, int *ret_new);
+/* n (at least 1) pairs (field, value, field, value ...), all at once; *ret_new: how many fields are new. */
+HEARTH_API int hearth_dict_update(struct hearth *h, struct hearth_bytes name,
+                                  const struct hearth_bytes *pairs, size_t n, uint64_t *ret_new);
+/* Sets the field if it is absent; *ret is what is there now. */
+HEARTH_API int hearth_dict_setdefault(struct hearth *h, struct hearth_bytes name,
+                                      struct hearth_bytes field, struct hearth_bytes value,
+                                      struct hearth_bytes *ret);
+/* *ret_n: how many of n (at least 1) fields were there. */
+HEARTH_API int hearth_dict_delete(struct hearth *h, struct hearth_bytes name,
+                                  const struct hearth_bytes *fields, size_t n, uint64_t *ret_n);
+HEARTH_API int hearth_dict_contains(struct hearth *h, struct hearth_bytes name,
+                                    struct hearth_bytes field, int *ret);
+HEARTH_API int hearth_dict_length(struct hearth *h, struct hearth_bytes name, uint64_t *ret);
+/* Removes a field and gives its value; popitem: any field. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_dict_pop(struct hearth *h, struct hearth_bytes name,
+                               struct hearth_bytes field, struct hearth_bytes *ret);
+HEARTH_API int hearth_dict_popitem(struct hearth *h, struct hearth_bytes name,
+                                   struct hearth_bytes *ret_field, struct hearth_bytes *ret_value);
+/* Adds to a number; an absent field counts as 0. HEARTH_E_NUMBER. */
+HEARTH_API int hearth_dict_add(struct hearth *h, struct hearth_bytes name,
+                               struct hearth_bytes field, int64_t by, int64_t *ret);
+HEARTH_API int hearth_dict_add_float(struct hearth *h, struct hearth_bytes name,
+                                     struct hearth_bytes field, double by, double *ret);
+/* Compare and set: if the field is as expected (NULL: absent), it becomes value (NULL: absent) and *ret_done is 1; else 0. */
+HEARTH_API int hearth_dict_swap(struct hearth *h, struct hearth_bytes name,
+                                struct hearth_bytes field, const struct hearth_bytes *expected,
+                                const struct hearth_bytes *value, int *ret_done);
+/* Fields and values in turn, about `count` pairs, from *cursor on (0: begins; 0 again: that was all); *ret_n counts both. What is
+ * there throughout is met, some perhaps twice. */
+HEARTH_API int hearth_dict_scan(struct hearth *h, struct hearth_bytes name, uint64_t *cursor,
+                                uint32_t count, const struct hearth_bytes **ret, size_t *ret_n);
+HEARTH_API int hearth_dict_clear(struct hearth *h, struct hearth_bytes name);
+
+/* Lists; an index < 0 counts from the end. n (at least 1) elements, one after the other. */
+HEARTH_API int hearth_list_push(struct hearth *h, struct hearth_bytes name, enum hearth_end end,
+                                const struct hearth_bytes *elements, size_t n, uint64_t *ret_len);
+/* HEARTH_E_ABSENT: there is none. */
+HEARTH_API int hearth_list_pop(struct hearth *h, struct hearth_bytes name, enum hearth_end end,
+                               struct hearth_bytes *ret);
+/* Waits for one, at most ms (< 0: for ever). HEARTH_E_PENDING. */
+HEARTH_API int hearth_list_pop_wait(struct hearth *h, struct hearth_bytes name, enum hearth_end end,
+                                    int64_t ms, struct hearth_bytes *ret);
+/* From an end of one list to an end of another, or the same one. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_list_move(struct hearth *h, struct hearth_bytes from, enum hearth_end end,
+                                struct hearth_bytes to, enum hearth_end to_end,
+                                struct hearth_bytes *ret);
+HEARTH_API int hearth_list_length(struct hearth *h, struct hearth_bytes name, uint64_t *ret);
+/* HEARTH_E_ABSENT: out of range. */
+HEARTH_API int hearth_list_at(struct hearth *h, struct hearth_bytes name, int64_t index,
+                              struct hearth_bytes *ret);
+HEARTH_API int hearth_list_set(struct hearth *h, struct hearth_bytes name, int64_t index,
+                               struct hearth_bytes element);
+/* Keeps `count` (< 0: all that follow) elements from `from` on. */
+HEARTH_API int hearth_list_trim(struct hearth *h, struct hearth_bytes name, int64_t from,
+                                int64_t count);
+/* Removes elements equal to this: the first `count`, the last -count, or (0) all; *ret_n: how many. */
+HEARTH_API int hearth_list_remove(struct hearth *h, struct hearth_bytes name,
+                                  struct hearth_bytes element, int64_t count, uint64_t *ret_n);
+/* Where the first element equal to this is. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_list_index(struct hearth *h, struct hearth_bytes name,
+                                 struct hearth_bytes element, uint64_t *ret);
+/* `count` (< 0: all that follow) elements from `from` on. */
+HEARTH_API int hearth_list_range(struct hearth *h, struct hearth_bytes name, int64_t from,
+                                 int64_t count, const struct hearth_bytes **ret, size_t *ret_n);
 
 /* ---- any command ---- */
 

@@ -51,6 +51,14 @@ const char *hearth_strerror(int error) {
         return "not connected to the daemon";
     case HEARTH_E_PROTOCOL:
         return "not Hearth's protocol";
+    case HEARTH_E_ABSENT:
+        return "no such object, field or element";
+    case HEARTH_E_EXISTS:
+        return "there is one already";
+    case HEARTH_E_TYPE:
+        return "the object is of another type";
+    case HEARTH_E_NUMBER:
+        return "not a number, or the sum is none";
     default:;
         const char *text = error < 0 ? strerrordesc_np(-error) : NULL;
         return text ? text : "unknown error";

@@ -57,6 +57,7 @@ struct config_limits {
     uint64_t client_max_input; /* bytes of one request */
     uint64_t
         client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
+    uint32_t max_mapped;   /* clients that have the segment mapped for writing */
     uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 
@@ -70,7 +71,8 @@ struct config {
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
     enum log_level log_level;
-    struct config_strings admin_users; /* names or numbers of users, @ before those of groups */
+    struct config_strings admin_users, map_users,
+        read_users; /* names or numbers of users, @ before those of groups */
     struct config_limits limits;
     struct pool_config *pools;
     uint32_t n_pools;

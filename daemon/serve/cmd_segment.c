@@ -4,13 +4,24 @@
  * SEGMENT.CHECK is the one command without a bound: it goes through all there is, and everybody who wants to change something
  * in shared memory waits until it is done (a second or so for each gigabyte in use). So it is the administrators'.
  *
+ * SEGMENT.ATTACH sends its reply itself, because descriptors travel beside bytes: the output must be empty then, so that the
+ * reply is the next thing the client reads. A descriptor for reading only is a new opening of the memfd, whose mode lets nobody
+ * but the daemon's user open it anew.
+ *
  * Fails: replies; -EAGAIN while a lock is busy. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "daemon/log.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/mapped.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
+#include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/check.h"
 #include "lib/shm/keys.h"
@@ -69,5 +80,98 @@ int cmd_SEGMENT_CHECK(struct conn *c, const struct resp_arg *argv, uint32_t argc
     reply_field_int(c, "chunks_used", (int64_t)r.chunks_used);
     reply_field_int(c, "dead_slots", r.dead_slots);
     reply_field_int(c, "took_us", (int64_t)((clock_now() - began) / 1000));
+    return 0;
+}
+
+/* ---- SEGMENT.ATTACH ---- */
+
+/* Sends the first reply of an empty output with descriptors; what the socket does not take waits in the output. */
+static void send_with(struct conn *c, const int *fds, size_t n) {
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(2 * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(char *)(uintptr_t)buf_head(&c->out), buf_len(&c->out)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(h), fds, n * sizeof(int));
+    ssize_t sent;
+    do {
+        sent = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent <= 0) {
+        c->broken = true; /* the reply without its descriptors would be a lie */
+        return;
+    }
+    buf_consume(&c->out, (size_t)sent);
+    c->out_sent += (uint64_t)sent;
+    c->bytes_out += (uint64_t)sent;
+    c->serve->bytes_out += (uint64_t)sent;
+}
+
+static bool can_attach(struct conn *c, bool readonly) {
+    if (readonly ? roles_may(c, ROLE_READ) || roles_may(c, ROLE_MAP) : roles_may(c, ROLE_MAP)) {
+        if (conn_pending(c) == 0 || (output_flush(c) == 0 && conn_pending(c) == 0)) {
+            if (!c->muted && !c->exec) {
+                return true;
+            }
+        }
+        reply_error(c, "ERR SEGMENT.ATTACH comes after all replies have been read");
+        return false;
+    }
+    return roles_check(c, ROLE_MAP, "segment.attach");
+}
+
+static void attach_reading(struct conn *c) {
+    const struct shm *s = &c->serve->d->shm;
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        reply_errorf(c, "ERR the segment cannot be opened for reading: %s", strerror(errno));
+        return;
+    }
+    reply_map(c, 2);
+    reply_field_int(c, "daemon", s->me);
+    reply_field_int(c, "size", (int64_t)s->size);
+    send_with(c, &fd, 1);
+}
+
+int cmd_SEGMENT_ATTACH(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    const struct hearthd *d = c->serve->d;
+    bool readonly = argc == 2 && resp_is(&argv[1], "READONLY");
+    uint32_t slot = 0, gen = 0;
+    if (argc > 2 || (argc == 2 && !readonly)) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (!can_attach(c, readonly)) {
+        return 0;
+    }
+    if (readonly) {
+        attach_reading(c);
+        return 0;
+    }
+    int r = mapped_add(c, &slot, &gen);
+    if (r < 0) {
+        reply_errorf(c, "ERR %s",
+                     r == -EEXIST   ? "this connection has attached already"
+                     : r == -ENOSPC ? "as many clients are attached as may be"
+                                    : strerror(-r));
+        return 0;
+    }
+    const int fds[] = {d->shm.fd, d->bell_fd};
+    reply_map(c, 4);
+    reply_field_int(c, "slot", slot);
+    reply_field_int(c, "generation", gen);
+    reply_field_int(c, "daemon", d->shm.me);
+    reply_field_int(c, "size", (int64_t)d->shm.size);
+    send_with(c, fds, 2);
     return 0;
 }

@@ -50,6 +50,7 @@ struct conn_waiter {
 struct partial;   /* an MSUBMIT under way: cmd_task.c */
 struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */
+struct peer;      /* mapped.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
 
@@ -97,6 +98,7 @@ struct conn {
     uint64_t wait_until_ns; /* ... which is then */
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
+    struct peer *peer; /* has the segment mapped: mapped.c; NULL: not */
     struct multi *multi; /* NULL: neither queues nor watches */
     /* subscriptions */
     struct list subs;
@@ -139,7 +141,8 @@ struct serve {
     uint32_t args_cap;
     struct pubsub *pubsub;
     struct keyspace *keyspace;
-    struct roles *roles; /* roles.c */
+    struct roles *roles;   /* roles.c */
+    struct mapped *mapped; /* mapped.c */
     struct wait_keys *wait_keys;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */

@@ -52,8 +52,11 @@ static int load(struct roles *r, enum role role, const struct config_strings *na
 }
 
 int roles_open(struct serve *s) {
+    const struct config *c = s->d->config;
     s->roles = calloc(1, sizeof(*s->roles));
-    return s->roles ? load(s->roles, ROLE_ADMIN, &s->d->config->admin_users) : -ENOMEM;
+    int r = s->roles ? load(s->roles, ROLE_ADMIN, &c->admin_users) : -ENOMEM;
+    r = r < 0 ? r : load(s->roles, ROLE_MAP, &c->map_users);
+    return r < 0 ? r : load(s->roles, ROLE_READ, &c->read_users);
 }
 
 void roles_close(struct serve *s) {

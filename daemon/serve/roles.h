@@ -4,7 +4,7 @@
 
 #include "daemon/serve/conn.h"
 
-enum role { ROLE_ADMIN, ROLES };
+enum role { ROLE_ADMIN, ROLE_MAP, ROLE_READ, ROLES };
 
 /* Resolves the names. 0 or -ENOMEM. */
 int roles_open(struct serve *s);

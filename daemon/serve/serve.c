@@ -20,6 +20,7 @@
 #include "daemon/serve/conn.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
+#include "daemon/serve/mapped.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/roles.h"
@@ -85,6 +86,7 @@ static int open_parts(struct serve *s) {
     r = r < 0 ? r : pubsub_open(s);
     r = r < 0 ? r : keyspace_open(s);
     r = r < 0 ? r : roles_open(s);
+    r = r < 0 ? r : mapped_open(s);
     r = r < 0 ? r : wait_keys_open(s);
     return r < 0 ? r : listen_open(s);
 }
@@ -235,6 +237,7 @@ void serve_close(struct hearthd *d) {
         pubsub_close(s);
     }
     keyspace_close(s);
+    mapped_close(s);
     roles_close(s);
     wait_keys_close(s);
     if (s->ev_retry) {

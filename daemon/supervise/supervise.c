@@ -29,7 +29,7 @@ enum { SLOTS_MAX = 1024 };
 #define ZYGOTE_LEAVE (NS_PER_SEC) /* for a zygote to run its module's exit */
 
 uint32_t supervise_slots(const struct config *c) {
-    uint64_t n = 2;
+    uint64_t n = 2 + c->limits.max_mapped;
     for (uint32_t i = 0; i < c->n_pools; i++) {
         n += 2 * (uint64_t)c->pools[i].workers;
     }

@@ -36,5 +36,5 @@ bool supervise_stopped(struct hearthd *d);
  */
 void supervise_close(struct hearthd *d);
 
-/* Slots that the configured pools need, the daemon's own included. */
+/* Slots that the configured pools need, and mapped clients; the daemon's own included. */
 uint32_t supervise_slots(const struct config *c);

@@ -235,6 +235,9 @@ void objects_cut(int64_t from, int64_t count, uint64_t length, uint64_t *ret_fro
     if (from < 0) {
         uint64_t back = ~(uint64_t)from + 1;
         at = back < length ? length - back : 0;
+        if (count > 0 && back > length) { /* the part of it that lies before the beginning */
+            count = (uint64_t)count > back - length ? count - (int64_t)(back - length) : 0;
+        }
     } else {
         at = (uint64_t)from < length ? (uint64_t)from : length;
     }

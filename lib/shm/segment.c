@@ -174,7 +174,8 @@ int shm_create(struct shm *ret, const struct shm_params *p) {
         return r;
     }
     _cleanup_close_ int fd = memfd_create("hearth-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+    /* whoever is given a descriptor that only reads must not open it anew for writing: hence the mode */
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fchmod(fd, S_IRUSR | S_IWUSR) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         return -errno;
     }
@@ -221,7 +222,7 @@ int shm_view(struct shm *ret, void *base, uint64_t size) {
     return 0;
 }
 
-int shm_attach(struct shm *ret, int fd) {
+static int attach(struct shm *ret, int fd, int prot) {
     struct stat st;
     if (fstat(fd, &st) < 0) {
         return -errno;
@@ -235,7 +236,7 @@ int shm_attach(struct shm *ret, int fd) {
     if (mine < 0) {
         return -errno;
     }
-    void *base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, mine, 0);
+    void *base = mmap(NULL, (size_t)st.st_size, prot, MAP_SHARED, mine, 0);
     if (base == MAP_FAILED) {
         return -errno;
     }
@@ -248,6 +249,14 @@ int shm_attach(struct shm *ret, int fd) {
     s.fd = steal_fd(&mine);
     *ret = s;
     return 0;
+}
+
+int shm_attach(struct shm *ret, int fd) {
+    return attach(ret, fd, PROT_READ | PROT_WRITE);
+}
+
+int shm_attach_readonly(struct shm *ret, int fd) {
+    return attach(ret, fd, PROT_READ);
 }
 
 void shm_detach(struct shm *s) {

@@ -77,6 +77,10 @@ int shm_create(struct shm *ret, const struct shm_params *params);
  * layout; -errno. */
 int shm_attach(struct shm *ret, int fd);
 
+/* Maps a segment for reading only: no verb may be used with the handle but those that are said to read (op_read(), objects.h's
+ * that only look). fd may be one that cannot write. Errors as shm_attach(). */
+int shm_attach_readonly(struct shm *ret, int fd);
+
 /* A handle on a segment that lies in ordinary memory (an image of one: tests, fsck of a dump). The
  * memory stays the caller's. Errors as shm_attach(). */
 int shm_view(struct shm *ret, void *base, uint64_t size);

@@ -64,6 +64,10 @@ Test(calls, values) {
     cr_expect(IS(b, "hello, world"));
     cr_expect_eq(objects_value_range(&o, T("v"), -5, 3, &b), 0);
     cr_expect(IS(b, "wor"));
+    cr_expect_eq(objects_value_range(&o, T("v"), -14, 4, &b), 0);
+    cr_expect(IS(b, "he"));
+    cr_expect_eq(objects_value_range(&o, T("v"), -20, 8, &b), 0);
+    cr_expect_eq(b.len, 0);
     cr_expect_eq(objects_value_range(&o, T("none"), 0, -1, &b), 0);
     cr_expect_eq(b.len, 0);
     cr_expect_eq(objects_value_write(&o, T("v"), 14, T("!")), 15);

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/* Functions on shared objects: what is common to them, and those on names and values.
+ *
+ * Each is written twice, side by side: as a call of lib/shm/objects.h on the mapped segment, and as a command to the daemon
+ * (which does the same there). Where Redis has no such command, several are sent between MULTI and EXEC; where one has to
+ * look before it decides, WATCH tells whether anything has changed since, and it is done again.
+ *
+ * Fails: as hearth.h says. */
+#include "client/object.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/cleanup.h"
+#include "lib/base/num.h"
+
+_Static_assert(sizeof(struct hearth_bytes) == sizeof(struct task_bytes) &&
+                   offsetof(struct hearth_bytes, len) == offsetof(struct task_bytes, len),
+               "one kind of bytes");
+_Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT == (int)KEY_DICT &&
+                   (int)HEARTH_KEEP_TTL == (int)OBJECTS_KEEP_TTL &&
+                   (int)HEARTH_IF_PRESENT == (int)OBJECTS_PRESENT &&
+                   (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT,
+               "one set of numbers");
+
+enum { FEW_WORDS = 16 };
+
+/* ---- answers ---- */
+
+static int error_of(int64_t r) {
+    switch (r) {
+    case -ENOENT:
+        return HEARTH_E_ABSENT;
+    case -EEXIST:
+        return HEARTH_E_EXISTS;
+    case -EPROTOTYPE:
+        return HEARTH_E_TYPE;
+    case -EDOM:
+    case -ERANGE:
+        return HEARTH_E_NUMBER;
+    case -ENOMEM:
+        return HEARTH_E_OOM;
+    case -EAGAIN:
+        return HEARTH_E_BUSY;
+    case -ETIMEDOUT:
+        return HEARTH_E_PENDING;
+    default:
+        return (int)r;
+    }
+}
+
+int object_count(struct hearth *h, int64_t r, uint64_t *ret) {
+    if (r < 0) {
+        int error = error_of(r);
+        return result_say(h, error, "%s",
+                          error == HEARTH_E_BUSY ? "somebody sits on a lock in memory"
+                                                 : hearth_strerror(error));
+    }
+    if (ret) {
+        *ret = (uint64_t)r;
+    }
+    return 0;
+}
+
+int object_flag(struct hearth *h, int64_t r, int *ret) {
+    uint64_t v = 0;
+    int e = object_count(h, r, &v);
+    if (e == 0 && ret) {
+        *ret = (int)v;
+    }
+    return e;
+}
+
+/* An error reply to a command on objects. */
+static int refused(struct hearth *h, const struct hearth_reply *r) {
+    static const struct {
+        const char *part;
+        int error;
+    } parts[] = {
+        {"WRONGTYPE", HEARTH_E_TYPE},     {"not an integer", HEARTH_E_NUMBER},
+        {"not a float", HEARTH_E_NUMBER}, {"not a valid float", HEARTH_E_NUMBER},
+        {"overflow", HEARTH_E_NUMBER},    {"NaN or Infinity", HEARTH_E_NUMBER},
+        {"no such key", HEARTH_E_ABSENT}, {"index out of range", HEARTH_E_ABSENT},
+    };
+    const char *text = hearth_reply_text(r, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        if (strstr(text, parts[i].part)) {
+            return result_say(h, parts[i].error, "%s", text);
+        }
+    }
+    return result_error(h, (const struct resp_value *)(const void *)r);
+}
+
+static int wrong_reply(struct hearth *h) {
+    return result_say(h, HEARTH_E_PROTOCOL, "an unexpected kind of reply");
+}
+
+struct hearth_bytes object_text(const struct hearth_reply *r) {
+    struct hearth_bytes b = {NULL, 0};
+    if (hearth_reply_type(r) == HEARTH_REPLY_TEXT) {
+        b.data = hearth_reply_text(r, &b.len);
+    }
+    return b;
+}
+
+int object_items(struct hearth *h, const struct hearth_reply *array,
+                 const struct hearth_bytes **ret, size_t *ret_n) {
+    if (hearth_reply_type(array) != HEARTH_REPLY_ARRAY) {
+        return wrong_reply(h);
+    }
+    size_t n = hearth_reply_count(array);
+    if (n > h->items_cap) {
+        struct hearth_bytes *more = realloc(h->items, n * sizeof(*more));
+        if (!more) {
+            return -ENOMEM;
+        }
+        h->items = more;
+        h->items_cap = n;
+    }
+    const struct hearth_reply *e = hearth_reply_first(array);
+    for (size_t i = 0; i < n; i++, e = hearth_reply_next(e)) {
+        h->items[i] = object_text(e);
+    }
+    *ret = h->items;
+    if (ret_n) {
+        *ret_n = n;
+    }
+    return 0;
+}
+
+struct hearth_bytes object_keep(struct hearth *h, struct hearth_bytes b) {
+    buf_consume(&h->kept, buf_len(&h->kept));
+    if (buf_append(&h->kept, b.len ? b.data : "", b.len) < 0 || buf_append(&h->kept, "", 1) < 0) {
+        return (struct hearth_bytes){NULL, 0};
+    }
+    return (struct hearth_bytes){buf_head(&h->kept), b.len};
+}
+
+/* ---- commands ---- */
+
+struct hearth_bytes object_number(struct digits *d, int64_t v) {
+    return (struct hearth_bytes){d->text, num_put_i64(d->text, v)};
+}
+
+int object_ask_more(struct hearth *h, const struct hearth_reply **ret,
+                    const struct hearth_bytes *first, size_t n, const struct hearth_bytes *more,
+                    size_t m) {
+    const char *few[FEW_WORDS], **argv = few;
+    size_t few_lens[FEW_WORDS], *lens = few_lens;
+    _cleanup_free_ void *many = NULL;
+    if (n + m > FEW_WORDS) {
+        many = calloc(n + m, sizeof(*argv) + sizeof(*lens));
+        if (!many) {
+            return -ENOMEM;
+        }
+        argv = many;
+        lens = (size_t *)(void *)(argv + n + m);
+    }
+    for (size_t i = 0; i < n + m; i++) {
+        const struct hearth_bytes *w = i < n ? &first[i] : &more[i - n];
+        argv[i] = w->len ? w->data : "";
+        lens[i] = w->len;
+    }
+    int r = hearth_command(h, n + m, argv, lens, ret);
+    return r == 0 && hearth_reply_type(*ret) == HEARTH_REPLY_ERROR ? refused(h, *ret) : r;
+}
+
+int object_ask(struct hearth *h, const struct hearth_reply **ret, const struct hearth_bytes *first,
+               size_t n) {
+    return object_ask_more(h, ret, first, n, NULL, 0);
+}
+
+int object_ask_count(struct hearth *h, uint64_t *ret, const struct hearth_bytes *first, size_t n) {
+    const struct hearth_reply *reply;
+    int r = object_ask(h, &reply, first, n);
+    if (r == 0 && hearth_reply_type(reply) != HEARTH_REPLY_INT) {
+        return wrong_reply(h);
+    }
+    if (r == 0 && ret) {
+        *ret = (uint64_t)hearth_reply_int(reply);
+    }
+    return r;
+}
+
+int object_ask_flag(struct hearth *h, int *ret, const struct hearth_bytes *first, size_t n) {
+    uint64_t v = 0;
+    int r = object_ask_count(h, &v, first, n);
+    if (r == 0 && ret) {
+        *ret = (int)v;
+    }
+    return r;
+}
+
+int object_ask_text(struct hearth *h, struct hearth_bytes *ret, const struct hearth_bytes *first,
+                    size_t n) {
+    const struct hearth_reply *reply;
+    int r = object_ask(h, &reply, first, n);
+    if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
+        return object_done(h, -ENOENT);
+    }
+    if (r == 0 && hearth_reply_type(reply) != HEARTH_REPLY_TEXT) {
+        return wrong_reply(h);
+    }
+    if (r == 0 && ret) {
+        *ret = object_text(reply);
+    }
+    return r;
+}
+
+int object_exec(struct hearth *h, const struct hearth_reply **ret, const struct object_command *c,
+                size_t n) {
+    const struct hearth_reply *reply;
+    int r = object_ask(h, &reply, WORDS(hearth_text("MULTI")));
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = object_ask(h, &reply, c[i].words, c[i].n);
+        if (r > 0 && !h->lost) { /* not queued: so nothing is done */
+            const struct hearth_reply *unused;
+            char said[sizeof(h->message)];
+            memcpy(said, h->message, sizeof(said));
+            object_ask(h, &unused, WORDS(hearth_text("DISCARD")));
+            memcpy(h->message, said, sizeof(said));
+        }
+    }
+    r = r ? r : object_ask(h, &reply, WORDS(hearth_text("EXEC")));
+    if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
+        return HEARTH_E_PENDING;
+    }
+    if (r == 0 && hearth_reply_count(reply) != n) {
+        return wrong_reply(h);
+    }
+    const struct hearth_reply *e = r ? NULL : hearth_reply_first(reply);
+    for (size_t i = 0; i < n && r == 0; i++, e = hearth_reply_next(e)) {
+        r = hearth_reply_type(e) == HEARTH_REPLY_ERROR ? refused(h, e) : 0;
+    }
+    if (r == 0) {
+        *ret = reply;
+    }
+    return r;
+}
+
+void object_range(int64_t from, int64_t count, int64_t *ret_first, int64_t *ret_last) {
+    int64_t last;
+    *ret_first = count ? from : 1; /* 1 to 0 is empty */
+    *ret_last = count ? -1 : 0;
+    if (count > 0 && !__builtin_add_overflow(from, count - 1, &last) && (last < 0) == (from < 0)) {
+        *ret_last = last;
+    }
+}
+
+/* ---- names ---- */
+
+int hearth_object_type(struct hearth *h, struct hearth_bytes name, enum hearth_object_type *ret) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, false)) {
+        int r = objects_type(&h->objects, in(name));
+        if (object_final(h, r)) {
+            *ret = r > 0 ? (enum hearth_object_type)r : HEARTH_TYPE_NONE;
+            return object_done(h, r);
+        }
+    }
+    int r = object_ask(h, &reply, WORDS(hearth_text("TYPE"), name));
+    if (r == 0) {
+        const char *text = hearth_reply_text(reply, NULL);
+        *ret = strcmp(text, "hash") == 0     ? HEARTH_TYPE_DICT
+               : strcmp(text, "list") == 0   ? HEARTH_TYPE_LIST
+               : strcmp(text, "string") == 0 ? HEARTH_TYPE_VALUE
+                                             : HEARTH_TYPE_NONE;
+    }
+    return r;
+}
+
+int hearth_object_delete(struct hearth *h, const struct hearth_bytes *names, size_t n,
+                         uint64_t *ret_n) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, true)) {
+        return object_count(h, objects_delete(&h->objects, ins(names), n), ret_n);
+    }
+    struct hearth_bytes word = hearth_text("DEL");
+    int r = object_ask_more(h, &reply, &word, 1, names, n);
+    return r ? r : object_count(h, hearth_reply_int(reply), ret_n);
+}
+
+int hearth_object_expire(struct hearth *h, struct hearth_bytes name, int64_t ms) {
+    struct digits d;
+    uint64_t there = 0;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_expire(&h->objects, in(name), ms));
+    }
+    int r = object_ask_count(h, &there, WORDS(hearth_text("PEXPIRE"), name, object_number(&d, ms)));
+    return r ? r : object_done(h, there ? 0 : -ENOENT);
+}
+
+int hearth_object_persist(struct hearth *h, struct hearth_bytes name) {
+    uint64_t there = 0;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_persist(&h->objects, in(name)));
+    }
+    int r = object_ask_count(h, &there, WORDS(hearth_text("PERSIST"), name));
+    if (r == 0 && !there) { /* no expiry, or no object */
+        r = object_ask_count(h, &there, WORDS(hearth_text("EXISTS"), name));
+    }
+    return r ? r : object_done(h, there ? 0 : -ENOENT);
+}
+
+int hearth_object_ttl(struct hearth *h, struct hearth_bytes name, int64_t *ret_ms) {
+    uint64_t ms = 0;
+    int64_t ttl;
+    if (attach_can(h, false)) {
+        ttl = objects_ttl(&h->objects, in(name));
+        if (object_final(h, ttl)) {
+            if (ttl >= -1) {
+                *ret_ms = ttl;
+            }
+            return ttl >= -1 ? 0 : object_done(h, ttl);
+        }
+    }
+    int r = object_ask_count(h, &ms, WORDS(hearth_text("PTTL"), name));
+    ttl = (int64_t)ms;
+    if (r == 0 && ttl == -2) {
+        return object_done(h, -ENOENT);
+    }
+    if (r == 0) {
+        *ret_ms = ttl;
+    }
+    return r;
+}
+
+int hearth_object_rename(struct hearth *h, struct hearth_bytes name, struct hearth_bytes to,
+                         int replace) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_rename(&h->objects, in(name), in(to), replace != 0));
+    }
+    int r = object_ask(h, &reply, WORDS(hearth_text(replace ? "RENAME" : "RENAMENX"), name, to));
+    return r == 0 && !replace && hearth_reply_int(reply) == 0 ? object_done(h, -EEXIST) : r;
+}
+
+/* ---- values ---- */
+
+int hearth_value_get(struct hearth *h, struct hearth_bytes name, struct hearth_bytes *ret) {
+    if (attach_can(h, false)) {
+        int r = objects_value_get(&h->objects, in(name), out(ret));
+        if (object_final(h, r)) {
+            return object_done(h, r);
+        }
+    }
+    return object_ask_text(h, ret, WORDS(hearth_text("GET"), name));
+}
+
+int hearth_value_set(struct hearth *h, struct hearth_bytes name, struct hearth_bytes value,
+                     unsigned when, uint64_t ttl_ms) {
+    const struct hearth_reply *reply;
+    struct hearth_bytes words[6] = {hearth_text("SET"), name, value};
+    struct digits d;
+    size_t n = 3;
+    bool both = (when & HEARTH_IF_ABSENT) && (when & HEARTH_IF_PRESENT);
+    if (both || (when & HEARTH_KEEP_TTL && ttl_ms) || ttl_ms > INT64_MAX / 2) {
+        return result_say(h, -EINVAL, "flags that contradict each other, or too long a time");
+    }
+    if (attach_can(h, true)) {
+        return object_done(h, objects_value_set(&h->objects, in(name), in(value), when, ttl_ms));
+    }
+    if (when & (HEARTH_IF_ABSENT | HEARTH_IF_PRESENT)) {
+        words[n++] = hearth_text(when & HEARTH_IF_ABSENT ? "NX" : "XX");
+    }
+    if (when & HEARTH_KEEP_TTL) {
+        words[n++] = hearth_text("KEEPTTL");
+    } else if (ttl_ms) {
+        words[n++] = hearth_text("PX");
+        words[n++] = object_number(&d, (int64_t)ttl_ms);
+    }
+    int r = object_ask(h, &reply, words, n);
+    if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
+        return object_done(h, when & HEARTH_IF_ABSENT ? -EEXIST : -ENOENT);
+    }
+    return r;
+}
+
+int hearth_value_add(struct hearth *h, struct hearth_bytes name, int64_t by, int64_t *ret) {
+    struct digits d;
+    uint64_t sum = 0;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_value_add(&h->objects, in(name), by, ret));
+    }
+    int r = object_ask_count(h, &sum, WORDS(hearth_text("INCRBY"), name, object_number(&d, by)));
+    if (r == 0 && ret) {
+        *ret = (int64_t)sum;
+    }
+    return r;
+}
+
+int hearth_value_append(struct hearth *h, struct hearth_bytes name, struct hearth_bytes more,
+                        uint64_t *ret_len) {
+    if (attach_can(h, true)) {
+        return object_count(h, objects_value_append(&h->objects, in(name), in(more)), ret_len);
+    }
+    return object_ask_count(h, ret_len, WORDS(hearth_text("APPEND"), name, more));
+}
+
+int hearth_value_range(struct hearth *h, struct hearth_bytes name, int64_t from, int64_t count,
+                       struct hearth_bytes *ret) {
+    struct digits a, b;
+    int64_t first, last;
+    if (attach_can(h, false)) {
+        int r = objects_value_range(&h->objects, in(name), from, count, out(ret));
+        if (object_final(h, r)) {
+            return object_done(h, r);
+        }
+    }
+    object_range(from, count, &first, &last);
+    const struct hearth_bytes len[] = {hearth_text("STRLEN"), name};
+    const struct hearth_bytes get[] = {hearth_text("GETRANGE"), name, object_number(&a, first),
+                                       object_number(&b, last)};
+    if (last >= -1) {
+        return object_ask_text(h, ret, get, 4);
+    }
+    /* an end before the beginning is the first byte to GETRANGE, not nothing */
+    const struct object_command both[] = {{len, 2}, {get, 4}};
+    const struct hearth_reply *replies;
+    int r = object_exec(h, &replies, both, 2);
+    if (r == 0) {
+        const struct hearth_reply *length = hearth_reply_first(replies);
+        *ret = hearth_reply_int(length) + last < 0 ? hearth_text("")
+                                                   : object_text(hearth_reply_next(length));
+    }
+    return r;
+}
