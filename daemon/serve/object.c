@@ -138,6 +138,8 @@ const char *object_error_text(int r) {
         return "ERR increment or decrement would overflow";
     case -EMSGSIZE:
         return "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    case -EILSEQ:
+        return "ERR Bad data format";
     case -ENOENT:
         return "ERR no such key";
     default:

@@ -63,6 +63,16 @@ GROUPS = {
     "object": r"""
         OBJECT|OBJECT ENCODING|OBJECT ENCODING nosuch|SET a 1|OBJECT ENCODING a|SET a abc|OBJECT ENCODING a|SET a 01234567890123456789012345678901234567890123|OBJECT ENCODING a|SET a 012345678901234567890123456789012345678901234|OBJECT ENCODING a
         |SET a abc|OBJECT REFCOUNT a|OBJECT REFCOUNT nosuch|OBJECT IDLETIME a|OBJECT IDLETIME nosuch|OBJECT FREQ a|OBJECT FREQ nosuch|OBJECT FOO a|OBJECT ENCODING a b|object encoding a|MEMORY|MEMORY USAGE|MEMORY USAGE nosuch|MEMORY USAGE a SAMPLES|MEMORY USAGE a SAMPLES x|MEMORY USAGE a SAMPLES -1|MEMORY FOO|MEMORY USAGE a FOO""",
+    "sort": r"""
+        SORT|SORT nosuch|SORT_RO nosuch|SORT nosuch ALPHA|RPUSH l 3 1 10 2|SORT l|SORT l DESC|SORT l ASC|SORT l ALPHA|SORT l ALPHA DESC|SORT l LIMIT 1 2|SORT l LIMIT 0 0|SORT l LIMIT -1 2|SORT l LIMIT 3 100|SORT l LIMIT 4 1|SORT l LIMIT 0 -1|SORT l LIMIT 1|SORT l LIMIT x 1|SORT l LIMIT 1 x
+        |SORT l FOO|SORT l BY|SORT l GET|SORT l STORE|SORT_RO l STORE d|MSET w1 30 w2 20 w3 10 n1 one n2 two n10 ten|SORT l BY w*|SORT l BY w* DESC|SORT l BY w* GET #|SORT l BY w* GET n*|SORT l BY w* GET # GET n* GET nosuch*|SORT_RO l BY w* GET # GET n*|SORT l BY nosort|SORT l BY nosort GET n*|SORT l BY nosort DESC
+        |SORT l BY nosort LIMIT 1 2|SORT l BY n* ALPHA|SORT l BY n*|SORT l GET plain|SORT l STORE d|LRANGE d 0 -1|SORT l BY w* GET n* STORE d|LRANGE d 0 -1|TYPE d|SORT l STORE l|LRANGE l 0 -1|SORT nosuch STORE d|EXISTS d|SET s x|SORT s|SORT s STORE d|SORT l STORE s|LRANGE s 0 -1|SORT l LIMIT 1 1 STORE s|LRANGE s 0 -1
+        |RPUSH m a b c|SORT m|SORT m ALPHA|SORT m ALPHA DESC LIMIT 0 2|SORT m BY w*|HSET h1 f 5 g x|HSET h2 f 4|HSET h3 f 9|SORT l BY h*->f|SORT l BY h*->f DESC GET h*->g|SORT l BY h*->nosuch|SORT l GET h*|SORT l BY h*->|SORT l GET w*->f|SORT l BY *->f|SORT h1|SORT_RO h1
+        |RPUSH fl 1.5 -2 1e3 0x10 " 7" 1.5|SORT fl|SORT fl LIMIT 0 3 DESC|RPUSH bad 1 nan|SORT bad|RPUSH ties 1 01 1.0 001|SORT ties|SORT ties DESC|RPUSH alpha abc ab abcd "" B|SORT alpha ALPHA|SORT alpha ALPHA DESC|SORT l GET # GET # STORE d|LRANGE d 0 -1|SORT l by w* limit 0 2 get n* asc store d|LRANGE d 0 -1|MULTI|SORT l BY w* GET n*|SORT m|EXEC
+        |COMMAND GETKEYS SORT a|COMMAND GETKEYS SORT a STORE b|COMMAND GETKEYS SORT a BY w* GET x LIMIT 0 1 STORE b STORE c|COMMAND GETKEYS SORT_RO a|SET e x|WATCH e|SORT l STORE e|MULTI|PING|EXEC""",
+    "dump and restore": r"""
+        DUMP nosuch|DUMP|SET a hello|DUMP a|SET a ""|DUMP a|SET a 5|DUMP a|SET a -1|DUMP a|SET a 128|DUMP a|SET a -32769|DUMP a|SET a 2147483647|DUMP a|SET a 2147483648|DUMP a|SET a 05|DUMP a|SET a 99999999999|DUMP a
+        |RESTORE a 0 x|RESTORE b 0 x|RESTORE b 0 "\x00\xc0\x05\n\x00\x93\x8f\xc0\xc5\x97\x86\xd7\x8c"|RESTORE b|RESTORE b -1 x|RESTORE b x x|RESTORE b 0 x FOO|RESTORE b 0 x IDLETIME|RESTORE b 0 x IDLETIME -1|RESTORE b 0 x IDLETIME x|RESTORE b 0 x FREQ 256|RESTORE b 0 x FREQ 1 IDLETIME 1|RESTORE b 0 x IDLETIME 1 FREQ 1|RESTORE a 0 x REPLACE|GET a""",
     "getkeys": """
         COMMAND GETKEYS GET a|COMMAND GETKEYS MSET a 1 b 2|COMMAND GETKEYS MGET a b c|COMMAND GETKEYS RENAME a b|COMMAND GETKEYS DBSIZE|COMMAND GETKEYS OBJECT ENCODING a|COMMAND GETKEYS MEMORY USAGE a|COMMAND GETKEYS GET|COMMAND GETKEYS MULTI|COMMAND GETKEYS SET a b EX 1""",
     "transactions": """
@@ -244,6 +254,63 @@ def watches(tap, paths):
     compare(tap, "what WATCH notices", steps)
 
 
+def carried(tap, paths):
+    """What one server dumps, the other restores; bytes that are damaged do no harm."""
+    rnd = random.Random(SEED)
+    pair = Steps(paths, 2)
+    pair.ask([b"FLUSHALL"])
+    text = lambda: rnd.choice([b"", b"abc", b"x" * 100, bytes(rnd.choices(b"ab", k=500)), b"%d" % rnd.randrange(-10**rnd.randrange(1, 19), 10**rnd.randrange(1, 19)),
+                               bytes(rnd.randbytes(rnd.randrange(200))), b"long " * 3000])
+    makers = [lambda key: [b"SET", key, text()], lambda key: [b"RPUSH", key] + [text() for _ in range(rnd.choice([1, 5, 300]))],
+              lambda key: [b"HSET", key] + [w for n in range(rnd.choice([1, 5, 300])) for w in (b"f%d" % n, text())]]
+    wrong = []
+    dumps = []
+    for n in range(60):
+        words = makers[n % len(makers)](b"key")
+        for giver, taker in ((0, 1), (1, 0)):
+            pair.ask([b"FLUSHALL"])
+            pair.wires[giver].ask(*words)
+            data = pair.wires[giver].ask("DUMP", "key")
+            if not isinstance(data, bytes):
+                wrong.append(f"{words[0]}: DUMP of {giver}: {data}")
+                continue
+            dumps.append(data)
+            said = pair.wires[taker].ask("RESTORE", "key", "100000", data)
+            look = {b"SET": ("GET", "key"), b"RPUSH": ("LRANGE", "key", 0, -1), b"HSET": ("HGETALL", "key")}[words[0]]
+            got = [wire.ask(*look) for wire in pair.wires]
+            if words[0] == b"HSET":
+                got = [sorted(zip(g[::2], g[1::2])) for g in got]
+            if said != b"OK" and said != "OK" or got[0] != got[1] or not 90000 < pair.wires[taker].ask("PTTL", "key") <= 100000:
+                wrong.append(f"{words[0]} from {giver}: {said!r:.80}, {str(got)[:300]}")
+    tap.ok(not wrong, "DUMP of one, RESTORE of the other", *wrong[:10])
+    ours = pair.wires[1]
+    for _ in range(4000):
+        data = bytearray(rnd.choice(dumps)[:-10])
+        for _ in range(rnd.randrange(1, 5)):
+            data[rnd.randrange(min(len(data), rnd.choice([8, 64, 100000])))] = rnd.randrange(256)
+        if rnd.random() < .3:
+            del data[rnd.randrange(len(data)):]
+        data += b"\x0a\x00"
+        ours.ask("RESTORE", "key", 0, bytes(data) + crc64(data).to_bytes(8, "little"), "REPLACE")
+    tap.ok(ours.ask("PING") == "PONG", "4000 damaged dumps")
+    pair.ask([b"FLUSHALL"])
+    pair.close()
+
+
+TABLE = []
+for byte in range(256):
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x95AC9329AC4BC9B5 if byte & 1 else 0)
+    TABLE.append(byte)
+
+
+def crc64(data):
+    value = 0
+    for byte in data:
+        value = TABLE[(value ^ byte) & 255] ^ value >> 8
+    return value
+
+
 def scans(tap, paths):
     """A walk with SCAN meets every key, whatever the step."""
     wrong = []
@@ -295,6 +362,7 @@ def main():
                 listed(tap, paths, proto)
                 walk(tap, paths, proto)
             watches(tap, paths)
+            carried(tap, paths)
             scans(tap, paths)
             infos(tap, paths)
             tap.ok(daemon.stop() == 0, "the daemon ends by itself on SIGTERM")
