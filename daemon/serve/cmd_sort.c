@@ -178,8 +178,12 @@ static int take_list(struct sort *s) {
     struct list_object l;
     struct key_name name = object_name(s->c, &s->argv[1]);
     int r = list_open(object_shm(s->c), &name, false, &l);
-    r = r ? r : list_walk(object_shm(s->c), &l, 0, false, take_element, s);
-    return r == -ENOENT ? 0 : r;
+    if (r) {
+        return r == -ENOENT ? 0 : r;
+    }
+    uint64_t n = list_count(&l);
+    bool down = s->dont_sort && s->descending && n > 0;
+    return list_walk(object_shm(s->c), &l, down ? n - 1 : 0, down, take_element, s);
 }
 
 /* A number as strtod() reads it, for that is what Redis does. */
