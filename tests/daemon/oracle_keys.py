@@ -187,6 +187,8 @@ def random_words(rnd):
         lambda: [b"PEXPIRE", key(), rnd.choice([far(b"PX"), far(b"PX"), b"-1"])] + conditions(),
         lambda: [b"EXPIREAT", key(), rnd.choice([far(b"EXAT"), far(b"EXAT"), b"1"])] + conditions(),
         lambda: [b"PEXPIREAT", key(), far(b"PXAT")] + conditions(),
+        lambda: [rnd.choice([b"RPUSH", b"LPUSH"]), key(), value()], lambda: [b"HSET", key(), b"f", value()],
+        lambda: rnd.choice([[b"LRANGE", key(), b"0", b"-1"], [b"HGET", key(), b"f"], [b"HDEL", key(), b"f"], [b"LPOP", key()], [b"SORT", key(), b"ALPHA"]]),
         lambda: [b"DBSIZE"], lambda: [b"KEYS", rnd.choice([b"*", b"?", b"[ab]", b"k*"])],
         lambda: [b"SCAN", b"0", b"COUNT", b"1000", b"MATCH", rnd.choice([b"a", b"b", b"zz"])],
         lambda: [b"OBJECT", rnd.choice([b"FREQ", b"foo"]), key()],
