@@ -355,7 +355,8 @@ static int sort(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool
     if (!parse(&s, read_only)) {
         return 0;
     }
-    int r = take_list(&s);
+    int r = buf_append(&s.text, "", 1); /* so that an empty element has an address too */
+    r = r ? r : take_list(&s);
     if (r == 0 && !s.dont_sort) {
         r = put_in_order(&s);
     }

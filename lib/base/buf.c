@@ -61,13 +61,14 @@ void buf_consume(struct buf *b, size_t n) {
 }
 
 int buf_append(struct buf *b, const void *data, size_t n) {
+    if (n == 0) {
+        return 0;
+    }
     char *room = buf_room(b, n);
     if (!room) {
         return -ENOMEM;
     }
-    if (n) {
-        memcpy(room, data, n);
-    }
+    memcpy(room, data, n);
     b->tail += n;
     return 0;
 }

@@ -130,32 +130,45 @@ static int set_bytes(struct shm *s, struct key *key, const void *data, size_t le
     return r;
 }
 
-int value_set(struct shm *s, const struct key_name *name, const void *data, size_t len,
-              bool keep_expire) {
+/* A new value, in place of nothing or of what is removed before. */
+static int make_value(struct shm *s, const struct key_name *name, const void *data, size_t len,
+                      uint64_t expire) {
     struct key key;
     int64_t v = 0;
     bool integer = value_integer(data, len, &v) == 0;
-    int r = key_find_write(s, name, &key);
-    if (r == 0 && key_type(&key) != KEY_VALUE) {
-        r = key_delete(s, &key);
-        r = r ? r : -ENOENT;
-    }
-    if (r == -ENOENT) {
-        r = key_make(s, name, KEY_VALUE, integer ? 0 : len, &key);
-        if (r == 0 && !integer) {
-            put(&key.k->len, len);
-            if (len) {
-                memcpy(key.k->bytes, data, len);
-            }
-            return 0;
+    int r = key_make(s, name, KEY_VALUE, integer ? 0 : len, &key);
+    if (r == 0 && integer) {
+        r = as_integer(s, &key, v);
+    } else if (r == 0) {
+        put(&key.k->len, len);
+        if (len) {
+            memcpy(key.k->bytes, data, len);
         }
-    } else if (r == 0 && !keep_expire && key_expire(&key)) {
+    }
+    return r || !expire ? r : key_set_expire(s, &key, expire);
+}
+
+int value_set(struct shm *s, const struct key_name *name, const void *data, size_t len,
+              bool keep_expire) {
+    struct key key;
+    int64_t v;
+    int r = key_find_write(s, name, &key);
+    if (r == -ENOENT) {
+        return make_value(s, name, data, len, 0);
+    }
+    if (r == 0 && key_type(&key) != KEY_VALUE) {
+        uint64_t expire = keep_expire ? key_expire(&key) : 0;
+        r = key_delete(s, &key);
+        return r ? r : make_value(s, name, data, len, expire);
+    }
+    if (r == 0 && !keep_expire && key_expire(&key)) {
         r = key_set_expire(s, &key, 0);
     }
     if (r) {
         return r;
     }
-    return integer ? as_integer(s, &key, v) : set_bytes(s, &key, data, len);
+    return value_integer(data, len, &v) == 0 ? as_integer(s, &key, v)
+                                             : set_bytes(s, &key, data, len);
 }
 
 int value_write(struct shm *s, const struct key_name *name, uint64_t at, const void *data,
