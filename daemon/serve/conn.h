@@ -98,7 +98,7 @@ struct conn {
     uint64_t wait_until_ns; /* ... which is then */
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
-    struct peer *peer; /* has the segment mapped: mapped.c; NULL: not */
+    struct peer *peer;   /* has the segment mapped: mapped.c; NULL: not */
     struct multi *multi; /* NULL: neither queues nor watches */
     /* subscriptions */
     struct list subs;
