@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "daemon/serve/conn.h"
+#include "daemon/serve/multi.h"
 
 enum {
     FLOOD = 16 * 1024 * 1024, /* bytes of buffers after which memory is given back ... */
@@ -67,7 +68,7 @@ bool accounts_may_submit(const struct conn *c, uint64_t n) {
 
 /* Memory that was written to, so a buffer's unused end costs nothing. */
 static size_t held_by(const struct conn *c) {
-    return c->in.tail + c->out.tail + c->held.tail +
+    return c->in.tail + c->out.tail + c->held.tail + multi_bytes(c) +
            c->reader.cap * (sizeof(*c->reader.argv) + sizeof(*c->reader.offsets));
 }
 

@@ -384,7 +384,7 @@ static int client_tracking(struct conn *c, const struct resp_arg *argv, uint32_t
         return 0;
     }
     if (on) {
-        reply_error(c, "ERR client tracking is not supported: there are no keys to track");
+        reply_error(c, "ERR client tracking is not supported");
     } else {
         reply_ok(c);
     }

@@ -64,6 +64,7 @@ static struct multi *multi_get(struct conn *c) {
 
 static void unwatch(struct multi *m) {
     for (uint32_t i = 0; i < m->n_watched; i++) {
+        m->bytes -= m->watched[i].name.len + sizeof(*m->watched);
         free((void *)(uintptr_t)m->watched[i].name.data);
     }
     free(m->watched);
@@ -93,6 +94,10 @@ void multi_failed(struct conn *c) {
 
 int multi_count(const struct conn *c) {
     return c->multi && c->multi->open ? (int)c->multi->n_queued : -1;
+}
+
+size_t multi_bytes(const struct conn *c) {
+    return c->multi ? c->multi->bytes : 0;
 }
 
 /* An array that has room for one more element. NULL: no memory, the old one stays. */
@@ -161,7 +166,7 @@ void multi_queue(struct conn *c, int id, const struct resp_arg *argv, uint32_t a
     for (uint32_t i = 0; i < argc; i++) {
         bytes += argv[i].len;
     }
-    if (!takes_bytes(c, bytes + argc * sizeof(*argv))) {
+    if (!takes_bytes(c, bytes + argc * sizeof(*argv) + sizeof(*m->queued))) {
         reply_error(c, "ERR the transaction is larger than one request may be");
         m->failed = true;
         return;

@@ -12,5 +12,7 @@ void multi_queue(struct conn *c, int id, const struct resp_arg *argv, uint32_t a
 void multi_failed(struct conn *c);
 /* Commands queued; -1: there is no MULTI. */
 int multi_count(const struct conn *c);
+/* Bytes it has queued and watches. */
+size_t multi_bytes(const struct conn *c);
 /* Neither queues nor watches any more. */
 void multi_free(struct conn *c);

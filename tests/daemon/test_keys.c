@@ -215,6 +215,18 @@ Test(keys, a_queue_of_commands_is_bounded) {
     cr_assert(like("-ERR the transaction is larger than*", set_bytes("a", 60000)));
     expect(&w, "-EXECABORT *", "EXEC");
     expect(&w, ":0", "EXISTS a");
+    /* so is what is watched, and it is given back */
+    char name[1001];
+    memset(name, 'n', 1000);
+    name[1000] = '\0';
+    for (int round = 0; round < 3; round++) {
+        int n = 0;
+        do {
+            snprintf(name + 990, 11, "%010d", n++);
+        } while (strcmp(wire_call(&w, "WATCH", name, NULL), "+OK") == 0);
+        cr_assert(n > 50 && n < 140, "%d", n);
+        expect(&w, "+OK", "UNWATCH");
+    }
 }
 
 Test(keys, info_tells_of_the_keyspace) {
