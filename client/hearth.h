@@ -301,7 +301,7 @@ static inline struct hearth_bytes hearth_text(const char *text) {
 }
 
 /* Maps the daemon's shared memory, so that what follows is done there. For root, the daemon's own user and those in map_users of
- * its configuration. With `readonly` it is mapped for reading (read_users): what only looks is done in memory, the rest goes over
+ * its configuration. With `readonly` it is mapped for reading (map_read_users): what only looks is done in memory, the rest goes over
  * the connection. HEARTH_E_REFUSED: not for this user, or too many have; then all goes on over the connection. -EPROTO: the
  * daemon is of another version. -EISCONN: done already.
  *

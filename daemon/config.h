@@ -36,16 +36,17 @@ struct pool_config {
     struct config_strings exec; /* POOL_EXEC: first words of the command; n == 0: the task's
                                    arguments are all of it */
     struct config_strings args; /* for the module's initializer */
-    uint64_t max_tasks;         /* a worker is replaced after so many; 0: never */
-    uint32_t timeout_ms;        /* time limit of a task that names none; 0: none */
-    uint32_t kill_grace_ms;     /* from the cancel flag (exec: SIGTERM) to SIGKILL */
-    uint32_t start_timeout_ms;  /* for loading the module and warming a worker */
-    uint32_t queue_max;         /* tasks waiting */
-    uint64_t queue_bytes;       /* bytes of their payloads and arguments; 0: as the segment holds */
-    uint64_t max_output;        /* bytes of one result */
-    struct config_strings env;  /* "NAME=value", set over the daemon's own environment */
-    char *working_directory;    /* absolute */
-    int32_t nice;               /* added to the daemon's own */
+    struct config_strings submit_users; /* as config.read_users */
+    uint64_t max_tasks;                 /* a worker is replaced after so many; 0: never */
+    uint32_t timeout_ms;                /* time limit of a task that names none; 0: none */
+    uint32_t kill_grace_ms;             /* from the cancel flag (exec: SIGTERM) to SIGKILL */
+    uint32_t start_timeout_ms;          /* for loading the module and warming a worker */
+    uint32_t queue_max;                 /* tasks waiting */
+    uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
+    uint64_t max_output;       /* bytes of one result */
+    struct config_strings env; /* "NAME=value", set over the daemon's own environment */
+    char *working_directory;   /* absolute */
+    int32_t nice;              /* added to the daemon's own */
     uint64_t rlimit[RLIM_NLIMITS]; /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
     const char *file;              /* where it is defined, for messages; owned by the config */
     unsigned line;
@@ -71,8 +72,8 @@ struct config {
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
     enum log_level log_level;
-    struct config_strings admin_users, map_users,
-        read_users; /* names or numbers of users, @ before those of groups */
+    /* names or numbers of users, @ before those of groups, "*": everybody who can connect */
+    struct config_strings read_users, write_users, admin_users, map_users, map_read_users;
     struct config_limits limits;
     struct pool_config *pools;
     uint32_t n_pools;

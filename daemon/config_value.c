@@ -411,12 +411,13 @@ static int check_env(const struct reader *r, const config_setting_t *s, const ch
     return ok ? 0 : config_fail(r, s, "expected \"NAME=value\"");
 }
 
-/* A user, or with an @ before it a group, by name or number. */
+/* A user, or with an @ before it a group, by name or number; or everybody. */
 static int check_user(const struct reader *r, const config_setting_t *s, const char *text) {
     bool group = *text == '@';
     uint64_t id;
     const char *name = text + group;
-    bool known = (num_u64(name, strlen(name), &id) == 0 && id < UINT32_MAX) ||
+    bool known = strcmp(text, "*") == 0 ||
+                 (num_u64(name, strlen(name), &id) == 0 && id < UINT32_MAX) ||
                  (group ? getgrnam(name) != NULL : getpwnam(name) != NULL);
     return known ? 0
                  : config_fail(r, s, "there is no %s \"%.40s\"%s", group ? "group" : "user", name,

@@ -13,6 +13,7 @@
 #include "daemon/serve/multi.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "lib/base/clock.h"
 
 bool client_set_text(struct conn *c, char **text, const struct resp_arg *value) {
@@ -293,13 +294,18 @@ static bool matches(const struct conn *other, const struct kill_filter *f) {
            (!f->addr || is_address(other, f->addr)) && (!f->laddr || is_address(other, f->laddr));
 }
 
+/* Another user's connections are for administrators to meddle with. */
+static bool is_ours(const struct conn *c, const struct conn *other) {
+    return other->uid == c->uid || (c->roles & ROLE_ADMIN);
+}
+
 /* Closes those that match; the caller itself only after its reply. */
 static uint32_t kill_matching(struct conn *c, const struct kill_filter *f) {
     uint32_t n = 0;
     bool me = false;
     list_for_each_safe (it, &c->serve->conns) {
         struct conn *other = list_entry(it, struct conn, node);
-        if (!matches(other, f) || (other == c && f->skip_me)) {
+        if (!matches(other, f) || (other == c && f->skip_me) || !is_ours(c, other)) {
             continue;
         }
         n++;
@@ -435,7 +441,7 @@ static int client_unblock(struct conn *c, const struct resp_arg *argv, uint32_t 
         return 0;
     }
     struct conn *other = accounts_find(c->serve, (uint64_t)id);
-    if (!other || other->block == BLOCK_NONE) {
+    if (!other || other->block == BLOCK_NONE || !is_ours(c, other)) {
         reply_int(c, 0);
         return 0;
     }

@@ -55,9 +55,6 @@ int cmd_SEGMENT_CHECK(struct conn *c, const struct resp_arg *argv, uint32_t argc
     (void)argv;
     (void)argc;
     struct shm_report r;
-    if (!roles_check(c, ROLE_ADMIN, "segment.check")) {
-        return 0;
-    }
     uint64_t began = clock_now();
     int e = shm_check_live(&c->serve->d->shm, &r);
     if (e == -EAGAIN) {
@@ -116,7 +113,7 @@ static void send_with(struct conn *c, const int *fds, size_t n) {
 }
 
 static bool can_attach(struct conn *c, bool readonly) {
-    if (readonly ? roles_may(c, ROLE_READ) || roles_may(c, ROLE_MAP) : roles_may(c, ROLE_MAP)) {
+    if (c->roles & (readonly ? ROLE_MAP | ROLE_MAP_READ : ROLE_MAP)) {
         if (conn_pending(c) == 0 || (output_flush(c) == 0 && conn_pending(c) == 0)) {
             if (!c->muted && !c->exec) {
                 return true;
@@ -125,7 +122,8 @@ static bool can_attach(struct conn *c, bool readonly) {
         reply_error(c, "ERR SEGMENT.ATTACH comes after all replies have been read");
         return false;
     }
-    return roles_check(c, ROLE_MAP, "segment.attach");
+    roles_refuse(c, "segment.attach");
+    return false;
 }
 
 static void attach_reading(struct conn *c) {

@@ -15,6 +15,7 @@
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "lib/base/clock.h"
 #include "lib/shm/keys.h"
 
@@ -297,6 +298,10 @@ static int config_resetstat(struct conn *c, const struct resp_arg *argv, uint32_
     (void)argv;
     (void)argc;
     struct serve *s = c->serve;
+    if (!(c->roles & ROLE_ADMIN)) {
+        roles_refuse(c, "config|resetstat");
+        return 0;
+    }
     s->accepted = s->refused = s->commands = s->errors = 0;
     s->bytes_in = s->bytes_out = s->closed_output = s->closed_protocol = 0;
     s->hits = s->misses = 0;

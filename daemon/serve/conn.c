@@ -39,6 +39,7 @@
 #include "daemon/serve/partial.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
 
@@ -348,6 +349,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
     c->uid = cred.uid;
     c->pid = cred.pid;
+    roles_grant(c, cred.gid);
     c->since_ns = c->active_ns = s->now_ns;
     event_assign(&c->ev_read, s->d->base, fd, EV_READ | EV_PERSIST, on_read, c);
     event_assign(&c->ev_write, s->d->base, fd, EV_WRITE | EV_PERSIST, on_write, c);

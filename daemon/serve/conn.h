@@ -108,6 +108,8 @@ struct conn {
     uint32_t live;  /* tasks submitted here that have not ended */
     uid_t uid;
     pid_t pid;
+    uint32_t roles;      /* enum role bits, ... */
+    uint64_t may_submit; /* ... and pools, by index: what this user may do, as of connecting */
     char *name, *lib_name, *lib_ver; /* NULL: none */
     uint64_t since_ns, active_ns;
     uint64_t commands, bytes_in, bytes_out;

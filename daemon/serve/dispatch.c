@@ -2,7 +2,7 @@
 /* Dispatch. The table of commands (lib/wire/commands.def) gives names, arity and flags; here each
  * line gets its function, so that a command without one does not link. What is the same for all
  * commands is checked here, in Redis's order and words: does it exist, is the number of words
- * right, may it be used while subscribed in RESP2.
+ * right, may it be used while subscribed in RESP2, has the user the roles it needs.
  *
  * An HTTP request is not a mistyped command but an attack by way of somebody's browser: the
  * connection is closed at its first line, as Redis does.
@@ -17,6 +17,7 @@
 #include "daemon/serve/multi.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "lib/base/num.h"
 
 static command_handler *const handlers[] = {
@@ -196,6 +197,12 @@ static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
         return 0;
     }
     if (!allowed_subscribed(id, argc) && refuses_subscribed(c, commands[id].name, NULL)) {
+        multi_failed(c);
+        return 0;
+    }
+    uint32_t lacks = commands[id].flags & CMD_ROLES & ~c->roles;
+    if (lacks) {
+        roles_refuse(c, commands[id].name);
         multi_failed(c);
         return 0;
     }

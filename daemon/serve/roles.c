@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Roles. Names are made numbers once, at the start: asking the system's databases may take long, and the loop must not wait.
  * A peer is who the kernel says it was when it connected: its user, its group and its supplementary groups (SO_PEERCRED,
- * SO_PEERGROUPS), which nobody can give himself.
+ * SO_PEERGROUPS), which nobody can give himself. What he may do is found once, when he connects: from then on a command costs one
+ * AND of its flags (dispatch.c), also in MULTI, whose commands are looked at as they are queued.
  *
  * Fails: -ENOMEM; a peer whose groups cannot be had is in none. */
 #include "daemon/serve/roles.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -15,24 +17,35 @@
 #include <unistd.h>
 
 #include "daemon/serve/reply.h"
-#include "lib/base/cleanup.h"
 #include "lib/base/num.h"
 
 struct member {
-    bool group;
+    bool all, group;
     uint32_t id;
 };
 
+struct members {
+    struct member *v;
+    uint32_t n;
+};
+
+enum { READ, WRITE, ADMIN, MAP, MAP_READ, LISTS };
+static const uint32_t role_of[LISTS] = {ROLE_READ, ROLE_WRITE, ROLE_ADMIN, ROLE_MAP, ROLE_MAP_READ};
+
 struct roles {
-    struct member *members[ROLES];
-    uint32_t n[ROLES];
+    struct members lists[LISTS];
+    struct members *pools;
+    uint32_t n_pools;
 };
 
 /* The configuration was checked: what is no number is a name, and was known then. */
 static bool resolve(const char *text, struct member *ret) {
     uint64_t id;
-    ret->group = *text == '@';
+    *ret = (struct member){.all = strcmp(text, "*") == 0, .group = *text == '@'};
     const char *name = text + ret->group;
+    if (ret->all) {
+        return true;
+    }
     if (num_u64(name, strlen(name), &id) == 0) {
         ret->id = (uint32_t)id;
         return true;
@@ -43,70 +56,116 @@ static bool resolve(const char *text, struct member *ret) {
     return g || p;
 }
 
-static int load(struct roles *r, enum role role, const struct config_strings *names) {
-    r->members[role] = calloc(names->n + 1, sizeof(struct member));
-    for (uint32_t i = 0; r->members[role] && i < names->n; i++) {
-        r->n[role] += resolve(names->v[i], &r->members[role][r->n[role]]);
+static int load(struct members *to, const struct config_strings *names) {
+    to->v = calloc(names->n + 1, sizeof(*to->v));
+    for (uint32_t i = 0; to->v && i < names->n; i++) {
+        to->n += resolve(names->v[i], &to->v[to->n]);
     }
-    return r->members[role] ? 0 : -ENOMEM;
+    return to->v ? 0 : -ENOMEM;
 }
 
 int roles_open(struct serve *s) {
     const struct config *c = s->d->config;
+    const struct config_strings *names[LISTS] = {&c->read_users, &c->write_users, &c->admin_users,
+                                                 &c->map_users, &c->map_read_users};
     s->roles = calloc(1, sizeof(*s->roles));
-    int r = s->roles ? load(s->roles, ROLE_ADMIN, &c->admin_users) : -ENOMEM;
-    r = r < 0 ? r : load(s->roles, ROLE_MAP, &c->map_users);
-    return r < 0 ? r : load(s->roles, ROLE_READ, &c->read_users);
+    if (!s->roles) {
+        return -ENOMEM;
+    }
+    s->roles->pools = calloc(s->d->n_pools + 1, sizeof(struct members));
+    int r = s->roles->pools ? 0 : -ENOMEM;
+    for (int i = 0; r == 0 && i < LISTS; i++) {
+        r = load(&s->roles->lists[i], names[i]);
+    }
+    for (uint32_t i = 0; r == 0 && i < s->d->n_pools; i++) {
+        s->roles->n_pools++;
+        r = load(&s->roles->pools[i], &s->d->pools[i].config->submit_users);
+    }
+    return r;
 }
 
 void roles_close(struct serve *s) {
     if (s->roles) {
-        for (int i = 0; i < ROLES; i++) {
-            free(s->roles->members[i]);
+        for (int i = 0; i < LISTS; i++) {
+            free(s->roles->lists[i].v);
         }
+        for (uint32_t i = 0; i < s->roles->n_pools; i++) {
+            free(s->roles->pools[i].v);
+        }
+        free(s->roles->pools);
         free(s->roles);
         s->roles = NULL;
     }
 }
 
-static bool in_group(const struct conn *c, uint32_t id) {
-    struct ucred cred;
-    socklen_t len = sizeof(cred);
-    if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.gid == id) {
-        return true;
-    }
+/* Who a peer is, as far as it has been asked for. */
+struct peer_ids {
+    const struct conn *c;
+    gid_t gid;
+    bool known; /* the supplementary groups are here */
+    gid_t *groups;
+    size_t n;
+};
+
+static void ask_groups(struct peer_ids *p) {
     gid_t none;
-    len = 0;
-    if (getsockopt(c->fd, SOL_SOCKET, SO_PEERGROUPS, &none, &len) == 0 || errno != ERANGE) {
-        return false; /* it has none */
+    socklen_t len = 0;
+    p->known = true;
+    if (getsockopt(p->c->fd, SOL_SOCKET, SO_PEERGROUPS, &none, &len) == 0 || errno != ERANGE) {
+        return; /* it has none */
     }
-    _cleanup_free_ gid_t *groups = malloc(len);
-    if (!groups || getsockopt(c->fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) {
-        return false;
+    p->groups = malloc(len);
+    if (p->groups && getsockopt(p->c->fd, SOL_SOCKET, SO_PEERGROUPS, p->groups, &len) == 0) {
+        p->n = len / sizeof(*p->groups);
     }
-    for (size_t i = 0; i < len / sizeof(*groups); i++) {
-        if (groups[i] == id) {
-            return true;
-        }
-    }
-    return false;
 }
 
-bool roles_may(const struct conn *c, enum role role) {
+static bool in_group(struct peer_ids *p, uint32_t id) {
+    if (!p->known) {
+        ask_groups(p);
+    }
+    bool is = p->gid == id;
+    for (size_t i = 0; !is && i < p->n; i++) {
+        is = p->groups[i] == id;
+    }
+    return is;
+}
+
+static bool is_among(struct peer_ids *p, const struct members *list) {
+    bool is = false;
+    for (uint32_t i = 0; !is && i < list->n; i++) {
+        const struct member *m = &list->v[i];
+        is = m->all || (m->group ? in_group(p, m->id) : m->id == p->c->uid);
+    }
+    return is;
+}
+
+void roles_grant(struct conn *c, gid_t gid) {
     const struct roles *r = c->serve->roles;
-    bool may = c->uid == 0 || c->uid == getuid();
-    for (uint32_t i = 0; !may && i < r->n[role]; i++) {
-        const struct member *m = &r->members[role][i];
-        may = m->group ? in_group(c, m->id) : m->id == c->uid;
+    struct peer_ids p = {.c = c, .gid = gid};
+    bool all = c->uid == 0 || c->uid == getuid();
+    c->roles = 0;
+    c->may_submit = 0;
+    for (int i = 0; i < LISTS; i++) {
+        c->roles |= all || is_among(&p, &r->lists[i]) ? role_of[i] : 0;
     }
-    return may;
+    for (uint32_t i = 0; i < r->n_pools; i++) {
+        c->may_submit |= (uint64_t)(all || is_among(&p, &r->pools[i])) << i;
+    }
+    c->roles |= c->roles & ROLE_MAP ? ROLE_READ | ROLE_WRITE : 0;
+    c->roles |= c->roles & ROLE_MAP_READ ? ROLE_READ : 0;
+    /* without a pool at all, a submission is answered with that */
+    c->roles |= c->may_submit || r->n_pools == 0 ? ROLE_SUBMIT : 0;
+    free(p.groups);
 }
 
-bool roles_check(struct conn *c, enum role role, const char *what) {
-    if (roles_may(c, role)) {
-        return true;
+void roles_refuse(struct conn *c, const char *command) {
+    char name[64];
+    size_t n = 0;
+    for (; n < sizeof(name) - 1 && command[n]; n++) {
+        name[n] = (char)tolower((unsigned char)command[n]);
     }
-    reply_errorf(c, "NOPERM user %u has no permission to run the '%s' command", (unsigned)c->uid,
-                 what);
-    return false;
+    name[n] = '\0';
+    reply_errorf(c, "NOPERM User %u has no permissions to run the '%s' command", (unsigned)c->uid,
+                 name);
 }

@@ -26,6 +26,11 @@ static bool find_target(struct conn *c, const struct resp_arg *argv, struct subm
         reply_errorf(c, "NOPOOL no such pool '%.*s'", shown(&argv[1]), argv[1].data);
         return false;
     }
+    if (!(c->may_submit >> p->index & 1)) {
+        reply_errorf(c, "NOPERM User %u has no permissions to use pool '%s'", (unsigned)c->uid,
+                     p->config->name);
+        return false;
+    }
     if (p->n_handlers == 0) { /* its module has never been loaded yet */
         reply_errorf(c, "BUSY pool '%s' is not ready: %s", p->config->name,
                      p->last_error ? p->last_error : pool_state_names[p->state]);

@@ -21,6 +21,9 @@ enum command_flag {
     CMD_OWN_OPS = 1 << 8,   /* walks the whole keyspace, in operations of its own */
     CMD_MOVABLE = 1 << 9,   /* has keys that its key specification does not tell */
     CMD_NO_MULTI = 1 << 10, /* refused between MULTI and EXEC */
+    CMD_SUBMIT = 1 << 11,   /* queues tasks */
+    /* What a user must have been granted: these flags are the roles too (daemon/serve/roles.h). */
+    CMD_ROLES = CMD_READ | CMD_WRITE | CMD_ADMIN | CMD_SUBMIT,
 };
 
 /* Where the keys are, as COMMAND INFO tells it: position of the first one, of the last one (from

@@ -32,7 +32,7 @@ static void begin(void) {
         .keep_listening = true,
         .config = "limits = { max_mapped = 3; };\n"
                   "map_users = [ \"@daemon\" ];\n"
-                  "read_users = [ \"nobody\" ];\n"
+                  "map_read_users = [ \"nobody\" ];\n"
                   "segment_size = \"64M\";\n"
                   "pools = ( { name = \"text\"; workers = 1; module = \"text.so\"; } );\n"};
     cr_assert_eq(daemon_start(&d, &options), 0);
