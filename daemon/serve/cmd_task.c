@@ -288,7 +288,7 @@ static bool list_one(void *arg, uint32_t idx, const struct task_view *v) {
 }
 
 static int state_by_name(const struct resp_arg *a) {
-    for (int i = TASK_QUEUED; i <= TASK_CANCELLED; i++) {
+    for (int i = TASK_WAITING; i <= TASK_EXPIRED; i++) {
         if (resp_is(a, task_state_names[i])) {
             return i;
         }
@@ -315,8 +315,8 @@ static bool parse_list(struct conn *c, const struct resp_arg *argv, uint32_t arg
         } else if (resp_is(&argv[i], "STATE")) {
             l->state = state_by_name(value);
             if (l->state < 0) {
-                reply_error(c, "ERR state is one of queued, running, done, failed, lost, timeout, "
-                               "cancelled");
+                reply_error(c, "ERR state is one of waiting, queued, running, done, failed, lost, "
+                               "timeout, cancelled, expired");
                 return false;
             }
         } else if (resp_is(&argv[i], "COUNT")) {

@@ -81,16 +81,16 @@ static int collect_task(struct walk *w, uint32_t i) {
     uint64_t owners[] = {get(&t->input_off), get(&t->output_off), get(&t->log_off),
                          get(&t->spare_off)};
     bool free = state == TASK_FREE;
-    bool settled = state == TASK_QUEUED || task_state_is_terminal(state);
+    bool waits = state == TASK_WAITING || state == TASK_QUEUED;
+    bool settled = waits || task_state_is_terminal(state);
     uint64_t len = peek(t->input_len);
-    uint64_t in = settled && len <= ALLOC_MAX ? len + peek(t->args_len) : 0;
+    uint64_t in = settled && len <= ALLOC_MAX ? len + peek(t->args_len) + peek(t->policy_len) : 0;
     uint64_t out = task_state_is_terminal(state) ? peek(t->output_len) : 0;
     if (free && (owners[0] || owners[1] || owners[2] || owners[3])) {
         wrong(w, "task record %u is free and owns a block", i);
     }
     /* a spare may stay behind when a lock was busy; it goes with the record */
-    if ((state == TASK_QUEUED && owners[3]) ||
-        (settled && (in > SHM_INLINE_IN) != (owners[0] != 0))) {
+    if ((waits && owners[3]) || (settled && (in > SHM_INLINE_IN) != (owners[0] != 0))) {
         wrong(w, "task record %u (%s): input and blocks do not agree", i, task_state_names[state]);
     }
     bool bit = get(&w->s->free_map[i / 64]) >> (i % 64) & 1;
@@ -241,8 +241,9 @@ static int collect(struct walk *w) {
     }
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
         struct shm_ring *ring = &w->s->pools[i].ready;
-        uint64_t bytes = get(&ring->capacity) < ALLOC_MAX ? get(&ring->capacity) * 8 : ALLOC_MAX;
-        int r = own(w, get(&ring->entries_off), bytes, "ring of pool", i);
+        uint64_t n = get(&ring->capacity) + get(&w->s->pools[i].front.capacity);
+        uint64_t bytes = n < ALLOC_MAX ? n * 8 : ALLOC_MAX;
+        int r = own(w, get(&ring->entries_off), bytes, "rings of pool", i);
         if (r) {
             return r;
         }

@@ -3,7 +3,7 @@
  * through the verbs in segment.h, slot.h, lock.h, alloc.h, ring.h, task.h and check.h.
  *
  *   0            header        magic, version, signature, where the rest is, the doorbell's words
- *   pools_off    pools         SHM_POOLS records: name, ring of ready hints
+ *   pools_off    pools         SHM_POOLS records: name, two rings of hints: front and ready
  *   slots_off    slots         one per attached process: life, hand, counters, undo log
  *   done_off     done ring     hints of ended tasks, towards the daemon
  *   free_off     free map      one bit per task record: 1 = probably free
@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 4u
+#define SHM_VERSION 5u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -93,7 +93,10 @@ struct shm_slot {
 
 struct shm_pool {
     _Alignas(SHM_LINE) char name[40]; /* NUL-terminated; empty = unused */
+    _Atomic uint32_t paused;          /* 1: no task is to be claimed; by the daemon */
+    _Atomic uint32_t refill; /* 1: the daemon holds tasks back and wants to hear of every claim */
     struct shm_ring ready;
+    struct shm_ring front; /* looked at first; small; filled by the daemon alone */
     _Alignas(
         SHM_LINE) _Atomic uint64_t napping[16]; /* bit per slot: asleep and not yet being woken */
 };
@@ -115,16 +118,21 @@ struct shm_chunk {
     _Atomic uint64_t reserved;
 };
 
-/* state word: 0-3 state | 4-11 attempts | 12-43 owner word (QUEUED: the pool) | 44-63 generation.
+/* state word: 0-3 state | 4-11 attempts | 12-43 owner word (WAITING, QUEUED: the pool) | 44-63 generation.
  *
  *  FREE --submitter--> BUILDING --submitter--> QUEUED --worker--> RUNNING --worker--> DONE | FAILED
- *    ^                    | reaper               | daemon            | reaper
- *    |                    |                      +--> CANCELLED ...  +--> LOST TIMEOUT CANCELLED
+ *    ^                    | |  submitter       ^  | | daemon         | reaper
+ *    |                    | |   (hold)  daemon |  | |                +--> LOST TIMEOUT CANCELLED
+ *    |                    | +-----> WAITING ---+  | +--> CANCELLED EXPIRED ...
+ *    |                    |          | ^ ^--------+         ^
+ *    |                    | reaper   | | daemon, to order   |
+ *    |                    |          | +-- daemon: FAILED LOST TIMEOUT, to be tried again
+ *    |                    |          +----- daemon ---------+
  *    +---- FREEING <------+
  *             ^--------------- daemon: any terminal state
  *
  * Each arrow is one CAS. The other words of a record belong to whoever the state word names: the
- * builder, the running worker, or (terminal states) the daemon. */
+ * builder, the running worker, or (WAITING, terminal states) the daemon. */
 struct shm_task {
     _Alignas(SHM_LINE) _Atomic uint64_t state;
     uint64_t id;
@@ -133,7 +141,7 @@ struct shm_task {
     _Atomic uint64_t output_off;
     _Atomic uint64_t log_off;   /* stderr of a command */
     _Atomic uint64_t spare_off; /* the larger block while an output grows */
-    uint64_t input_len;         /* payload bytes; the arguments follow */
+    uint64_t input_len;         /* payload bytes; the arguments and the policy follow */
     uint32_t args_len;
     uint16_t nargs;
     uint16_t handler;
@@ -148,10 +156,11 @@ struct shm_task {
     uint8_t cause; /* enum task_cause */
     uint8_t signal;
     uint8_t core;
-    uint8_t reserved0;
-    _Atomic uint32_t cancel; /* 1: somebody wants it stopped */
-    uint16_t pool;
-    uint16_t reserved1;
+    uint8_t kills;           /* attempts that ended with a worker's death */
+    _Atomic uint32_t cancel; /* somebody wants it stopped: 1 cancelled, 2 its time is over */
+    uint8_t pool;
+    uint8_t priority;
+    uint16_t policy_len; /* bytes behind the arguments that are the daemon's own */
     uint8_t in[SHM_INLINE_IN];
     uint8_t out[SHM_INLINE_OUT];
 };

@@ -92,6 +92,20 @@ int ring_take(struct shm *s, struct shm_ring *ring, _Atomic uint64_t *hand, uint
     return -EBADMSG;
 }
 
+int ring_peek(struct shm *s, struct shm_ring *ring, uint32_t *ret) {
+    struct view v;
+    if (ring_view(s, ring, &v)) {
+        return -EBADMSG;
+    }
+    uint64_t h = atomic_load(&ring->head);
+    uint64_t e = atomic_load(&v.entries[h & v.mask]);
+    if ((uint32_t)(e >> 32) != (uint32_t)(h >> v.shift)) {
+        return -EAGAIN;
+    }
+    *ret = (uint32_t)e;
+    return 0;
+}
+
 bool ring_is_empty(struct shm *s, struct shm_ring *ring) {
     struct view v;
     if (ring_view(s, ring, &v)) {

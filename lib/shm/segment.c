@@ -28,7 +28,7 @@
 #include "lib/shm/layout.h"
 #include "lib/shm/ring.h"
 
-enum { DONE_RING_MAX = 16384, SLOTS_MAX = 1024, TASKS_MAX = 16 << 20 };
+enum { DONE_RING_MAX = 16384, FRONT_RING_MAX = 4096, SLOTS_MAX = 1024, TASKS_MAX = 16 << 20 };
 
 /* FNV-1a over everything a process built differently would disagree on. */
 static uint32_t layout_signature(void) {
@@ -274,7 +274,7 @@ void shm_detach(struct shm *s) {
     *s = (struct shm){.fd = -1, .bell_fd = -1};
 }
 
-/* The pool's ring must read as zeroes; a punched hole does, without touching a page. */
+/* The pool's rings must read as zeroes; a punched hole does, without touching a page. */
 static int zero_block(struct shm *s, uint64_t off, uint64_t len) {
     if (s->fd >= 0 &&
         fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0) {
@@ -296,16 +296,18 @@ int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t qu
     /* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind
      */
     uint64_t capacity = power_of_two((uint64_t)queue_max + queue_max / 2 + 64);
-    int r = alloc_give(s, &p->ready.entries_off, capacity * 8);
+    uint64_t front = capacity < FRONT_RING_MAX ? capacity : FRONT_RING_MAX;
+    int r = alloc_give(s, &p->ready.entries_off, (capacity + front) * 8);
     if (r) {
         return r == -EMSGSIZE ? -EINVAL : r;
     }
     uint64_t off = get(&p->ready.entries_off);
-    if (!alloc_ptr(s, off, capacity * 8)) {
+    if (!alloc_ptr(s, off, (capacity + front) * 8)) {
         return -EBADMSG;
     }
-    r = zero_block(s, off, capacity * 8);
+    r = zero_block(s, off, (capacity + front) * 8);
     ring_init(&p->ready, off, capacity);
+    ring_init(&p->front, off + capacity * 8, front);
     strcpy(p->name, name);
     return r;
 }

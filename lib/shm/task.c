@@ -11,6 +11,11 @@
  * cannot be lost or given out twice: the bit is a hint, FREE -> BUILDING decides. Lowest records
  * first, which keeps the touched pages few.
  *
+ * A pool has two rings. Plain tasks go to `ready` and are claimed in order of submission. What has an
+ * order of its own, or a time, the daemon holds (WAITING) and releases to `front`, which workers look
+ * at first, few at a time; it takes them back (recall) when a better one has come. A worker knows of
+ * that only one word: while `refill` is set it rings the daemon at each claim.
+ *
  * A claim is counted in the slot (claims, bytes): the value it will have is written before the
  * claim, so the reaper can complete the count, and "queued = submitted - claimed" stays exact
  * whoever dies.
@@ -31,44 +36,7 @@
 #include "lib/shm/lock.h"
 #include "lib/shm/ring.h"
 #include "lib/shm/slot.h"
-
-/* ---- the state word ---- */
-
-static uint64_t word_make(uint32_t state, uint32_t attempt, uint32_t owner, uint32_t gen) {
-    return state | (uint64_t)(attempt & 0xff) << 4 | (uint64_t)owner << 12 | (uint64_t)gen << 44;
-}
-static uint32_t word_state(uint64_t w) {
-    return w & 15;
-}
-static uint32_t word_attempt(uint64_t w) {
-    return w >> 4 & 0xff;
-}
-static uint32_t word_owner(uint64_t w) {
-    return (uint32_t)(w >> 12);
-}
-static uint32_t word_gen(uint64_t w) {
-    return (uint32_t)(w >> 44);
-}
-/* The same task in another state. */
-static uint64_t word_to(uint64_t w, uint32_t state, uint32_t owner) {
-    return word_make(state, word_attempt(w), owner, word_gen(w));
-}
-
-static uint64_t state_load(const struct shm_task *t) {
-    return atomic_load_explicit((_Atomic uint64_t *)&t->state, memory_order_acquire);
-}
-static bool state_move(struct shm_task *t, uint64_t from, uint64_t to) {
-    return atomic_compare_exchange_strong(&t->state, &from, to);
-}
-
-static void hand_set(struct shm *s, uint32_t idx) {
-    put(&s->mine->hand, (uint64_t)idx + 1);
-    keep_order();
-}
-static void hand_clear(struct shm *s) {
-    keep_order();
-    put(&s->mine->hand, 0);
-}
+#include "lib/shm/task_private.h"
 
 /* ---- records ---- */
 
@@ -162,11 +130,14 @@ static void write_input(char *out, const struct task_spec *spec) {
         out[sizeof(len) + len] = '\0';
         out += sizeof(len) + len + 1;
     }
+    if (spec->policy.len) {
+        memcpy(out, spec->policy.data, spec->policy.len);
+    }
 }
 
-/* Payload and arguments together; over ALLOC_MAX when they do not fit. */
+/* Payload, arguments and policy together; over ALLOC_MAX when they do not fit. */
 static uint64_t input_size(const struct task_spec *spec) {
-    uint64_t n = spec->payload.len;
+    uint64_t n = spec->payload.len + spec->policy.len;
     for (uint32_t i = 0; i < spec->nargs && n <= ALLOC_MAX; i++) {
         n += sizeof(uint32_t) + spec->args[i].len + 1;
     }
@@ -189,10 +160,13 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
     write_input(in, spec);
     poke(t->id, atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed));
     poke(t->input_len, spec->payload.len);
-    poke(t->args_len, (uint32_t)(size - spec->payload.len));
+    poke(t->args_len, (uint32_t)(size - spec->payload.len - spec->policy.len));
+    poke(t->policy_len, (uint16_t)spec->policy.len);
     poke(t->nargs, (uint16_t)spec->nargs);
     poke(t->handler, (uint16_t)spec->handler);
-    poke(t->pool, (uint16_t)spec->pool);
+    poke(t->pool, (uint8_t)spec->pool);
+    poke(t->priority, (uint8_t)spec->priority);
+    poke(t->kills, 0);
     poke(t->output_len, 0);
     poke(t->log_len, 0);
     poke(t->code, 0);
@@ -211,7 +185,7 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
 }
 
 int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret) {
-    assert(spec->pool < SHM_POOLS && spec->nargs <= UINT16_MAX);
+    assert(spec->pool < SHM_POOLS && spec->nargs <= UINT16_MAX && spec->policy.len <= UINT16_MAX);
     uint64_t size = input_size(spec), word = 0;
     uint32_t idx = 0;
     if (size > ALLOC_MAX) {
@@ -224,10 +198,10 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
     struct shm_task *t = &s->tasks[idx];
     r = fill_record(s, t, spec, size);
     if (r == 0) {
-        uint64_t queued = word_to(word, TASK_QUEUED, spec->pool);
+        uint64_t queued = word_to(word, spec->hold ? TASK_WAITING : TASK_QUEUED, spec->pool);
         *ret = (struct task_ref){idx, peek(t->id), queued};
         atomic_store(&t->state, queued);
-        r = ring_put(s, &s->pools[spec->pool].ready, idx);
+        r = spec->hold ? 0 : ring_put(s, &s->pools[spec->pool].ready, idx);
         if (r == 0 || !state_move(t, queued, word)) {
             hand_clear(s); /* an old hint of this record may have led a worker to it: then it is
                               queued all right */
@@ -241,21 +215,6 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
     }
     hand_clear(s);
     return r;
-}
-
-/* Claims by nobody: each hint is taken, and put back if it still is one. `hand` names it meanwhile,
- * so that the reaper makes it again. The place it came from cannot be lost to others, since nobody
- * else puts. */
-void task_prune(struct shm *s, uint32_t pool) {
-    struct shm_ring *ring = &s->pools[pool].ready;
-    uint32_t idx;
-    for (uint64_t n = ring_length(ring); n && ring_take(s, ring, &s->mine->hand, &idx) == 0; n--) {
-        uint64_t v = idx < s->n_tasks ? state_load(&s->tasks[idx]) : 0;
-        if (word_state(v) == TASK_QUEUED && word_owner(v) == pool) {
-            ring_put(s, ring, idx);
-        }
-    }
-    hand_clear(s);
 }
 
 void task_wake(struct shm *s, uint32_t pool, uint32_t n) {
@@ -276,6 +235,11 @@ void task_wake(struct shm *s, uint32_t pool, uint32_t n) {
 
 uint64_t task_ring_length(struct shm *s, uint32_t pool) {
     return ring_length(&s->pools[pool].ready);
+}
+
+/* Tasks to be had in the pool's rings, as far as one can tell without looking at their states. */
+static bool any_hint(struct shm *s, struct shm_pool *p) {
+    return !get32(&p->paused) && (!ring_is_empty(s, &p->front) || !ring_is_empty(s, &p->ready));
 }
 
 /* ---- worker ---- */
@@ -304,9 +268,11 @@ static void begin_claimed(struct shm *s, struct shm_task *t) {
 
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     struct shm_slot *me = s->mine;
+    struct shm_pool *p = &s->pools[pool];
     uint32_t idx;
     slot_wait_held(s);
-    while (ring_take(s, &s->pools[pool].ready, &me->hand, &idx) == 0) {
+    while (!get32(&p->paused) && (ring_take(s, &p->front, &me->hand, &idx) == 0 ||
+                                  ring_take(s, &p->ready, &me->hand, &idx) == 0)) {
         if (idx >= s->n_tasks) {
             continue;
         }
@@ -322,6 +288,9 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
         if (state_move(t, v, w)) {
             *ret = (struct task_ref){idx, peek(t->id), w};
             begin_claimed(s, t);
+            if (get32(&p->refill)) {
+                shm_ring_daemon(s);
+            }
             return 0;
         }
     }
@@ -342,7 +311,7 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
     }
     uint64_t until = clock_now() + s->spin_ns;
     do {
-        if (!ring_is_empty(s, &p->ready)) {
+        if (any_hint(s, p)) {
             s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
             return true;
         }
@@ -364,7 +333,10 @@ void task_wait(struct shm *s, uint32_t pool) {
     _Atomic uint64_t *napping = &p->napping[s->slot / 64];
     uint32_t bell = atomic_load(&s->mine->bell);
     atomic_fetch_or(napping, bit);
-    if (ring_is_empty(s, &p->ready) && slot_told(s) != SLOT_EXIT) {
+    if (!any_hint(s, p) && slot_told(s) != SLOT_EXIT) {
+        if (get32(&p->refill)) {
+            shm_ring_daemon(s); /* it may believe that there is still a task to be had */
+        }
         futex_wait(&s->mine->bell, bell, 3600 * NS_PER_SEC);
     }
     atomic_fetch_and(napping, ~bit);
@@ -467,6 +439,10 @@ bool task_cancel_wanted(struct shm *s, const struct task_ref *ref) {
     return get32(&s->tasks[ref->idx].cancel) != 0;
 }
 
+bool task_is_late(struct shm *s, const struct task_ref *ref) {
+    return get32(&s->tasks[ref->idx].cancel) == STOP_LATE;
+}
+
 /* ---- daemon ---- */
 
 int task_next_ended(struct shm *s, uint32_t *ret_idx) {
@@ -517,22 +493,12 @@ int task_sweep(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx) {
     return -ENOENT;
 }
 
-/* The record of a task, when idx still is that task; NULL otherwise. */
-static struct shm_task *record_of(struct shm *s, uint32_t idx, uint64_t id, uint64_t *ret_word) {
-    if (idx >= s->n_tasks) {
-        return NULL;
-    }
-    struct shm_task *t = &s->tasks[idx];
-    *ret_word = state_load(t);
-    return peek(t->id) == id && word_state(*ret_word) != TASK_FREE ? t : NULL;
-}
-
 int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,
                     enum task_cause cause) {
     assert(task_state_is_terminal(state));
     uint64_t v;
-    struct shm_task *t = record_of(s, idx, id, &v);
-    if (!t || word_state(v) != TASK_QUEUED) {
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (!t || (word_state(v) != TASK_QUEUED && word_state(v) != TASK_WAITING)) {
         return -ESTALE;
     }
     hand_set(s, idx);
@@ -544,13 +510,23 @@ int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state st
     return moved ? 0 : -ESTALE;
 }
 
-void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id) {
+static void stop_task(struct shm *s, uint32_t idx, uint64_t id, uint32_t why) {
     uint64_t v;
-    struct shm_task *t = record_of(s, idx, id, &v);
+    struct shm_task *t = task_record(s, idx, id, &v);
     if (t) {
-        atomic_store(&t->cancel, 1);
+        atomic_store(&t->cancel, why);
     }
 }
+
+void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id) {
+    stop_task(s, idx, id, STOP_CANCEL);
+}
+
+void task_set_late(struct shm *s, uint32_t idx, uint64_t id) {
+    stop_task(s, idx, id, STOP_LATE);
+}
+
+/* ---- after a death ---- */
 
 /* Ends the task that a dead worker was running. */
 static int reap_running(struct shm *s, struct shm_slot *d, uint32_t idx, uint64_t v,
@@ -576,8 +552,10 @@ static int reap_hand(struct shm *s, struct shm_slot *d, uint32_t idx, uint32_t d
     uint32_t state = word_state(v);
     if (state == TASK_QUEUED) {
         uint32_t pool = word_owner(v);
-        return pool < SHM_POOLS && ring_put(s, &s->pools[pool].ready, idx) == -ENOBUFS ? -EAGAIN
-                                                                                       : 0;
+        return pool < SHM_POOLS && hint_queued(s, &s->pools[pool], idx) == -ENOBUFS ? -EAGAIN : 0;
+    }
+    if (state == TASK_WAITING) {
+        return 0; /* the daemon knows of it, or its successor sweeps */
     }
     if (state == TASK_FREE) {
         record_hint_free(s, idx);
@@ -623,7 +601,7 @@ int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outc
     }
     /* the dead one may have eaten a wake-up */
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
-        if (s->pools[i].name[0] && !ring_is_empty(s, &s->pools[i].ready)) {
+        if (s->pools[i].name[0] && any_hint(s, &s->pools[i])) {
             task_wake(s, i, UINT32_MAX);
         }
     }
@@ -632,7 +610,7 @@ int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outc
 
 int task_free(struct shm *s, uint32_t idx, uint64_t id) {
     uint64_t v;
-    struct shm_task *t = record_of(s, idx, id, &v);
+    struct shm_task *t = task_record(s, idx, id, &v);
     if (!t) {
         return -ESTALE;
     }
@@ -676,6 +654,9 @@ static enum task_cause view_cause(const struct shm_task *t, uint32_t state) {
     if (cause == CAUSE_NONE && state == TASK_CANCELLED) {
         return CAUSE_CANCELLED;
     }
+    if (cause == CAUSE_NONE && state == TASK_EXPIRED) {
+        return CAUSE_EXPIRED;
+    }
     return cause < TASK_CAUSES ? cause : CAUSE_NONE;
 }
 
@@ -698,20 +679,23 @@ int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
                           .client = peek(t->client),
                           .uid = peek(t->uid),
                           .timeout_ms = peek(t->timeout_ms),
+                          .priority = peek(t->priority),
+                          .kills = peek(t->kills),
                           .submitted_ns = peek(t->submitted_ns),
                           .nargs = peek(t->nargs)};
-    if (state != TASK_QUEUED) {
+    if (state != TASK_QUEUED && state != TASK_WAITING) {
         v.started_ns = peek(t->started_ns);
         v.worker_pid = peek(t->worker_pid);
     }
     uint64_t len = peek(t->input_len);
-    uint32_t args_len = peek(t->args_len);
-    const char *in = input_at(s, t, len <= ALLOC_MAX ? len + args_len : UINT64_MAX);
+    uint32_t args_len = peek(t->args_len), policy_len = peek(t->policy_len);
+    const char *in = input_at(s, t, len <= ALLOC_MAX ? len + args_len + policy_len : UINT64_MAX);
     if (!in || v.pool >= SHM_POOLS) {
         return -EBADMSG;
     }
     v.payload = (struct task_bytes){in, len};
     v.args_raw = (struct task_bytes){in + len, args_len};
+    v.policy = (struct task_bytes){in + len + args_len, policy_len};
     if (task_state_is_terminal(state)) {
         v.ended_ns = peek(t->ended_ns);
         v.cause = view_cause(t, state);

@@ -14,6 +14,7 @@
 enum task_state {
     TASK_FREE,
     TASK_BUILDING, /* a submitter fills it in */
+    TASK_WAITING,  /* the daemon holds it: until it is due, its turn, or to be tried again */
     TASK_QUEUED,
     TASK_RUNNING,
     TASK_DONE, /* from here on terminal */
@@ -21,13 +22,14 @@ enum task_state {
     TASK_LOST,
     TASK_TIMEOUT,
     TASK_CANCELLED,
+    TASK_EXPIRED, /* it was not begun in time */
     TASK_FREEING, /* its blocks are being given back */
     TASK_STATES,
 };
 extern const char
-    *const task_state_names[TASK_STATES]; /* "free" "building" "queued" "running" "done" ... */
+    *const task_state_names[TASK_STATES]; /* "free" "building" "waiting" "queued" ... */
 static inline bool task_state_is_terminal(uint32_t state) {
-    return state >= TASK_DONE && state <= TASK_CANCELLED;
+    return state >= TASK_DONE && state <= TASK_EXPIRED;
 }
 
 enum task_cause {
@@ -40,6 +42,8 @@ enum task_cause {
     CAUSE_CANCELLED, /* by whom is the daemon's to know */
     CAUSE_STOPPING,  /* the daemon was stopping */
     CAUSE_START,     /* the command could not be started: code is the errno */
+    CAUSE_EXPIRED,   /* not begun in time */
+    CAUSE_DEADLINE,  /* not ended by its deadline */
     TASK_CAUSES,
 };
 extern const char *const
@@ -57,7 +61,10 @@ struct task_spec {
     uint64_t client;
     struct task_bytes payload;
     const struct task_bytes *args;
-    uint32_t nargs; /* <= 65535 */
+    uint32_t nargs;           /* <= 65535 */
+    uint32_t priority;        /* 0 to 255: for the daemon, and to be shown */
+    struct task_bytes policy; /* <= 65535 bytes of the daemon's own, kept with the task */
+    bool hold;                /* WAITING until task_release() */
 };
 
 /* A task as submitted or claimed: which record, and the state word that proves it is still that
@@ -73,9 +80,9 @@ struct task_ref {
  * table of records is full; -ENOBUFS: the pool's ring is full; -EMSGSIZE: payload and arguments
  * over ALLOC_MAX; -EAGAIN: locks are busy (daemon). */
 int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret);
-/* Drops the hints of tasks that have been cancelled from the pool's ring, where they stay until a
- * worker comes upon them. For who alone submits to the pool, when task_submit() has said -ENOBUFS;
- * once around the ring. The workers are to be woken then: while it runs the ring may look empty. */
+/* Drops the hints of tasks that are not queued any more from the pool's rings, where they stay until
+ * a worker comes upon them. For who alone submits to the pool, when task_submit() has said -ENOBUFS;
+ * once around the rings. The workers are to be woken then: while it runs they may look empty. */
 void task_prune(struct shm *s, uint32_t pool);
 /* Wakes up to n sleeping workers of the pool. */
 void task_wake(struct shm *s, uint32_t pool, uint32_t n);
@@ -103,7 +110,9 @@ struct task_outcome {
 /* Ends the claimed task and hands it to the daemon. 0, or -ESTALE when it is no longer this
  * worker's. */
 int task_finish(struct shm *s, const struct task_ref *t, const struct task_outcome *o);
+/* It is to stop: because its time is over, or somebody cancelled it. */
 bool task_cancel_wanted(struct shm *s, const struct task_ref *t);
+bool task_is_late(struct shm *s, const struct task_ref *t);
 
 /* ---- daemon ---- */
 /* The next ended task. 0, -EAGAIN (none), or -EOVERFLOW: hints were dropped; look at every record
@@ -115,12 +124,47 @@ bool task_any_ended(struct shm *s);
  * it goes on freeing what this handle, or somebody who has died, could not free because locks were
  * busy. Records that were never used are not looked at: that would cost their memory. */
 int task_sweep(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx);
-/* QUEUED -> a terminal state (CANCELLED, LOST) by the daemon. 0, or -ESTALE when it is not queued
- * any more. */
+/* QUEUED or WAITING -> a terminal state (CANCELLED, EXPIRED, LOST ...) by the daemon. 0, or -ESTALE
+ * when it is neither any more. */
 int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state state,
                     enum task_cause cause);
-/* Asks a running task to stop (the handler sees it). */
+/* WAITING -> QUEUED, with a hint in the front ring or at the end of the other; then task_wake(). 0;
+ * -ESTALE: it does not wait; -ENOBUFS: the ring is full, it still waits. */
+int task_release(struct shm *s, uint32_t idx, uint64_t id, bool front);
+/* QUEUED -> WAITING. The hint stays in its ring; it counts again if the task is released, so whoever
+ * recalls to change the order calls task_prune_front() before he releases. 0, or -ESTALE: it is not
+ * queued any more. */
+int task_recall(struct shm *s, uint32_t idx, uint64_t id);
+/* FAILED, LOST or TIMEOUT -> WAITING, to be tried again: output and log are given back, attempts are
+ * kept; `killed` counts a death more. For an end that has not been delivered. 0; -ESTALE; -EAGAIN:
+ * locks are busy, try again later (the output may be gone already). */
+int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed);
+/* Drops the hints of tasks that are not queued any more from the front ring. */
+void task_prune_front(struct shm *s, uint32_t pool);
+/* When the first task of the ready ring was submitted, and its priority; hints before it that count
+ * no more are taken off. 0, or -EAGAIN: the ring is empty. */
+struct task_head {
+    uint64_t submitted_ns;
+    uint32_t priority;
+};
+int task_ready_head(struct shm *s, uint32_t pool, struct task_head *ret);
+/* Hints in the front ring, those that count no more included. */
+uint64_t task_front_length(struct shm *s, uint32_t pool);
+/* While on, workers ring the daemon at each claim, and when they find nothing. */
+void task_refill(struct shm *s, uint32_t pool, bool on);
+bool task_refill_is_on(const struct shm *s, uint32_t pool);
+/* While on, no task of the pool is claimed, but for claims that were under way. Off: wake them. */
+void task_pause(struct shm *s, uint32_t pool, bool on);
+bool task_is_paused(const struct shm *s, uint32_t pool);
+/* Workers of the pool that sleep for want of tasks. */
+uint32_t task_napping(struct shm *s, uint32_t pool);
+void task_set_priority(struct shm *s, uint32_t idx, uint64_t id, uint32_t priority);
+/* Asks a running task to stop (the handler sees it); late: because it should have ended by now. */
 void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id);
+void task_set_late(struct shm *s, uint32_t idx, uint64_t id);
+/* From record `from` to before `end`, the next one in state WAITING; -ENOENT: no more. For a daemon
+ * that takes over: nobody else knows of them. */
+int task_sweep_waiting(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx);
 /* After slot_bury(): settles the task a dead owner had in hand: its hint is made again, a
  * half-built record is freed, a running task ends as `o` says (*ret_idx, returns 1: a terminal
  * event the caller must deliver). 0: nothing ended. -EAGAIN: busy, try again later. Idempotent. */
@@ -129,7 +173,7 @@ int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outc
 /* Gives an ended task's memory back. 0; -EAGAIN: try again later; -ESTALE: not an ended task of
  * that id. */
 int task_free(struct shm *s, uint32_t idx, uint64_t id);
-/* Tasks waiting in the pool's ring, cancelled ones included until they are skipped. */
+/* Hints in the pool's ready ring, those of cancelled tasks included until they are skipped. */
 uint64_t task_ring_length(struct shm *s, uint32_t pool);
 
 /* ---- reading ---- */
@@ -140,11 +184,12 @@ struct task_view {
     uint32_t state, attempt, owner, pool, handler;
     uint64_t client;
     uint32_t uid, timeout_ms, worker_pid;
+    uint32_t priority, kills;
     enum task_cause cause;
     int32_t code;
     uint8_t signal, core;
     uint64_t submitted_ns, started_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
-    struct task_bytes payload, output, log;
+    struct task_bytes payload, output, log, policy;
     uint32_t nargs;
     struct task_bytes args_raw; /* private to task_arg() */
 };

@@ -8,16 +8,17 @@
 #include "lib/shm/task.h"
 
 const char *const task_state_names[TASK_STATES] = {
-    [TASK_FREE] = "free",       [TASK_BUILDING] = "building", [TASK_QUEUED] = "queued",
-    [TASK_RUNNING] = "running", [TASK_DONE] = "done",         [TASK_FAILED] = "failed",
-    [TASK_LOST] = "lost",       [TASK_TIMEOUT] = "timeout",   [TASK_CANCELLED] = "cancelled",
-    [TASK_FREEING] = "freeing",
+    [TASK_FREE] = "free",           [TASK_BUILDING] = "building", [TASK_WAITING] = "waiting",
+    [TASK_QUEUED] = "queued",       [TASK_RUNNING] = "running",   [TASK_DONE] = "done",
+    [TASK_FAILED] = "failed",       [TASK_LOST] = "lost",         [TASK_TIMEOUT] = "timeout",
+    [TASK_CANCELLED] = "cancelled", [TASK_EXPIRED] = "expired",   [TASK_FREEING] = "freeing",
 };
 
 const char *const task_cause_names[TASK_CAUSES] = {
     [CAUSE_NONE] = "none",           [CAUSE_RESULT] = "result",     [CAUSE_ERROR] = "error",
     [CAUSE_SIGNAL] = "signal",       [CAUSE_EXIT] = "exit",         [CAUSE_TIMEOUT] = "timeout",
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
+    [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline",
 };
 
 static size_t hex_put(char *out, uint64_t v) {
@@ -86,6 +87,12 @@ void task_cause_text(const struct task_view *v, char out[96]) {
         break;
     case CAUSE_TIMEOUT:
         snprintf(out, 96, "time limit of %u ms", v->timeout_ms);
+        break;
+    case CAUSE_EXPIRED:
+        snprintf(out, 96, "not begun in time");
+        break;
+    case CAUSE_DEADLINE:
+        snprintf(out, 96, "not ended by its deadline");
         break;
     case CAUSE_STOPPING:
         snprintf(out, 96, "daemon stopping");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Death at random (DESIGN section 4.2). Submitters, workers and a collector (the daemon's part: it
- * takes ended tasks, delivers, frees and now and then cancels) hammer one segment; this process is
+ * takes ended tasks, delivers, frees, and now and then cancels, holds, releases and tries again) hammer one segment; this process is
  * the supervisor, SIGKILLs them, sometimes several at once, buries the dead and starts new ones.
  *
  * A journal outside of the segment tells afterwards what happened to each task; its key is in the
@@ -11,7 +11,7 @@
  * noting and freeing, and its successor only frees.
  *
  * Each epoch ends with the submitters' death and must drain within 5 s. Then: no event lost or
- * doubled, none for a refused task, no task run twice, no more tasks lost to deaths than workers
+ * doubled, none for a refused task, no task run more often than it was tried, no more tasks lost to deaths than workers
  * killed, the counts of claims exact, no block and no record leaked, shm_check() content.
  *
  * HEARTH_KILLS: how many kills (default 10000), HEARTH_SEED: which random numbers. Fails: prints
@@ -52,6 +52,7 @@ enum {
     KEYS = 1 << 20, /* tasks that one submitter may offer in one epoch */
     EPOCH_KILLS = 250,
     DOOMED_MAX = 64,
+    FRONT_MAX = 16,
     LARGEST = 60000,
 };
 #define SEGMENT_SIZE (UINT64_C(8) << 20) /* small enough to be full at times */
@@ -71,11 +72,12 @@ struct journal {
     uint64_t salt; /* of this epoch: sizes and contents follow from it and the key */
     _Atomic uint64_t next[SUBMITTERS];
     _Atomic uint64_t intent; /* key + 1 of the task the collector is delivering */
-    _Atomic uint64_t redelivered;
+    _Atomic uint64_t redelivered, retried, recalled;
     _Atomic uint32_t wrong;
     char what[200];
     _Atomic uint8_t bits[SUBMITTERS * KEYS];
     _Atomic uint8_t runs[SUBMITTERS * KEYS];
+    _Atomic uint8_t attempts[SUBMITTERS * KEYS]; /* as its end says */
     _Atomic uint32_t bytes[SUBMITTERS * KEYS];
 };
 
@@ -118,6 +120,12 @@ static uint32_t arg_count(uint64_t key) {
 }
 static uint32_t arg_len(uint64_t key, uint32_t i) {
     return (uint32_t)(seed_of(key, 6 + i) % 40);
+}
+static bool wants_hold(uint64_t key) {
+    return seed_of(key, 12) % 4 == 0;
+}
+static uint32_t retries(uint64_t key) {
+    return (uint32_t)(seed_of(key, 13) % 3);
 }
 static bool wants_failure(uint64_t key) {
     return seed_of(key, 10) % 11 == 0;
@@ -182,7 +190,9 @@ static int submitter(void *arg) {
         struct task_spec spec = {.pool = (uint32_t)(key % POOLS),
                                  .payload = {payload, payload_len(key)},
                                  .args = args,
-                                 .nargs = arg_count(key)};
+                                 .nargs = arg_count(key),
+                                 .policy = {&key, wants_hold(key) ? 8 : 0},
+                                 .hold = wants_hold(key)};
         struct task_ref t;
         int r = task_submit(&s, &spec, &t);
         if (r && r != -ENOMEM && r != -ENOBUFS) {
@@ -191,6 +201,8 @@ static int submitter(void *arg) {
         atomic_fetch_or(&journal->bits[key], r ? REFUSED : ACCEPTED);
         if (r) {
             sched_yield();
+        } else if (spec.hold) {
+            shm_ring_daemon(&s);
         } else {
             task_wake(&s, spec.pool, 1);
         }
@@ -206,6 +218,8 @@ static uint64_t check_input(const struct task_view *v) {
     }
     if (key >= (uint64_t)SUBMITTERS * KEYS || v->payload.len != payload_len(key) ||
         v->pool != key % POOLS || v->nargs != arg_count(key) ||
+        v->policy.len != (wants_hold(key) ? 8 : 0) ||
+        memcmp(v->policy.data, &key, v->policy.len) != 0 ||
         !pattern_is((const char *)v->payload.data + 8, v->payload.len - 8, seed_of(key, 20))) {
         wrong("the input of task %llx is damaged", (unsigned long long)v->id);
     }
@@ -303,6 +317,18 @@ struct collector {
     uint64_t random;
 };
 
+/* Not delivered, but tried again. */
+static bool try_again(struct collector *c, uint32_t idx, const struct task_view *v, uint64_t key) {
+    if ((v->state != TASK_FAILED && v->state != TASK_LOST) || v->attempt > retries(key)) {
+        return false;
+    }
+    int r = task_retry(&c->s, idx, v->id, v->state == TASK_LOST);
+    if (r && r != -EAGAIN) {
+        wrong("task_retry: %s", strerror(-r));
+    }
+    return r == 0;
+}
+
 static uint8_t check_end(const struct task_view *v, uint64_t key) {
     if (v->log.len &&
         (v->log.len != log_len(key) || !pattern_is(v->log.data, v->log.len, seed_of(key, 31)))) {
@@ -385,8 +411,12 @@ static void settle(struct collector *c, uint32_t idx, bool only_inherited) {
         }
         c->inherited = 0;
         atomic_fetch_add(&journal->redelivered, 1);
+    } else if (try_again(c, idx, &v, key)) {
+        atomic_fetch_add(&journal->retried, 1);
+        return;
     } else {
         atomic_store(&journal->intent, key + 1);
+        atomic_store(&journal->attempts[key], (uint8_t)v.attempt);
         atomic_store(&journal->bytes[key], (uint32_t)(v.payload.len + v.args_raw.len));
         atomic_fetch_or(&journal->bits[key], (uint8_t)(ENDED | end));
         linger(key);
@@ -402,10 +432,42 @@ static void sweep(struct collector *c, bool only_inherited) {
     }
 }
 
+/* Releases what waits; to the front, when there is room, or to the end. */
+static void release_all(struct collector *c) {
+    uint32_t idx;
+    for (uint32_t from = 0; task_sweep_waiting(&c->s, from, UINT32_MAX, &idx) == 0;
+         from = idx + 1) {
+        struct task_view v;
+        if (task_view(&c->s, idx, &v) || v.state != TASK_WAITING) {
+            continue;
+        }
+        bool front = task_front_length(&c->s, v.pool) < FRONT_MAX;
+        int r = task_release(&c->s, idx, v.id, front);
+        if (r && r != -ENOBUFS) {
+            wrong("task_release: %s", strerror(-r));
+        }
+        task_wake(&c->s, v.pool, 1);
+    }
+}
+
+/* Takes one back and looks at the order anew. */
+static void recall_one(struct collector *c) {
+    uint32_t idx = (uint32_t)(pattern_random(&c->random) % TASKS);
+    struct task_view v;
+    struct task_head head;
+    if (task_view(&c->s, idx, &v) || v.state != TASK_QUEUED || task_recall(&c->s, idx, v.id)) {
+        return;
+    }
+    atomic_fetch_add(&journal->recalled, 1);
+    task_prune_front(&c->s, v.pool);
+    task_ready_head(&c->s, v.pool, &head);
+    task_wake(&c->s, v.pool, WORKERS);
+}
+
 static void cancel_one(struct collector *c) {
     uint32_t idx = (uint32_t)(pattern_random(&c->random) % TASKS);
     struct task_view v;
-    if (task_view(&c->s, idx, &v) == 0 && v.state == TASK_QUEUED &&
+    if (task_view(&c->s, idx, &v) == 0 && (v.state == TASK_QUEUED || v.state == TASK_WAITING) &&
         task_end_queued(&c->s, idx, v.id, TASK_CANCELLED, CAUSE_CANCELLED) == 0) {
         settle(c, idx, false);
     }
@@ -413,8 +475,9 @@ static void cancel_one(struct collector *c) {
 
 static void sleep_until_rung(struct shm *s) {
     uint64_t count;
+    uint32_t idx;
     shm_daemon_sleeps(s);
-    if (!task_any_ended(s)) {
+    if (!task_any_ended(s) && task_sweep_waiting(s, 0, UINT32_MAX, &idx)) {
         poll(&(struct pollfd){.fd = bell_fd, .events = POLLIN}, 1, -1);
     }
     shm_daemon_wakes(s);
@@ -441,10 +504,14 @@ static int collector(void *arg) {
         } else if (c.n_doomed) {
             retry_doomed(&c, DOOMED_MAX);
         } else {
+            release_all(&c);
             sleep_until_rung(&c.s);
         }
         if (pattern_random(&c.random) % 32 == 0) {
             cancel_one(&c);
+        }
+        if (pattern_random(&c.random) % 16 == 0) {
+            recall_one(&c);
         }
     }
     return 1;
@@ -618,10 +685,11 @@ static void drain(void) {
         if (took > DRAIN_LIMIT) {
             struct shm_report r = {0};
             shm_check(&segment, &r);
-            fail("not drained in 5 s: building %u queued %u running %u done %u freeing %u, rings "
+            fail("not drained in 5 s: building %u waiting %u queued %u running %u done %u freeing "
+                 "%u, rings "
                  "%llu %llu, sweep %u, %u unburied; %s",
-                 r.tasks[TASK_BUILDING], r.tasks[TASK_QUEUED], r.tasks[TASK_RUNNING],
-                 r.tasks[TASK_DONE], r.tasks[TASK_FREEING],
+                 r.tasks[TASK_BUILDING], r.tasks[TASK_WAITING], r.tasks[TASK_QUEUED],
+                 r.tasks[TASK_RUNNING], r.tasks[TASK_DONE], r.tasks[TASK_FREEING],
                  (unsigned long long)task_ring_length(&segment, 0),
                  (unsigned long long)task_ring_length(&segment, 1), segment.head->sweep,
                  sup.n_graves, journal->what);
@@ -643,20 +711,22 @@ static void drain(void) {
 /* ---- the reckoning ---- */
 
 struct sums {
-    uint64_t accepted, refused, ended, done, failed, lost, cancelled, claimed_bytes;
+    uint64_t accepted, refused, ended, done, failed, lost, cancelled, claims, claimed_bytes;
 };
 
 static void reckon_task(uint64_t key, struct sums *n) {
     uint8_t b = journal->bits[key], runs = journal->runs[key];
+    uint8_t attempts = journal->attempts[key];
     if ((b & ACCEPTED) && !(b & ENDED)) {
         fail("task %llu was accepted and has not ended", (unsigned long long)key);
     }
     if ((b & REFUSED) && ((b & ENDED) || runs)) {
         fail("task %llu was refused and has run", (unsigned long long)key);
     }
-    if (runs > 1 || (runs && !(b & ENDED)) || (runs && (b & END_CANCELLED)) ||
+    if (runs > attempts || attempts > 1 + retries(key) || (runs && !(b & ENDED)) ||
         (!runs && (b & (END_DONE | END_FAILED)))) {
-        fail("task %llu ran %u times, its end is %x", (unsigned long long)key, runs, b);
+        fail("task %llu ran %u times in %u attempts, its end is %x", (unsigned long long)key, runs,
+             attempts, b);
     }
     n->accepted += b & ACCEPTED ? 1 : 0;
     n->refused += b & REFUSED ? 1 : 0;
@@ -665,7 +735,8 @@ static void reckon_task(uint64_t key, struct sums *n) {
     n->failed += b & END_FAILED ? 1 : 0;
     n->lost += b & END_LOST ? 1 : 0;
     n->cancelled += b & END_CANCELLED ? 1 : 0;
-    n->claimed_bytes += b & END_CANCELLED ? 0 : journal->bytes[key];
+    n->claims += attempts;
+    n->claimed_bytes += (uint64_t)attempts * journal->bytes[key];
 }
 
 static void reckon(void) {
@@ -679,10 +750,10 @@ static void reckon(void) {
         fail("%llu tasks lost, %llu workers killed", (unsigned long long)n.lost,
              (unsigned long long)sup.killed_workers);
     }
-    if (sup.claims != n.ended - n.cancelled || sup.bytes != n.claimed_bytes) {
+    if (sup.claims != n.claims || sup.bytes != n.claimed_bytes) {
         fail("%llu claims of %llu bytes are counted, %llu of %llu were made",
              (unsigned long long)sup.claims, (unsigned long long)sup.bytes,
-             (unsigned long long)(n.ended - n.cancelled), (unsigned long long)n.claimed_bytes);
+             (unsigned long long)n.claims, (unsigned long long)n.claimed_bytes);
     }
     struct shm_report r;
     if (shm_check(&segment, &r) || r.errors) {
@@ -707,6 +778,7 @@ static void new_page(void) {
         size_t from = (size_t)p * KEYS, n = journal->next[p];
         memset((void *)&journal->bits[from], 0, n);
         memset((void *)&journal->runs[from], 0, n);
+        memset((void *)&journal->attempts[from], 0, n);
         memset((void *)&journal->bytes[from], 0, n * sizeof(journal->bytes[0]));
         journal->next[p] = 0;
     }
@@ -773,7 +845,8 @@ int main(void) {
     }
     printf("ok 1 - %llu kills (workers %llu, submitters %llu, collector %llu; %llu times several "
            "at once): accepted %llu, ended %llu (done %llu, failed %llu, lost with their worker "
-           "%llu, cancelled %llu), refused %llu; events lost 0, doubled 0, run twice 0, leaks 0, "
+           "%llu, cancelled %llu), refused %llu; recalled %llu, tried again %llu; events lost 0, "
+           "doubled 0, runs too many 0, leaks 0, "
            "check errors 0; burials put off %llu, collectors replaced between event and free %llu; "
            "worst drain %.1f ms; %.1f s\n1..1\n",
            (unsigned long long)n, (unsigned long long)of_workers,
@@ -782,7 +855,8 @@ int main(void) {
            (unsigned long long)sup.accepted, (unsigned long long)sup.ended,
            (unsigned long long)sup.done, (unsigned long long)sup.failed,
            (unsigned long long)sup.lost, (unsigned long long)sup.cancelled,
-           (unsigned long long)sup.refused, (unsigned long long)sup.busy,
+           (unsigned long long)sup.refused, (unsigned long long)journal->recalled,
+           (unsigned long long)journal->retried, (unsigned long long)sup.busy,
            (unsigned long long)sup.redelivered, (double)sup.worst_ns / 1e6,
            (double)(clock_now() - begun) / 1e9);
     shm_detach(&bystander);

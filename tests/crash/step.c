@@ -81,6 +81,19 @@ static const char *free_ended(struct shm *s, struct step_counts *n) {
     return NULL;
 }
 
+/* What the daemon's successor does. */
+static const char *release_waiting(struct shm *s) {
+    uint32_t idx = 0, from = 0;
+    for (; task_sweep_waiting(s, from, UINT32_MAX, &idx) == 0; from = idx + 1) {
+        struct task_view v;
+        if (task_view(s, idx, &v) ||
+            (task_release(s, idx, v.id, true) && task_release(s, idx, v.id, false))) {
+            return "a waiting task cannot be released";
+        }
+    }
+    return NULL;
+}
+
 const char *step_settle(struct shm *s, struct step_counts *ret) {
     struct step_counts n = {0};
     struct task_ref t;
@@ -90,13 +103,17 @@ const char *step_settle(struct shm *s, struct step_counts *ret) {
         fprintf(stderr, "# %s\n", report.first);
         return "check after recovery";
     }
+    const char *bad = release_waiting(s);
+    if (bad) {
+        return bad;
+    }
     while (task_claim(&worker, STEP_POOL, &t) == 0) {
         struct task_outcome o = {.state = TASK_DONE, .cause = CAUSE_RESULT};
         if (task_finish(&worker, &t, &o) || ++n.done_by_us > 1000) {
             return "a queued task cannot be run";
         }
     }
-    const char *bad = free_ended(s, &n);
+    bad = free_ended(s, &n);
     if (bad) {
         return bad;
     }

@@ -48,6 +48,6 @@ struct step_counts {
     uint32_t state[TASK_STATES]; /* ended tasks by state, ours included */
     uint32_t bad_output;         /* done by the victim, and not what it should have written */
 };
-/* Runs every queued task, counts and frees everything that has ended, and checks that nothing is
+/* Releases what waits, runs every queued task, counts and frees everything that has ended, and checks that nothing is
  * left. */
 const char *step_settle(struct shm *s, struct step_counts *ret);

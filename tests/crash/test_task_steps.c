@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every instruction of every verb that changes the segment (DESIGN section 4.1): submitting,
- * claiming, writing output, finishing, cancelling, freeing, reaping; with inputs and outputs
+ * claiming, writing output, finishing, cancelling, holding, releasing, recalling, trying again, freeing, reaping; with inputs and outputs
  * inline, in small blocks and in runs of chunks. Then the recovery itself: from copies taken in the
  * middle of transactions, the rescuer is killed at each of its instructions. Fails: prints "not ok"
  * and exits 1. */
@@ -13,6 +13,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/shm/internal.h"
+#include "lib/shm/ring.h"
 #include "tests/crash/step.h"
 
 static char text[200000];
@@ -324,6 +325,114 @@ static const char *verify_prune(struct shm *s, bool finished) {
     return expect(s, 4, 4, 0);
 }
 
+/* ---- what the daemon holds: the victim is the daemon ---- */
+static void hold(struct shm *s, size_t len) {
+    struct task_ref t;
+    struct task_spec spec = {.pool = STEP_POOL,
+                             .payload = {text, len},
+                             .policy = {"policy", 6},
+                             .priority = 200,
+                             .hold = true};
+    int r = task_submit(s, &spec, &t);
+    assert(r == 0);
+}
+static uint64_t id_of(struct shm *s, uint32_t idx) {
+    struct task_view v;
+    int r = task_view(s, idx, &v);
+    assert(r == 0);
+    return v.id;
+}
+static void setup_held(struct shm *s) {
+    hold(s, 3);
+    submit(s, 3, 0);
+}
+static void op_submit_held(struct shm *s) {
+    hold(s, 1000);
+}
+static void op_release_front(struct shm *s) {
+    int r = task_release(s, 0, id_of(s, 0), true);
+    assert(r == 0);
+}
+static void op_release_ready(struct shm *s) {
+    int r = task_release(s, 0, id_of(s, 0), false);
+    assert(r == 0);
+}
+static void fill_front(struct shm *s) {
+    setup_held(s);
+    while (ring_put(s, &s->pools[STEP_POOL].front, 0) == 0) {
+    }
+}
+static void op_release_full(struct shm *s) {
+    int r = task_release(s, 0, id_of(s, 0), true);
+    assert(r == -ENOBUFS);
+}
+static void op_expire(struct shm *s) {
+    int r = task_end_queued(s, 0, id_of(s, 0), TASK_EXPIRED, CAUSE_EXPIRED);
+    assert(r == 0);
+}
+static const char *verify_held(struct shm *s, bool finished) {
+    (void)finished;
+    return expect(s, 2, 2, 0);
+}
+/* Two were released; a better one has come. */
+static void setup_fed(struct shm *s) {
+    for (uint32_t i = 0; i < 3; i++) {
+        hold(s, 3);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        int r = task_release(s, i, id_of(s, i), true);
+        assert(r == 0);
+    }
+    submit(s, 3, 0);
+}
+static void op_reorder(struct shm *s) {
+    for (uint32_t i = 0; i < 2; i++) {
+        int r = task_recall(s, i, id_of(s, i));
+        assert(r == 0);
+    }
+    task_prune_front(s, STEP_POOL);
+    int r = task_release(s, 2, id_of(s, 2), true);
+    assert(r == 0);
+}
+static const char *verify_reorder(struct shm *s, bool finished) {
+    if (finished && task_front_length(s, STEP_POOL) != 1) {
+        return "a hint too much or too few";
+    }
+    return expect(s, 4, 4, 0);
+}
+/* The first hint of the ready ring is of a task that was recalled. */
+static void setup_stale_head(struct shm *s) {
+    submit(s, 3, 0);
+    submit(s, 3, 0);
+    int r = task_recall(s, 0, id_of(s, 0));
+    assert(r == 0);
+}
+static void op_head(struct shm *s) {
+    struct task_head head;
+    int r = task_ready_head(s, STEP_POOL, &head);
+    assert(r == 0 && task_ring_length(s, STEP_POOL) == 1);
+}
+/* A command that failed, with much output and a log. */
+static void setup_failed(struct shm *s) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    struct task_ref t;
+    void *p;
+    submit(s, 2000, 1);
+    submit(s, 3, 0);
+    int r = task_claim(&worker, STEP_POOL, &t);
+    r = r ? r : task_output(&worker, &t, 0, 30000, &p);
+    r = r ? r : task_log(&worker, &t, text, 300);
+    r = r ? r
+          : task_finish(&worker, &t,
+                        &(struct task_outcome){
+                            .state = TASK_FAILED, .cause = CAUSE_EXIT, .output_len = 30000});
+    assert(r == 0);
+}
+static void op_retry(struct shm *s) {
+    int r = task_retry(s, 0, id_of(s, 0), true);
+    assert(r == 0);
+}
+
 /* ---- rescue: STEP_OTHER's log is rolled back by a victim that is killed at each instruction ----
  */
 static void op_rescue(struct shm *s) {
@@ -356,6 +465,14 @@ static const struct step_case cases[] = {
     {"free that gives a chunk back", setup_release, NULL, op_free_last, verify_release},
     {"reap a dead worker", setup_dead_worker, NULL, op_reap, verify_reap},
     {"prune", setup_cancelled, NULL, op_prune, verify_prune},
+    {"submit, held", setup_two, NULL, op_submit_held, verify_submit},
+    {"release to the front", setup_held, NULL, op_release_front, verify_held},
+    {"release to the end", setup_held, NULL, op_release_ready, verify_held},
+    {"release to a ring that is full", fill_front, NULL, op_release_full, verify_held},
+    {"expire", setup_held, NULL, op_expire, verify_held},
+    {"recall two for a better one", setup_fed, NULL, op_reorder, verify_reorder},
+    {"look past a stale hint", setup_stale_head, NULL, op_head, verify_held},
+    {"retry", setup_failed, NULL, op_retry, verify_held},
     {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
 };
 

@@ -185,6 +185,86 @@ Test(shm, a_pool_is_made_once) {
 
 /* ---- tasks ---- */
 
+static void hold(struct shm *s, uint32_t priority, struct task_ref *ret) {
+    struct task_spec spec = {
+        .payload = {"p", 1}, .priority = priority, .policy = {"behind", 6}, .hold = true};
+    cr_assert_eq(task_submit(s, &spec, ret), 0);
+}
+
+static void claims(struct shm *w, const struct task_ref *t) {
+    struct task_ref c;
+    cr_assert_eq(task_claim(w, 0, &c), 0);
+    cr_assert_eq(c.id, t->id);
+    cr_assert_eq(task_finish(w, &c, &(struct task_outcome){.state = TASK_DONE}), 0);
+}
+
+Test(shm, held_tasks_are_claimed_in_the_order_of_their_release) {
+    struct shm s = new_segment(4 << 20), w = second(&s);
+    struct task_ref held[3], plain, c;
+    struct task_view v;
+    struct task_head head;
+    cr_expect_eq(task_ready_head(&s, 0, &head), -EAGAIN);
+    for (uint32_t i = 0; i < 3; i++) {
+        hold(&s, 10 + i, &held[i]);
+    }
+    cr_expect_eq(task_claim(&w, 0, &c), -EAGAIN, "they are held");
+    cr_assert_eq(task_view(&s, held[1].idx, &v), 0);
+    cr_expect(v.state == TASK_WAITING && v.priority == 11 && v.policy.len == 6);
+    cr_expect_arr_eq(v.policy.data, "behind", 6);
+    cr_assert_eq(submit(&s, "x", 1, &plain), 0);
+    cr_expect_eq(task_ready_head(&s, 0, &head), 0);
+    cr_assert_eq(task_release(&s, held[0].idx, held[0].id, true), 0);
+    cr_expect_eq(task_release(&s, held[0].idx, held[0].id, true), -ESTALE);
+    /* a better one: the first is recalled, and comes behind it */
+    cr_assert_eq(task_recall(&s, held[0].idx, held[0].id), 0);
+    cr_expect_eq(task_recall(&s, held[0].idx, held[0].id), -ESTALE);
+    task_prune_front(&s, 0);
+    cr_expect_eq(task_front_length(&s, 0), 0);
+    cr_assert_eq(task_release(&s, held[2].idx, held[2].id, true), 0);
+    cr_assert_eq(task_release(&s, held[0].idx, held[0].id, true), 0);
+    cr_assert_eq(task_release(&s, held[1].idx, held[1].id, false), 0);
+    claims(&w, &held[2]);
+    claims(&w, &held[0]);
+    task_pause(&s, 0, true);
+    cr_expect_eq(task_claim(&w, 0, &c), -EAGAIN, "the pool is paused");
+    task_pause(&s, 0, false);
+    claims(&w, &plain);
+    claims(&w, &held[1]);
+    checked(&s);
+    shm_detach(&w);
+    shm_detach(&s);
+}
+
+Test(shm, a_failed_task_is_tried_again) {
+    struct shm s = new_segment(4 << 20), w = second(&s);
+    struct task_ref t, c;
+    struct task_view v;
+    void *p;
+    cr_assert_eq(submit(&s, "x", 1, &t), 0);
+    cr_expect_eq(task_retry(&s, t.idx, t.id, false), -ESTALE, "it has not failed");
+    cr_assert_eq(task_claim(&w, 0, &c), 0);
+    cr_assert_eq(task_output(&w, &c, 0, 5000, &p), 0);
+    cr_assert_eq(task_log(&w, &c, "said", 4), 0);
+    task_set_late(&s, t.idx, t.id);
+    cr_expect(task_cancel_wanted(&w, &c) && task_is_late(&w, &c));
+    cr_assert_eq(
+        task_finish(&w, &c, &(struct task_outcome){.state = TASK_FAILED, .output_len = 5000}), 0);
+    cr_assert_eq(task_retry(&s, t.idx, t.id, true), 0);
+    cr_assert_eq(task_view(&s, t.idx, &v), 0);
+    cr_expect(v.state == TASK_WAITING && v.attempt == 1 && v.kills == 1 && v.worker_pid == 0);
+    cr_expect_eq(checked(&s).blocks, 1, "output and log are given back");
+    uint32_t idx;
+    cr_assert_eq(task_sweep_waiting(&s, 0, UINT32_MAX, &idx), 0);
+    cr_expect_eq(idx, t.idx);
+    cr_assert_eq(task_release(&s, t.idx, t.id, false), 0);
+    cr_assert_eq(task_claim(&w, 0, &c), 0);
+    cr_expect_not(task_cancel_wanted(&w, &c));
+    cr_assert_eq(task_view(&s, t.idx, &v), 0);
+    cr_expect_eq(v.attempt, 2);
+    shm_detach(&w);
+    shm_detach(&s);
+}
+
 Test(shm, a_task_goes_through_two_handles) {
     struct shm s = new_segment(4 << 20), w = second(&s);
     struct task_ref t, c;

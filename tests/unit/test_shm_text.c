@@ -98,6 +98,8 @@ Test(shm_text, causes_as_text) {
         {{.cause = CAUSE_TIMEOUT, .timeout_ms = 500}, "time limit of 500 ms"},
         {{.cause = CAUSE_CANCELLED}, "cancelled"},
         {{.cause = CAUSE_STOPPING}, "daemon stopping"},
+        {{.cause = CAUSE_EXPIRED}, "not begun in time"},
+        {{.cause = CAUSE_DEADLINE}, "not ended by its deadline"},
         {{.cause = CAUSE_START, .code = ENOENT}, "could not start: No such file or directory"},
         {{.cause = CAUSE_START, .code = -77}, "could not start: ?"},
     };
