@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUF_MIN = 256, BUF_KEEP = 64 * 1024 };
+enum { BUF_MIN = 256 };
 
 void buf_deinit(struct buf *b) {
     free(b->data);
@@ -53,10 +53,7 @@ void buf_consume(struct buf *b, size_t n) {
     assert(n <= buf_len(b));
     b->head += n;
     if (b->head == b->tail) {
-        b->head = b->tail = 0;
-        if (b->cap > BUF_KEEP) {
-            buf_deinit(b);
-        }
+        buf_clear(b);
     }
 }
 

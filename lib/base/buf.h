@@ -36,6 +36,15 @@ static inline void buf_wrote(struct buf *b, size_t n) {
 /* Drops n (<= buf_len) bytes at the head. An emptied buffer gives back memory over 64 KiB. */
 void buf_consume(struct buf *b, size_t n);
 
+/* Drops all; as buf_consume(). */
+enum { BUF_KEEP = 64 * 1024 };
+static inline void buf_clear(struct buf *b) {
+    b->head = b->tail = 0;
+    if (b->cap > BUF_KEEP) {
+        buf_deinit(b);
+    }
+}
+
 /* 0 or -ENOMEM. */
 int buf_append(struct buf *b, const void *data, size_t n);
 int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -21,6 +21,9 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
@@ -39,48 +42,11 @@ enum {
     DIR_FIRST = 4,
 };
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 #define OFF_MASK ((UINT64_C(1) << 48) - 1)
 
 /* ---- the hash ---- */
-
-static uint64_t mix(uint64_t a, uint64_t b) {
-    unsigned __int128 r = (unsigned __int128)a * b;
-    return (uint64_t)r ^ (uint64_t)(r >> 64);
-}
-
-static uint64_t load8(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-/* Multiply-and-fold over 16 bytes at a time, keyed by the segment's random seed; after the idea of wyhash (W. Yi, public
- * domain). Its results are never stored, so it may change. */
-static uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
-    uint64_t h = seed ^ (n * UINT64_C(0x9e3779b97f4a7c15)), a = 0, b = 0;
-    for (; n > 16; p += 16, n -= 16) {
-        h = mix(load8(p) ^ UINT64_C(0xa0761d6478bd642f) ^ h,
-                load8(p + 8) ^ UINT64_C(0xe7037ed1a0b428db));
-    }
-    if (n >= 8) {
-        a = load8(p);
-        b = load8(p + n - 8);
-    } else if (n >= 4) {
-        uint32_t x, y;
-        memcpy(&x, p, 4);
-        memcpy(&y, p + n - 4, 4);
-        a = x;
-        b = y;
-    } else if (n) {
-        a = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
-    }
-    return mix(a ^ UINT64_C(0x8ebc6af09c88c6e3) ^ h,
-               mix(b ^ UINT64_C(0x589965cc75374cc3) ^ h, UINT64_C(0x1d8e4e27c47d124f)));
-}
-
-struct hash_word hash_word(const struct shm *s, const void *data, size_t len) {
-    return (struct hash_word){data, len, hash_bytes(data, len, s->seed)};
-}
 
 /* Bits that neither the bucket number nor the shard number comes from. */
 static uint64_t tag_of(uint64_t hash) {
@@ -89,11 +55,11 @@ static uint64_t tag_of(uint64_t hash) {
 
 /* ---- nodes ---- */
 
-static uint64_t pad8(uint64_t n) {
+static inline uint64_t pad8(uint64_t n) {
     return (n + 7) & ~UINT64_C(7);
 }
 
-static struct shm_node *node_at(const struct shm *s, uint64_t slot) {
+static inline struct shm_node *node_at(const struct shm *s, uint64_t slot) {
     uint64_t off = slot & OFF_MASK;
     if (off % 8 || off < s->data_off || off > s->size - sizeof(struct shm_node)) {
         return NULL;
@@ -118,13 +84,17 @@ const void *hash_key(const struct shm *s, const struct shm_node *n, size_t *ret_
     return n->data + at;
 }
 
-void *hash_value(const struct shm *s, const struct shm_node *n, size_t *ret_len) {
+static inline void *value_of(const struct shm *s, const struct shm_node *n, size_t *ret_len) {
     uint64_t vlen = get(&n->lens) >> 32;
     if (vlen > s->size - node_off(s, n) - sizeof(*n)) {
         return NULL;
     }
     *ret_len = vlen;
     return (void *)(uintptr_t)n->data;
+}
+
+void *hash_value(const struct shm *s, const struct shm_node *n, size_t *ret_len) {
+    return value_of(s, n, ret_len);
 }
 
 /* ---- buckets ---- */
@@ -160,7 +130,7 @@ static uint64_t stretch_size(uint64_t d) {
     return UINT64_C(1) << (d < STRETCH_BITS ? d : STRETCH_BITS);
 }
 
-static _Atomic uint64_t *dir_at(const struct shm *s, const struct shm_hash *h, uint64_t d) {
+static inline _Atomic uint64_t *dir_at(const struct shm *s, const struct shm_hash *h, uint64_t d) {
     uint64_t off = get(&h->dir_off), cap = get(&h->dir_cap);
     if (d >= cap || off % 8 || off < s->data_off || off > s->size || cap > (s->size - off) / 8) {
         return NULL;
@@ -168,7 +138,7 @@ static _Atomic uint64_t *dir_at(const struct shm *s, const struct shm_hash *h, u
     return (_Atomic uint64_t *)(void *)(s->base + off) + d;
 }
 
-static _Atomic uint64_t *line_at(const struct shm *s, uint64_t off) {
+static inline _Atomic uint64_t *line_at(const struct shm *s, uint64_t off) {
     if (off % SHM_LINE || off < s->data_off || off > s->size - SHM_LINE) {
         return NULL;
     }
@@ -176,7 +146,8 @@ static _Atomic uint64_t *line_at(const struct shm *s, uint64_t off) {
 }
 
 /* The words of bucket i; NULL when they make no sense (or, for the one to be made next, do not exist). */
-static _Atomic uint64_t *bucket_at(const struct shm *s, const struct shm_hash *h, uint64_t i) {
+static ALWAYS_INLINE _Atomic uint64_t *bucket_at(const struct shm *s, const struct shm_hash *h,
+                                                 uint64_t i) {
     if (i == 0) {
         return (_Atomic uint64_t *)h->first;
     }
@@ -187,33 +158,77 @@ static _Atomic uint64_t *bucket_at(const struct shm *s, const struct shm_hash *h
     return off ? line_at(s, off + in * SHM_LINE) : NULL;
 }
 
-static bool key_is(const struct shm *s, const struct shm_node *n, const struct hash_word *key) {
+/* Keys are short: comparing whole words here costs less than a call. */
+static ALWAYS_INLINE bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n) {
+    if (n > 4 * sizeof(uint64_t)) {
+        return memcmp(a, b, n) == 0;
+    }
+    if (n >= 8) {
+        uint64_t differ = hash_load8(a + n - 8) ^ hash_load8(b + n - 8);
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            differ |= hash_load8(a + i) ^ hash_load8(b + i);
+        }
+        return differ == 0;
+    }
+    if (n >= 4) {
+        return hash_load4(a) == hash_load4(b) && hash_load4(a + n - 4) == hash_load4(b + n - 4);
+    }
+    return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
+static ALWAYS_INLINE bool key_is(const struct shm *s, const struct shm_node *n,
+                                 const struct hash_word *key) {
     uint64_t lens = get(&n->lens), at = pad8(lens >> 32);
     if ((lens & 0xffffffff) != key->len || at + key->len > s->size - node_off(s, n) - sizeof(*n)) {
         return false;
     }
-    return memcmp(n->data + at, key->data, key->len) == 0;
+    return same_bytes(n->data + at, key->data, key->len);
 }
 
-/* A bit for each slot of a bucket that has the tag. All seven are compared before any is looked at: which of them it is
- * cannot be foreseen, so a jump for each would cost more than the comparisons. */
-static unsigned slots_tagged(const _Atomic uint64_t *b, uint64_t tag) {
+struct shm_node *hash_recall(const struct shm *s, const _Atomic uint64_t *slot,
+                             const struct hash_word *key) {
+    struct shm_node *n = node_at(s, get(slot));
+    return n && key_is(s, n, key) ? n : NULL;
+}
+
+/* Bits for the slots of a bucket that have the tag: slot i's is bit SLOT_BIT(i). Empty ones have the tag 0. All are compared
+ * before any is looked at: which of them it is cannot be foreseen, so a jump for each would cost more than the comparisons. */
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+/* Sixteen bytes at a time; each word is loaded whole, as x86 has it, and looked at again by whoever follows the bit. */
+#define SLOT_OF(bit) ((bit) >> 2)
+static inline unsigned slots_tagged(const _Atomic uint64_t *b, uint64_t tag) {
+    const __m128i *v = (const __m128i *)(const void *)b, want = _mm_set1_epi16((short)tag);
+    __m128i a = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(v), want),
+                                _mm_cmpeq_epi16(_mm_load_si128(v + 1), want));
+    __m128i c = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(v + 2), want),
+                                _mm_cmpeq_epi16(_mm_load_si128(v + 3), want));
+    unsigned found = (unsigned)_mm_movemask_epi8(a) | (unsigned)_mm_movemask_epi8(c) << 16;
+    return found &
+           0x08888888; /* the tag is the last quarter of a word; the eighth word is the link */
+}
+#else
+#define SLOT_OF(bit) (bit)
+static inline unsigned slots_tagged(const _Atomic uint64_t *b, uint64_t tag) {
     unsigned found = 0;
     for (int i = 0; i < SLOTS; i++) {
-        uint64_t slot = get(&b[i]);
-        found |= (unsigned)(slot >> 48 == tag && slot != 0) << i;
+        found |= (unsigned)(get(&b[i]) >> 48 == tag) << i;
     }
     return found;
 }
+#endif
 
-int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_word *key,
-              struct hash_ref *ret) {
+static ALWAYS_INLINE int find(const struct shm *s, const struct shm_hash *h,
+                              const struct hash_word *key, struct hash_ref *ret) {
     uint64_t tag = tag_of(key->hash);
     _Atomic uint64_t *b = bucket_at(s, h, bucket_of(key->hash, bucket_count(h)));
     for (int hops = 0; b && hops < CHAIN_MAX; hops++) {
         for (unsigned found = slots_tagged(b, tag); found; found &= found - 1) {
-            _Atomic uint64_t *slot = &b[__builtin_ctz(found)];
-            struct shm_node *n = node_at(s, get(slot));
+            _Atomic uint64_t *slot = &b[SLOT_OF(__builtin_ctz(found))];
+            uint64_t word = get(slot);
+            struct shm_node *n = node_at(s, word);
+            if (!word) {
+                continue;
+            }
             if (!n) {
                 return -ESTALE;
             }
@@ -231,6 +246,23 @@ int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_w
         b = line_at(s, link);
     }
     return -ESTALE;
+}
+
+int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_word *key,
+              struct hash_ref *ret) {
+    return find(s, h, key, ret);
+}
+
+int hash_get(const struct shm *s, const struct shm_hash *h, const void *key, size_t key_len,
+             const void **ret, size_t *ret_len) {
+    struct hash_word w = hash_word(s, key, key_len);
+    struct hash_ref ref;
+    int r = find(s, h, &w, &ref);
+    if (r == 0) {
+        *ret = value_of(s, ref.node, ret_len);
+        r = *ret ? 0 : -ESTALE;
+    }
+    return r;
 }
 
 /* ---- chains ---- */
@@ -520,18 +552,6 @@ int hash_add(struct shm *s, unsigned shard, struct shm_hash *h, const struct has
     return r;
 }
 
-/* Writes n bytes over aligned words that readers may be looking at, each changed word logged. */
-static void write_words(struct shm *s, uint8_t *to, const uint8_t *from, size_t n) {
-    for (size_t i = 0; i < n; i += 8) {
-        uint64_t v = 0;
-        memcpy(&v, from + i, n - i < 8 ? n - i : 8);
-        _Atomic uint64_t *w = (void *)(to + i);
-        if (get(w) != v) {
-            tx_set(s, w, v);
-        }
-    }
-}
-
 int hash_set(struct shm *s, unsigned shard, struct shm_hash *h, struct hash_ref *ref,
              const void *value, size_t len) {
     (void)h;
@@ -545,7 +565,7 @@ int hash_set(struct shm *s, unsigned shard, struct shm_hash *h, struct hash_ref 
         if (old != len) {
             tx_set(s, &ref->node->lens, lens_make(lens & 0xffffffff, len));
         }
-        write_words(s, ref->node->data, value, len);
+        tx_set_bytes(s, ref->node->data, value, len);
         return 0;
     }
     struct hash_word key = {0};
@@ -663,7 +683,7 @@ struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint
     int e = 0;
     for (int i = 0; i < DRAWS && !node && e >= 0 && count; i++) {
         r = r * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        uint64_t v = mix(r, UINT64_C(0x9e3779b97f4a7c15)); /* its high bits alone are good */
+        uint64_t v = hash_mix(r, UINT64_C(0x9e3779b97f4a7c15)); /* its high bits alone are good */
         node = pick(s, h, (v >> 16) % n, (v & 0xffff) % places, &e);
     }
     for (uint64_t i = 0; i < n && !node && e >= 0 && count; i++) {

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "lib/shm/layout.h"
 #include "lib/shm/segment.h"
@@ -16,8 +17,49 @@ struct hash_word {
     size_t len;
     uint64_t hash;
 };
+
+static inline uint64_t hash_mix(uint64_t a, uint64_t b) {
+    unsigned __int128 r = (unsigned __int128)a * b;
+    return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+
+static inline uint64_t hash_load8(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline uint64_t hash_load4(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+/* Multiply-and-fold over 16 bytes at a time, keyed by the segment's random seed; after the idea of wyhash (W. Yi, public
+ * domain). Every process of a segment must agree on it. */
+static inline uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
+    uint64_t h = seed ^ (n * UINT64_C(0x9e3779b97f4a7c15)), a = 0, b = 0;
+    for (; n > 16; p += 16, n -= 16) {
+        h = hash_mix(hash_load8(p) ^ UINT64_C(0xa0761d6478bd642f) ^ h,
+                     hash_load8(p + 8) ^ UINT64_C(0xe7037ed1a0b428db));
+    }
+    if (n >= 8) {
+        a = hash_load8(p);
+        b = hash_load8(p + n - 8);
+    } else if (n >= 4) {
+        a = hash_load4(p);
+        b = hash_load4(p + n - 4);
+    } else if (n) {
+        a = (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
+    }
+    return hash_mix(a ^ UINT64_C(0x8ebc6af09c88c6e3) ^ h,
+                    hash_mix(b ^ UINT64_C(0x589965cc75374cc3) ^ h, UINT64_C(0x1d8e4e27c47d124f)));
+}
+
 /* Computes the hash (keyed with the segment's seed). */
-struct hash_word hash_word(const struct shm *s, const void *data, size_t len);
+static inline struct hash_word hash_word(const struct shm *s, const void *data, size_t len) {
+    return (struct hash_word){data, len, hash_bytes((const uint8_t *)data, len, s->seed)};
+}
 
 /* A node that was found: where it is and which word refers to it. Valid until the table changes. */
 struct hash_ref {
@@ -28,6 +70,14 @@ struct hash_ref {
 /* 0, -ENOENT, or -ESTALE: what is there makes no sense (being changed, or damaged). */
 int hash_find(const struct shm *s, const struct shm_hash *h, const struct hash_word *key,
               struct hash_ref *ret);
+
+/* The value, in the segment, of a key; errors as hash_find(). */
+int hash_get(const struct shm *s, const struct shm_hash *h, const void *key, size_t key_len,
+             const void **ret, size_t *ret_len);
+
+/* The node that a slot refers to, if it is there and of this key; else NULL. For those who remember where a key was. */
+struct shm_node *hash_recall(const struct shm *s, const _Atomic uint64_t *slot,
+                             const struct hash_word *key);
 
 /* Parts of a node, bounds-checked: NULL when they do not lie in the segment. The value is aligned to 8 bytes. */
 const void *hash_key(const struct shm *s, const struct shm_node *n, size_t *ret_len);

@@ -5,6 +5,9 @@
  *
  * An expired key is as if it were not there: readers pass over it, writers remove it, the daemon sweeps the rest.
  *
+ * A handle remembers where it found the last keys (struct shm_seen), since most calls are about the same few: as long as the
+ * shard's `moved` is what it was, no slot of its table has another meaning, and the slot leads to the node as it is now.
+ *
  * Fails: as keys.h says. */
 #include "lib/shm/keys.h"
 
@@ -26,11 +29,6 @@ _Static_assert((int)DOOMED_KEYS == (int)KEY_TYPES, "a kind of its own");
 
 #define KEY_HEAD offsetof(struct shm_key, bytes)
 
-struct key_name key_name(const struct shm *s, const void *data, size_t len) {
-    struct hash_word w = hash_word(s, data, len);
-    return (struct key_name){w, (unsigned)(w.hash >> 58)};
-}
-
 static struct shm_shard *shard_of(struct shm *s, const struct key_name *name) {
     return &s->shards[name->shard];
 }
@@ -46,15 +44,45 @@ static int bind_key(struct shm *s, const struct key_name *name, const struct has
     return 0;
 }
 
+/* Looks a key up and remembers where it was, if the shard was at rest meanwhile: what is seen while somebody changes it,
+ * this process included, may be rolled back, and `moved` with it. */
+static int search(struct shm *s, const struct key_name *name, struct shm_seen *seen,
+                  struct hash_ref *ret) {
+    const struct shm_shard *d = shard_of(s, name);
+    uint64_t seq = atomic_load_explicit(&d->seq, memory_order_acquire), moved = get(&d->moved);
+    int r = hash_find(s, &d->keys, &name->word, ret);
+    atomic_thread_fence(memory_order_acquire);
+    if (r == 0 && seq % 2 == 0 && get(&d->seq) == seq) {
+        uint64_t slot = (uint64_t)((uint8_t *)ret->slot - s->base);
+        *seen = (struct shm_seen){name->word.hash, moved, slot};
+    }
+    return r;
+}
+
+static inline int find_node(struct shm *s, const struct key_name *name, struct hash_ref *ret) {
+    struct shm_seen *seen = &s->seen[name->word.hash % SHM_SEEN];
+    if (seen->hash == name->word.hash && seen->moved == get(&shard_of(s, name)->moved)) {
+        ret->slot = (void *)(s->base + seen->slot);
+        ret->node = hash_recall(s, ret->slot, &name->word);
+        if (ret->node) {
+            return 0;
+        }
+    }
+    return search(s, name, seen, ret);
+}
+
 static int find(struct shm *s, const struct key_name *name, struct key *ret) {
     struct hash_ref ref;
-    int r = hash_find(s, &shard_of(s, name)->keys, &name->word, &ref);
+    int r = find_node(s, name, &ref);
     return r ? r : bind_key(s, name, &ref, ret);
 }
 
-static bool is_over(const struct key *key) {
-    uint64_t at = key_expire(key);
+static bool is_past(uint64_t at) {
     return at && at <= clock_wall_ms();
+}
+
+static bool is_over(const struct key *key) {
+    return is_past(key_expire(key));
 }
 
 int key_find(struct shm *s, const struct key_name *name, struct key *ret) {
@@ -66,6 +94,32 @@ int key_find_typed(struct shm *s, const struct key_name *name, enum key_type typ
                    struct key *ret) {
     int r = key_find(s, name, ret);
     return r == 0 && key_type(ret) != type ? -EPROTOTYPE : r;
+}
+
+int dict_fields(struct shm *s, const struct key_name *name, const struct shm_hash **ret) {
+    struct hash_ref ref;
+    size_t len;
+    int r = find_node(s, name, &ref);
+    if (r) {
+        return r;
+    }
+    const struct shm_key *k = hash_value(s, ref.node, &len);
+    if (!k || len < KEY_HEAD) {
+        return -ESTALE;
+    }
+    if (is_past(get(&k->expire))) {
+        return -ENOENT;
+    }
+    if (key_record_type(k) != KEY_DICT) {
+        return -EPROTOTYPE;
+    }
+    /* only read from: that it lies in the segment is enough */
+    uint64_t off = get(&k->object);
+    if (off % 8 || off < s->data_off || off > s->size - sizeof(struct shm_object)) {
+        return -ESTALE;
+    }
+    *ret = &((const struct shm_object *)(const void *)(s->base + off))->dict;
+    return 0;
 }
 
 int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) {

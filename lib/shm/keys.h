@@ -25,7 +25,10 @@ struct key_name {
     struct hash_word word;
     unsigned shard;
 };
-struct key_name key_name(const struct shm *s, const void *data, size_t len);
+static inline struct key_name key_name(const struct shm *s, const void *data, size_t len) {
+    struct hash_word w = hash_word(s, data, len);
+    return (struct key_name){w, (unsigned)(w.hash >> 58)};
+}
 static inline uint64_t key_shard_bit(const struct key_name *n) {
     return UINT64_C(1) << n->shard;
 }
@@ -126,6 +129,8 @@ struct dict {
 };
 /* Reads unless `make`. -ENOENT, -EPROTOTYPE. */
 int dict_open(struct shm *s, const struct key_name *name, bool make, struct dict *ret);
+/* Reads. The fields of the dict of that name alone, the shortest way to a look-up. -ENOENT, -EPROTOTYPE. */
+int dict_fields(struct shm *s, const struct key_name *name, const struct shm_hash **ret);
 /* Reads. The value, in the segment. -ENOENT. */
 int dict_get(struct shm *s, const struct dict *d, const void *field, size_t len,
              struct task_bytes *ret);

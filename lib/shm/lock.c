@@ -22,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "lib/base/cpu.h"
 #include "lib/shm/alloc.h"
@@ -83,6 +84,38 @@ void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value) {
     put(&d->undo_count, n + 1);
     keep_order();
     put(word, value);
+}
+
+/* Word i of n bytes that are to be written over `w`; what is beyond them stays. */
+static uint64_t word_of(const _Atomic uint64_t *w, const uint8_t *from, size_t n, size_t i) {
+    uint64_t v = get(w);
+    memcpy(&v, from + i * 8, n - i * 8 < 8 ? n - i * 8 : 8);
+    return v;
+}
+
+void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n) {
+    _Atomic uint64_t *w = to;
+    uint32_t words = (uint32_t)((n + 7) / 8), first = s->tx_entries;
+    if (words > SHM_UNDO || first > SHM_UNDO - words) {
+        for (uint32_t i = 0; i < words; i++) {
+            tx_set(s, &w[i], word_of(&w[i], from, n, i));
+        }
+        return;
+    }
+    /* all are logged, then one store makes all the entries count, then all are changed */
+    struct shm_undo *u = &s->mine->undo[first];
+    uint64_t off = (uint64_t)((uint8_t *)to - s->base);
+    for (uint32_t i = 0; i < words; i++) {
+        put(&u[i].off, off + i * 8);
+        put(&u[i].old, get(&w[i]));
+    }
+    s->tx_entries = first + words;
+    keep_order();
+    put(&s->mine->undo_count, first + words);
+    keep_order();
+    for (uint32_t i = 0; i < words; i++) {
+        put(&w[i], word_of(&w[i], from, n, i));
+    }
 }
 
 void tx_set32(struct shm *s, _Atomic uint32_t *word, uint32_t value) {

@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/shm/layout.h"
@@ -32,6 +33,8 @@ void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value);
 void tx_set32(struct shm *s, _Atomic uint32_t *word,
               uint32_t value); /* logs the aligned 8 bytes around it: the caller
                                   holds the lock of both halves */
+/* The same for n bytes from `to` (aligned to 8) on, whole words at a time: needs (n + 7) / 8 words of the log. */
+void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n);
 /* Room for n more words in this transaction's log? 0 or -ENOBUFS: abort, tx_grow(), do it all again (op_run() does). */
 int tx_need(struct shm *s, uint32_t n);
 /* At least doubles the room, between transactions. -ENOMEM, -EAGAIN. */

@@ -24,8 +24,6 @@
 #include "lib/shm/objects_run.h"
 #include "lib/shm/op.h"
 
-enum { FOUND_KEEP = 1024 };
-
 void objects_init(struct objects *o, struct shm *s) {
     *o = (struct objects){.shm = s, .random = clock_now() ^ (uintptr_t)o};
 }
@@ -40,12 +38,6 @@ void objects_deinit(struct objects *o) {
 
 /* ---- what was found ---- */
 
-void objects_begin(struct ask *a) {
-    a->found->n = 0;
-    buf_consume(&a->found->bytes, buf_len(&a->found->bytes));
-    a->ret = 0;
-}
-
 void objects_mark(struct ask *a) {
     a->mark_n = a->found->n;
     a->mark_bytes = buf_len(&a->found->bytes);
@@ -56,7 +48,7 @@ void objects_back(struct ask *a) {
     a->found->bytes.tail = a->found->bytes.head + a->mark_bytes;
 }
 
-int objects_keep(struct ask *a, const void *data, size_t len) {
+int objects_keep_more(struct ask *a, const void *data, size_t len) {
     struct objects_found *f = a->found;
     if (data && len > ALLOC_MAX) {
         return -ESTALE;
@@ -99,20 +91,17 @@ const struct task_bytes *objects_items(struct ask *a, size_t *ret_n) {
     return f->items;
 }
 
-struct task_bytes objects_item(struct ask *a) {
-    return a->found->n ? *objects_items(a, NULL) : (struct task_bytes){"", 0};
-}
-
 /* ---- running ---- */
 
+void objects_forget_items(struct objects_found *f) {
+    free(f->items);
+    f->items = NULL;
+    f->cap = 0;
+}
+
 struct ask objects_ask(struct objects *o, struct task_bytes name) {
-    struct objects_found *f = &o->found[o->turn++ & 1];
-    if (f->cap > FOUND_KEEP) {
-        free(f->items);
-        f->items = NULL;
-        f->cap = 0;
-    }
-    return (struct ask){.o = o, .found = f, .name = key_name(o->shm, name.data, name.len)};
+    return (struct ask){
+        .o = o, .found = objects_turn(o), .name = key_name(o->shm, name.data, name.len)};
 }
 
 bool objects_same_name(const struct key_name *a, const struct key_name *b) {

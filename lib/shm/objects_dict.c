@@ -52,21 +52,26 @@ int objects_dict_get_many(struct objects *o, struct task_bytes name,
     return r;
 }
 
-static int get_field(struct shm *s, void *arg) {
+static inline int find_field(struct shm *s, const struct ask *a, struct task_bytes *ret) {
+    const struct shm_hash *fields;
+    int r = dict_fields(s, &a->name, &fields);
+    return r ? r : hash_get(s, fields, a->field.data, a->field.len, &ret->data, &ret->len);
+}
+
+static inline int get_field(struct shm *s, void *arg) {
     struct ask *a = arg;
-    struct dict d;
     struct task_bytes b;
     objects_begin(a);
-    int r = dict_open(s, &a->name, false, &d);
-    r = r ? r : dict_get(s, &d, a->field.data, a->field.len, &b);
+    int r = find_field(s, a, &b);
     return r ? r : objects_keep(a, b.data, b.len);
 }
 
 int objects_dict_get(struct objects *o, struct task_bytes name, struct task_bytes field,
                      struct task_bytes *ret) {
-    struct ask a = objects_ask(o, name);
+    struct ask a;
+    objects_ask_only(&a, o, name);
     a.field = field;
-    int r = objects_look(&a, get_field);
+    int r = objects_glance(&a, get_field);
     if (r == 0) {
         *ret = objects_item(&a);
     }
@@ -75,17 +80,16 @@ int objects_dict_get(struct objects *o, struct task_bytes name, struct task_byte
 
 static int has_field(struct shm *s, void *arg) {
     struct ask *a = arg;
-    struct dict d;
     struct task_bytes b;
-    int r = dict_open(s, &a->name, false, &d);
-    r = r ? r : dict_get(s, &d, a->field.data, a->field.len, &b);
+    int r = find_field(s, a, &b);
     return r == 0 ? 1 : r == -ENOENT ? 0 : r;
 }
 
 int objects_dict_contains(struct objects *o, struct task_bytes name, struct task_bytes field) {
-    struct ask a = objects_ask(o, name);
+    struct ask a;
+    objects_ask_only(&a, o, name);
     a.field = field;
-    return objects_look(&a, has_field);
+    return objects_glance(&a, has_field);
 }
 
 static int count_fields(struct shm *s, void *arg) {
@@ -173,7 +177,8 @@ static int set_field(struct shm *s, void *arg) {
 
 int objects_dict_set(struct objects *o, struct task_bytes name, struct task_bytes field,
                      struct task_bytes value) {
-    struct ask a = objects_ask(o, name);
+    struct ask a;
+    objects_ask_only(&a, o, name);
     a.field = field;
     a.value = value;
     int r = objects_change(&a, false, set_field);

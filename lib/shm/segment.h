@@ -24,6 +24,13 @@ struct shm_vacated {
     } at[16];
 };
 
+/* Where a key was found: a hint that is good as long as no key of its shard was made, removed or renamed (keys.c). */
+struct shm_seen {
+    uint64_t hash, moved;
+    uint64_t slot; /* offset of the word that refers to its node; 0: unused */
+};
+enum { SHM_SEEN = 16 };
+
 struct shm {
     uint8_t *base; /* NULL: not attached */
     uint64_t size;
@@ -46,6 +53,7 @@ struct shm {
     bool op_chunks;      /* the chunk lock is held */
     bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
     struct shm_vacated vacated; /* what op_vacate() was told */
+    struct shm_seen seen[SHM_SEEN];
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;

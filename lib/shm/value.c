@@ -68,16 +68,6 @@ static int as_integer(struct shm *s, struct key *key, int64_t v) {
     return r;
 }
 
-/* Writes bytes that readers may be looking at: whole aligned words, each logged. at is a multiple of 8. */
-static void write_logged(struct shm *s, uint8_t *to, const uint8_t *from, size_t len) {
-    for (size_t i = 0; i < len; i += 8) {
-        _Atomic uint64_t *w = (void *)(to + i);
-        uint64_t v = get(w);
-        memcpy(&v, from + i, len - i < 8 ? len - i : 8);
-        tx_set(s, w, v);
-    }
-}
-
 /* A new key record with this room in place of the old one: its head and the first `keep` bytes are copied. */
 static int move_to_room(struct shm *s, struct key *key, size_t room, size_t keep) {
     struct shm_hash *keys = &s->shards[key->name.shard].keys;
@@ -116,7 +106,7 @@ static int set_bytes(struct shm *s, struct key *key, const void *data, size_t le
         op_vacate(s, key->k->bytes + len, room - len);
         tx_set(s, &key->k->kind, KEY_VALUE);
         tx_set(s, &key->k->len, len);
-        write_logged(s, key->k->bytes, data, len);
+        tx_set_bytes(s, key->k->bytes, data, len);
         return key_changed(s, key);
     }
     r = move_to_room(s, key, len, 0);
@@ -256,14 +246,7 @@ int dict_open(struct shm *s, const struct key_name *name, bool make, struct dict
 
 int dict_get(struct shm *s, const struct dict *d, const void *field, size_t len,
              struct task_bytes *ret) {
-    struct hash_word w = hash_word(s, field, len);
-    struct hash_ref ref;
-    int r = hash_find(s, d->fields, &w, &ref);
-    if (r == 0) {
-        ret->data = hash_value(s, ref.node, &ret->len);
-        r = ret->data ? 0 : -ESTALE;
-    }
-    return r;
+    return hash_get(s, d->fields, field, len, &ret->data, &ret->len);
 }
 
 int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const void *value,

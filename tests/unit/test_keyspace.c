@@ -13,6 +13,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
 #include "lib/shm/lock.h"
+#include "lib/shm/objects.h"
 #include "lib/shm/op.h"
 #include "lib/shm/slot.h"
 
@@ -315,5 +316,100 @@ Test(keyspace, what_is_watched_tells_when_it_is_touched) {
     op_watch(&s, 0);
     cr_assert_geq(op_run(&s, bit, add_fields, &w), 0);
     cr_assert(!op_any_touched(&s));
+    shm_detach(&s);
+}
+
+/* ---- what a handle remembers of where keys are ---- */
+
+/* Names of one shard, enough for its table to split and join buckets; each is a dict whose one field says which, or not there. */
+enum { CLOSE_NAMES = 40, STEPS = 6000, CALLS = 30 };
+
+struct close_keys {
+    struct task_bytes names[CLOSE_NAMES];
+    char text[CLOSE_NAMES][24];
+    uint64_t is[CLOSE_NAMES], before[CLOSE_NAMES]; /* 0: not there */
+    uint64_t seed, seed_before, next;
+    bool spoil, falling;
+};
+
+static uint64_t draw(struct close_keys *k, uint64_t below) {
+    k->seed = k->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (k->seed >> 33) % below;
+}
+
+static void close_names(struct close_keys *k, const struct shm *s) {
+    for (int i = 0, n = 0; n < CLOSE_NAMES; i++) {
+        int len = snprintf(k->text[n], sizeof(k->text[n]), "n%d", i);
+        if (key_name(s, k->text[n], (size_t)len).shard == 5) {
+            k->names[n] = (struct task_bytes){k->text[n], (size_t)len};
+            n++;
+        }
+    }
+}
+
+static void is_as_known(struct objects *o, const struct close_keys *k, uint64_t i) {
+    struct task_bytes b;
+    int r = objects_dict_get(o, k->names[i], (struct task_bytes){"f", 1}, &b);
+    cr_assert_eq(r, k->is[i] ? 0 : -ENOENT, "%s: %d", k->text[i], r);
+    cr_assert(r || (b.len == sizeof(k->is[i]) && memcmp(b.data, &k->is[i], b.len) == 0));
+}
+
+static int change_close(struct objects *o, void *arg) {
+    struct close_keys *k = arg;
+    k->seed = k->seed_before;
+    memcpy(k->is, k->before, sizeof(k->is));
+    for (uint64_t n = 1 + draw(k, CALLS); n; n--) {
+        uint64_t i = draw(k, CLOSE_NAMES), to = draw(k, CLOSE_NAMES), v = ++k->next;
+        uint64_t what = draw(k, 5);
+        switch (k->falling && what > 2 ? 0 : what) {
+        case 0:
+            cr_assert_eq(objects_delete(o, &k->names[i], 1), k->is[i] != 0);
+            k->is[i] = 0;
+            break;
+        case 1:
+            if (objects_rename(o, k->names[i], k->names[to], true) == 0 && i != to) {
+                k->is[to] = k->is[i];
+                k->is[i] = 0;
+            }
+            break;
+        default:
+            cr_assert_geq(objects_dict_set(o, k->names[i], (struct task_bytes){"f", 1},
+                                           (struct task_bytes){&v, sizeof(v)}),
+                          0);
+            k->is[i] = v;
+        }
+        is_as_known(o, k, to);
+    }
+    return k->spoil ? -ECANCELED : 0;
+}
+
+Test(keyspace, what_is_remembered_of_keys_is_never_stale) {
+    struct shm s = segment(16 << 20), other;
+    static struct close_keys k;
+    struct objects mine, theirs;
+    cr_assert_eq(shm_attach_readonly(&other, s.fd), 0);
+    objects_init(&mine, &s);
+    objects_init(&theirs, &other);
+    k.seed = 1;
+    close_names(&k, &s);
+    for (int n = 0; n < STEPS; n++) {
+        memcpy(k.before, k.is, sizeof(k.is));
+        k.seed_before = k.seed;
+        k.spoil = draw(&k, 2);
+        k.falling = draw(&k, 2);
+        k.seed_before = k.seed;
+        int r = objects_transaction(&mine, k.names, CLOSE_NAMES, change_close, &k);
+        cr_assert_eq(r, k.spoil ? -ECANCELED : 0);
+        if (k.spoil) {
+            memcpy(k.is, k.before, sizeof(k.is));
+        }
+        for (int i = 0; i < 8; i++) {
+            is_as_known(i % 2 ? &mine : &theirs, &k, draw(&k, CLOSE_NAMES));
+        }
+    }
+    checked(&s);
+    objects_deinit(&theirs);
+    objects_deinit(&mine);
+    shm_detach(&other);
     shm_detach(&s);
 }
