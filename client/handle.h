@@ -73,7 +73,7 @@ struct hearth {
     int fds[2], n_fds;
     struct hearth_bytes *items; /* object.c: what a reply's array holds */
     size_t items_cap;
-    struct buf kept; /* object.c: what must outlive the next reply */
+    struct buf kept; /* transaction.c: what the operations found */
 
     hearth_push_fn push_fn;
     void *push_arg;

@@ -63,10 +63,11 @@ enum hearth_error {
     HEARTH_E_DISCONNECTED = 8, /* the connection is lost: see hearth_reconnect() */
     HEARTH_E_PROTOCOL =
         9, /* the other side does not speak Hearth's protocol; the connection is lost */
-    HEARTH_E_ABSENT = 10, /* no such shared object, field or element */
-    HEARTH_E_EXISTS = 11, /* there is one already */
-    HEARTH_E_TYPE = 12,   /* the object is of another type */
-    HEARTH_E_NUMBER = 13  /* not a number, or the sum is none */
+    HEARTH_E_ABSENT = 10,    /* no such shared object, field or element */
+    HEARTH_E_EXISTS = 11,    /* there is one already */
+    HEARTH_E_TYPE = 12,      /* the object is of another type */
+    HEARTH_E_NUMBER = 13,    /* not a number, or the sum is none */
+    HEARTH_E_UNEXPECTED = 14 /* a transaction found something that was to be otherwise */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -327,6 +328,8 @@ enum hearth_when {
 enum hearth_end { HEARTH_LEFT = 0, HEARTH_RIGHT = 1 };
 
 /* Names of any type. */
+/* *ret: 1 or 0. */
+HEARTH_API int hearth_object_exists(struct hearth *h, struct hearth_bytes name, int *ret);
 HEARTH_API int hearth_object_type(struct hearth *h, struct hearth_bytes name,
                                   enum hearth_object_type *ret);
 /* Deletes those of n (at least 1) names that exist; *ret_n: how many. */
@@ -342,17 +345,35 @@ HEARTH_API int hearth_object_ttl(struct hearth *h, struct hearth_bytes name, int
 HEARTH_API int hearth_object_rename(struct hearth *h, struct hearth_bytes name,
                                     struct hearth_bytes to, int replace);
 
+/* A copy under another name, its expiry too. HEARTH_E_ABSENT; HEARTH_E_EXISTS: `to` is there and may not be replaced, or is the
+ * same name. */
+HEARTH_API int hearth_object_copy(struct hearth *h, struct hearth_bytes name,
+                                  struct hearth_bytes to, int replace);
+/* Names that match a pattern (* ? [abc] [^abc] [a-z]; NULL: all), about `count` of them, from *cursor on (0: begins; 0 again:
+ * that was all). A call may give none and the walk go on. Names there throughout are met, some perhaps twice. */
+HEARTH_API int hearth_object_names(struct hearth *h, const char *pattern, uint64_t *cursor,
+                                   uint32_t count, const struct hearth_bytes **ret, size_t *ret_n);
+
 /* Values. HEARTH_E_ABSENT. */
 HEARTH_API int hearth_value_get(struct hearth *h, struct hearth_bytes name,
                                 struct hearth_bytes *ret);
 /* ttl_ms 0: for ever. -EINVAL: flags that contradict each other. */
 HEARTH_API int hearth_value_set(struct hearth *h, struct hearth_bytes name,
                                 struct hearth_bytes value, unsigned when, uint64_t ttl_ms);
-/* Adds to an integer; an absent one counts as 0. HEARTH_E_NUMBER. */
+/* The same; *ret is the value before, data NULL: there was none. It is set also with HEARTH_E_EXISTS or HEARTH_E_ABSENT. */
+HEARTH_API int hearth_value_exchange(struct hearth *h, struct hearth_bytes name,
+                                     struct hearth_bytes value, unsigned when, uint64_t ttl_ms,
+                                     struct hearth_bytes *ret);
+/* Adds to an integer (a number); an absent one counts as 0. HEARTH_E_NUMBER. */
+HEARTH_API int hearth_value_add_float(struct hearth *h, struct hearth_bytes name, double by,
+                                      double *ret);
 HEARTH_API int hearth_value_add(struct hearth *h, struct hearth_bytes name, int64_t by,
                                 int64_t *ret);
 HEARTH_API int hearth_value_append(struct hearth *h, struct hearth_bytes name,
                                    struct hearth_bytes more, uint64_t *ret_len);
+/* Overwrites from byte `at` on; what is missing before it becomes zeroes. *ret_len: the new length. */
+HEARTH_API int hearth_value_write(struct hearth *h, struct hearth_bytes name, uint64_t at,
+                                  struct hearth_bytes data, uint64_t *ret_len);
 /* `count` (< 0: all that follow) bytes from `from` (negative: from the end) on. */
 HEARTH_API int hearth_value_range(struct hearth *h, struct hearth_bytes name, int64_t from,
                                   int64_t count, struct hearth_bytes *ret);
@@ -390,14 +411,23 @@ HEARTH_API int hearth_dict_add(struct hearth *h, struct hearth_bytes name,
                                struct hearth_bytes field, int64_t by, int64_t *ret);
 HEARTH_API int hearth_dict_add_float(struct hearth *h, struct hearth_bytes name,
                                      struct hearth_bytes field, double by, double *ret);
+/* Adds by[i] to fields[i], n (at least 1) of them: all or none. HEARTH_E_NUMBER. */
+HEARTH_API int hearth_dict_add_many(struct hearth *h, struct hearth_bytes name,
+                                    const struct hearth_bytes *fields, const int64_t *by, size_t n);
 /* Compare and set: if the field is as expected (NULL: absent), it becomes value (NULL: absent) and *ret_done is 1; else 0. */
 HEARTH_API int hearth_dict_swap(struct hearth *h, struct hearth_bytes name,
                                 struct hearth_bytes field, const struct hearth_bytes *expected,
                                 const struct hearth_bytes *value, int *ret_done);
+enum hearth_part { HEARTH_FIELDS = 1, HEARTH_VALUES = 2, HEARTH_ITEMS = 3 };
+/* All fields, all values, or fields and values in turn, of one moment; *ret_n counts both. Of a dict that may be large
+ * hearth_dict_scan() is the better way: it keeps nobody waiting. */
+HEARTH_API int hearth_dict_items(struct hearth *h, struct hearth_bytes name, enum hearth_part part,
+                                 const struct hearth_bytes **ret, size_t *ret_n);
 /* Fields and values in turn, about `count` pairs, from *cursor on (0: begins; 0 again: that was all); *ret_n counts both. What is
  * there throughout is met, some perhaps twice. */
 HEARTH_API int hearth_dict_scan(struct hearth *h, struct hearth_bytes name, uint64_t *cursor,
                                 uint32_t count, const struct hearth_bytes **ret, size_t *ret_n);
+/* Removes all fields. */
 HEARTH_API int hearth_dict_clear(struct hearth *h, struct hearth_bytes name);
 
 /* Lists; an index < 0 counts from the end. n (at least 1) elements, one after the other. */
@@ -419,6 +449,16 @@ HEARTH_API int hearth_list_at(struct hearth *h, struct hearth_bytes name, int64_
                               struct hearth_bytes *ret);
 HEARTH_API int hearth_list_set(struct hearth *h, struct hearth_bytes name, int64_t index,
                                struct hearth_bytes element);
+/* Before the element at index, or at the end; *ret_len: the new length. */
+HEARTH_API int hearth_list_insert(struct hearth *h, struct hearth_bytes name, int64_t index,
+                                  struct hearth_bytes element, uint64_t *ret_len);
+/* Before, or after, the first element equal to pivot. HEARTH_E_ABSENT: there is none. */
+HEARTH_API int hearth_list_insert_beside(struct hearth *h, struct hearth_bytes name,
+                                         struct hearth_bytes pivot, int after,
+                                         struct hearth_bytes element, uint64_t *ret_len);
+/* Deletes `count` (< 0: all that follow) elements from `from` on; *ret_n: how many. */
+HEARTH_API int hearth_list_delete(struct hearth *h, struct hearth_bytes name, int64_t from,
+                                  int64_t count, uint64_t *ret_n);
 /* Keeps `count` (< 0: all that follow) elements from `from` on. */
 HEARTH_API int hearth_list_trim(struct hearth *h, struct hearth_bytes name, int64_t from,
                                 int64_t count);
@@ -431,6 +471,55 @@ HEARTH_API int hearth_list_index(struct hearth *h, struct hearth_bytes name,
 /* `count` (< 0: all that follow) elements from `from` on. */
 HEARTH_API int hearth_list_range(struct hearth *h, struct hearth_bytes name, int64_t from,
                                  int64_t count, const struct hearth_bytes **ret, size_t *ret_n);
+
+/* How many elements equal this. */
+HEARTH_API int hearth_list_count(struct hearth *h, struct hearth_bytes name,
+                                 struct hearth_bytes element, uint64_t *ret);
+/* Turns the order round. */
+HEARTH_API int hearth_list_reverse(struct hearth *h, struct hearth_bytes name);
+/* Flags of hearth_list_sort(); 0: by number, equal ones by their bytes, the smallest first. */
+enum hearth_order {
+    HEARTH_BY_BYTES = 1,  /* byte by byte, as memcmp() */
+    HEARTH_DESCENDING = 2 /* the largest first */
+};
+/* Sorts in place. HEARTH_E_NUMBER: an element is none. */
+HEARTH_API int hearth_list_sort(struct hearth *h, struct hearth_bytes name, unsigned order);
+
+/* One operation of a transaction. Zero what is not used. */
+enum hearth_op_kind {
+    HEARTH_OP_DELETE = 1,   /* number: 1, or 0 when there was none */
+    HEARTH_OP_EXPIRE,       /* in `by` ms; number: 1, or 0 when there was none */
+    HEARTH_OP_RENAME,       /* to `to`, replacing it. HEARTH_E_ABSENT */
+    HEARTH_OP_VALUE_GET,    /* bytes: the value, data NULL when there is none */
+    HEARTH_OP_VALUE_SET,    /* value */
+    HEARTH_OP_VALUE_ADD,    /* by; number: the sum. HEARTH_E_NUMBER */
+    HEARTH_OP_VALUE_APPEND, /* value; number: the new length */
+    HEARTH_OP_VALUE_EXPECT, /* it is `value` (data NULL: absent), else HEARTH_E_UNEXPECTED */
+    HEARTH_OP_DICT_GET,     /* field; bytes: its value, data NULL when there is none */
+    HEARTH_OP_DICT_SET,     /* field, value; number: 1: a new field, 0: replaced */
+    HEARTH_OP_DICT_DELETE,  /* field; number: 1, or 0 when there was none */
+    HEARTH_OP_DICT_POP,     /* field, which goes; bytes: its value, data NULL when there was none */
+    HEARTH_OP_DICT_ADD,     /* field, by; number: the sum. HEARTH_E_NUMBER */
+    HEARTH_OP_DICT_EXPECT,  /* field is `value` (data NULL: absent), else HEARTH_E_UNEXPECTED */
+    HEARTH_OP_LIST_PUSH,    /* value at `end`; number: the new length */
+    HEARTH_OP_LIST_POP,     /* from `end`; bytes: the element, data NULL when there was none */
+    HEARTH_OP_LIST_MOVE     /* from `end` to `to`'s to_end; bytes as above */
+};
+struct hearth_op {
+    enum hearth_op_kind kind;
+    struct hearth_bytes name, to, field, value;
+    int64_t by;
+    enum hearth_end end, to_end;
+    /* What it gave, set by hearth_transaction(); bytes is valid until the next call with the handle. */
+    int64_t number;
+    struct hearth_bytes bytes;
+};
+enum { HEARTH_OPS_MAX = 128 };
+/* Runs n (1 to HEARTH_OPS_MAX) operations, one after the other, as one transaction: nobody sees a part of it, and whatever dies
+ * in the middle, all of it has happened or nothing. When one fails nothing has happened, and its error is returned: those above,
+ * HEARTH_E_TYPE, HEARTH_E_OOM. That nothing was found where the comment says so is no failure: let an EXPECT say what must
+ * be. -EINVAL: n, or an unknown kind. What they gave is defined only after 0. */
+HEARTH_API int hearth_transaction(struct hearth *h, struct hearth_op *ops, size_t n);
 
 /* ---- any command ---- */
 

@@ -2,13 +2,13 @@
 /* Functions on shared objects: what is common to them, and those on names and values.
  *
  * Each is written twice, side by side: as a call of lib/shm/objects.h on the mapped segment, and as a command to the daemon
- * (which does the same there). Where Redis has no such command, several are sent between MULTI and EXEC; where one has to
- * look before it decides, WATCH tells whether anything has changed since, and it is done again.
+ * (which does the same there): Redis's own where it has one, else one of ours.
  *
  * Fails: as hearth.h says. */
 #include "client/object.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +21,9 @@ _Static_assert(sizeof(struct hearth_bytes) == sizeof(struct task_bytes) &&
 _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT == (int)KEY_DICT &&
                    (int)HEARTH_KEEP_TTL == (int)OBJECTS_KEEP_TTL &&
                    (int)HEARTH_IF_PRESENT == (int)OBJECTS_PRESENT &&
-                   (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT,
+                   (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT &&
+                   (int)HEARTH_ITEMS == (int)OBJECTS_ITEMS &&
+                   (int)HEARTH_DESCENDING == (int)OBJECTS_DESCENDING,
                "one set of numbers");
 
 enum { FEW_WORDS = 16 };
@@ -45,6 +47,8 @@ static int error_of(int64_t r) {
         return HEARTH_E_BUSY;
     case -ETIMEDOUT:
         return HEARTH_E_PENDING;
+    case -ECANCELED:
+        return HEARTH_E_UNEXPECTED;
     default:
         return (int)r;
     }
@@ -82,6 +86,8 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         {"not a float", HEARTH_E_NUMBER}, {"not a valid float", HEARTH_E_NUMBER},
         {"overflow", HEARTH_E_NUMBER},    {"NaN or Infinity", HEARTH_E_NUMBER},
         {"no such key", HEARTH_E_ABSENT}, {"index out of range", HEARTH_E_ABSENT},
+        {"into double", HEARTH_E_NUMBER}, {"UNEXPECTED", HEARTH_E_UNEXPECTED},
+        {"OOM command", HEARTH_E_OOM},
     };
     const char *text = hearth_reply_text(r, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -106,10 +112,11 @@ struct hearth_bytes object_text(const struct hearth_reply *r) {
 
 int object_items(struct hearth *h, const struct hearth_reply *array,
                  const struct hearth_bytes **ret, size_t *ret_n) {
-    if (hearth_reply_type(array) != HEARTH_REPLY_ARRAY) {
+    bool pairs = hearth_reply_type(array) == HEARTH_REPLY_MAP;
+    if (!pairs && hearth_reply_type(array) != HEARTH_REPLY_ARRAY) {
         return wrong_reply(h);
     }
-    size_t n = hearth_reply_count(array);
+    size_t n = hearth_reply_count(array) << pairs;
     if (n > h->items_cap) {
         struct hearth_bytes *more = realloc(h->items, n * sizeof(*more));
         if (!more) {
@@ -127,14 +134,6 @@ int object_items(struct hearth *h, const struct hearth_reply *array,
         *ret_n = n;
     }
     return 0;
-}
-
-struct hearth_bytes object_keep(struct hearth *h, struct hearth_bytes b) {
-    buf_consume(&h->kept, buf_len(&h->kept));
-    if (buf_append(&h->kept, b.len ? b.data : "", b.len) < 0 || buf_append(&h->kept, "", 1) < 0) {
-        return (struct hearth_bytes){NULL, 0};
-    }
-    return (struct hearth_bytes){buf_head(&h->kept), b.len};
 }
 
 /* ---- commands ---- */
@@ -208,30 +207,57 @@ int object_ask_text(struct hearth *h, struct hearth_bytes *ret, const struct hea
     return r;
 }
 
+/* Appends a command whose reply nobody waits for. */
+static int put_queued(struct hearth *h, const struct hearth_bytes *words, size_t n) {
+    int r = command_put_head(h, n);
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = command_put(h, words[i].len ? words[i].data : "", words[i].len);
+    }
+    return r ? r : command_expect(h, REQUEST_IGNORE, NULL, 0);
+}
+
+/* All in one piece: what cannot be queued makes EXEC.ALL fail, so the replies before its own say nothing. */
+static int put_transaction(struct hearth *h, const struct object_command *c, size_t n) {
+    size_t mark = buf_len(&h->out);
+    uint32_t requests = h->request_count;
+    int r = dispatch_enter(h);
+    if (r) {
+        return r;
+    }
+    r = put_queued(h, WORDS(hearth_text("MULTI")));
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = put_queued(h, c[i].words, c[i].n);
+    }
+    if (r) {
+        command_undo(h, mark);
+        h->request_count = requests;
+    }
+    return dispatch_leave(h, r);
+}
+
+int object_ask_float(struct hearth *h, double *ret, double by, const struct hearth_bytes *first,
+                     size_t n) {
+    char text[64];
+    struct hearth_bytes sum, word = {text, (size_t)snprintf(text, sizeof(text), "%.17g", by)};
+    const struct hearth_reply *reply;
+    int r = object_ask_more(h, &reply, first, n, &word, 1);
+    sum = object_text(r ? NULL : reply);
+    if (r == 0 && !sum.data) {
+        return wrong_reply(h);
+    }
+    if (r == 0 && ret) {
+        *ret = strtod(sum.data, NULL);
+    }
+    return r;
+}
+
 int object_exec(struct hearth *h, const struct hearth_reply **ret, const struct object_command *c,
                 size_t n) {
     const struct hearth_reply *reply;
-    int r = object_ask(h, &reply, WORDS(hearth_text("MULTI")));
-    for (size_t i = 0; i < n && r == 0; i++) {
-        r = object_ask(h, &reply, c[i].words, c[i].n);
-        if (r > 0 && !h->lost) { /* not queued: so nothing is done */
-            const struct hearth_reply *unused;
-            char said[sizeof(h->message)];
-            memcpy(said, h->message, sizeof(said));
-            object_ask(h, &unused, WORDS(hearth_text("DISCARD")));
-            memcpy(h->message, said, sizeof(said));
-        }
-    }
-    r = r ? r : object_ask(h, &reply, WORDS(hearth_text("EXEC")));
-    if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
-        return HEARTH_E_PENDING;
-    }
+    int r = put_transaction(h, c, n);
+    r = r ? r : object_ask(h, &reply, WORDS(hearth_text("EXEC.ALL")));
     if (r == 0 && hearth_reply_count(reply) != n) {
         return wrong_reply(h);
-    }
-    const struct hearth_reply *e = r ? NULL : hearth_reply_first(reply);
-    for (size_t i = 0; i < n && r == 0; i++, e = hearth_reply_next(e)) {
-        r = hearth_reply_type(e) == HEARTH_REPLY_ERROR ? refused(h, e) : 0;
     }
     if (r == 0) {
         *ret = reply;
@@ -246,6 +272,30 @@ void object_range(int64_t from, int64_t count, int64_t *ret_first, int64_t *ret_
     if (count > 0 && !__builtin_add_overflow(from, count - 1, &last) && (last < 0) == (from < 0)) {
         *ret_last = last;
     }
+}
+
+int object_scan(struct hearth *h, const struct hearth_bytes *first, size_t n,
+                const struct hearth_bytes *pattern, uint64_t *cursor, uint32_t count,
+                const struct hearth_bytes **ret, size_t *ret_n) {
+    struct hearth_bytes words[8];
+    const struct hearth_reply *reply;
+    struct digits at, most;
+    memcpy(words, first, n * sizeof(*words));
+    words[n++] = (struct hearth_bytes){at.text, num_put_u64(at.text, *cursor)};
+    words[n++] = hearth_text("COUNT");
+    words[n++] = object_number(&most, count ? count : 1);
+    if (pattern) {
+        words[n++] = hearth_text("MATCH");
+        words[n++] = *pattern;
+    }
+    int r = object_ask(h, &reply, words, n);
+    const struct hearth_reply *next = r ? NULL : hearth_reply_first(reply);
+    uint64_t to = next ? strtoull(hearth_reply_text(next, NULL), NULL, 10) : 0;
+    r = r ? r : object_items(h, hearth_reply_next(next), ret, ret_n);
+    if (r == 0) {
+        *cursor = to;
+    }
+    return r;
 }
 
 /* ---- names ---- */
@@ -266,6 +316,15 @@ int hearth_object_type(struct hearth *h, struct hearth_bytes name, enum hearth_o
                : strcmp(text, "list") == 0   ? HEARTH_TYPE_LIST
                : strcmp(text, "string") == 0 ? HEARTH_TYPE_VALUE
                                              : HEARTH_TYPE_NONE;
+    }
+    return r;
+}
+
+int hearth_object_exists(struct hearth *h, struct hearth_bytes name, int *ret) {
+    enum hearth_object_type type;
+    int r = hearth_object_type(h, name, &type);
+    if (r == 0) {
+        *ret = type != HEARTH_TYPE_NONE;
     }
     return r;
 }
@@ -336,6 +395,36 @@ int hearth_object_rename(struct hearth *h, struct hearth_bytes name, struct hear
     return r == 0 && !replace && hearth_reply_int(reply) == 0 ? object_done(h, -EEXIST) : r;
 }
 
+int hearth_object_copy(struct hearth *h, struct hearth_bytes name, struct hearth_bytes to,
+                       int replace) {
+    const struct hearth_bytes words[] = {hearth_text("COPY"), name, to, hearth_text("REPLACE")};
+    uint64_t done = 0;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_copy(&h->objects, in(name), in(to), replace != 0));
+    }
+    bool same = name.len == to.len && (name.len == 0 || memcmp(name.data, to.data, name.len) == 0);
+    int r = same ? 0 : object_ask_count(h, &done, words, replace ? 4 : 3);
+    if (r == 0 && !done) { /* which of the two it was, the reply does not tell */
+        int there = 0;
+        r = hearth_object_exists(h, name, &there);
+        return r ? r : object_done(h, there ? -EEXIST : -ENOENT);
+    }
+    return r;
+}
+
+int hearth_object_names(struct hearth *h, const char *pattern, uint64_t *cursor, uint32_t count,
+                        const struct hearth_bytes **ret, size_t *ret_n) {
+    struct hearth_bytes like = hearth_text(pattern ? pattern : "*");
+    if (attach_can(h, false)) {
+        int r =
+            objects_keys(&h->objects, cursor, count, pattern ? ins(&like) : NULL, outs(ret), ret_n);
+        if (object_final(h, r)) {
+            return object_done(h, r);
+        }
+    }
+    return object_scan(h, WORDS(hearth_text("SCAN")), &like, cursor, count, ret, ret_n);
+}
+
 /* ---- values ---- */
 
 int hearth_value_get(struct hearth *h, struct hearth_bytes name, struct hearth_bytes *ret) {
@@ -348,18 +437,13 @@ int hearth_value_get(struct hearth *h, struct hearth_bytes name, struct hearth_b
     return object_ask_text(h, ret, WORDS(hearth_text("GET"), name));
 }
 
-int hearth_value_set(struct hearth *h, struct hearth_bytes name, struct hearth_bytes value,
-                     unsigned when, uint64_t ttl_ms) {
-    const struct hearth_reply *reply;
-    struct hearth_bytes words[6] = {hearth_text("SET"), name, value};
-    struct digits d;
-    size_t n = 3;
+/* The flags and the time as words behind SET name value; returns how many words that is, or -EINVAL. */
+static int set_words(struct hearth *h, struct hearth_bytes *words, struct digits *d, unsigned when,
+                     uint64_t ttl_ms) {
+    int n = 3;
     bool both = (when & HEARTH_IF_ABSENT) && (when & HEARTH_IF_PRESENT);
     if (both || (when & HEARTH_KEEP_TTL && ttl_ms) || ttl_ms > INT64_MAX / 2) {
         return result_say(h, -EINVAL, "flags that contradict each other, or too long a time");
-    }
-    if (attach_can(h, true)) {
-        return object_done(h, objects_value_set(&h->objects, in(name), in(value), when, ttl_ms));
     }
     if (when & (HEARTH_IF_ABSENT | HEARTH_IF_PRESENT)) {
         words[n++] = hearth_text(when & HEARTH_IF_ABSENT ? "NX" : "XX");
@@ -368,13 +452,80 @@ int hearth_value_set(struct hearth *h, struct hearth_bytes name, struct hearth_b
         words[n++] = hearth_text("KEEPTTL");
     } else if (ttl_ms) {
         words[n++] = hearth_text("PX");
-        words[n++] = object_number(&d, (int64_t)ttl_ms);
+        words[n++] = object_number(d, (int64_t)ttl_ms);
     }
-    int r = object_ask(h, &reply, words, n);
+    return n;
+}
+
+int hearth_value_set(struct hearth *h, struct hearth_bytes name, struct hearth_bytes value,
+                     unsigned when, uint64_t ttl_ms) {
+    const struct hearth_reply *reply;
+    struct hearth_bytes words[6] = {hearth_text("SET"), name, value};
+    struct digits d;
+    int n = set_words(h, words, &d, when, ttl_ms);
+    if (n < 0) {
+        return n;
+    }
+    if (attach_can(h, true)) {
+        return object_done(h, objects_value_set(&h->objects, in(name), in(value), when, ttl_ms));
+    }
+    int r = object_ask(h, &reply, words, (size_t)n);
     if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
         return object_done(h, when & HEARTH_IF_ABSENT ? -EEXIST : -ENOENT);
     }
     return r;
+}
+
+int hearth_value_exchange(struct hearth *h, struct hearth_bytes name, struct hearth_bytes value,
+                          unsigned when, uint64_t ttl_ms, struct hearth_bytes *ret) {
+    const struct hearth_reply *reply;
+    struct hearth_bytes words[7] = {hearth_text("SET"), name, value};
+    struct digits d;
+    int n = set_words(h, words, &d, when, ttl_ms);
+    if (n < 0) {
+        return n;
+    }
+    if (attach_can(h, true)) {
+        return object_done(
+            h, objects_value_exchange(&h->objects, in(name), in(value), when, ttl_ms, out(ret)));
+    }
+    words[n++] = hearth_text("GET");
+    int r = object_ask(h, &reply, words, (size_t)n);
+    if (r == 0) { /* what was there tells whether it was replaced */
+        *ret = object_text(reply);
+        if (ret->data && when & HEARTH_IF_ABSENT) {
+            return object_done(h, -EEXIST);
+        }
+        if (!ret->data && when & HEARTH_IF_PRESENT) {
+            return object_done(h, -ENOENT);
+        }
+    }
+    return r;
+}
+
+int hearth_value_add_float(struct hearth *h, struct hearth_bytes name, double by, double *ret) {
+    long double sum = 0;
+    if (attach_can(h, true)) {
+        int r = objects_value_add_float(&h->objects, in(name), by, &sum);
+        if (r == 0 && ret) {
+            *ret = (double)sum;
+        }
+        return object_done(h, r);
+    }
+    return object_ask_float(h, ret, by, WORDS(hearth_text("INCRBYFLOAT"), name));
+}
+
+int hearth_value_write(struct hearth *h, struct hearth_bytes name, uint64_t at,
+                       struct hearth_bytes data, uint64_t *ret_len) {
+    struct digits d;
+    if (at > INT64_MAX) {
+        return result_say(h, -EMSGSIZE, "%s", hearth_strerror(-EMSGSIZE));
+    }
+    if (attach_can(h, true)) {
+        return object_count(h, objects_value_write(&h->objects, in(name), at, in(data)), ret_len);
+    }
+    return object_ask_count(
+        h, ret_len, WORDS(hearth_text("SETRANGE"), name, object_number(&d, (int64_t)at), data));
 }
 
 int hearth_value_add(struct hearth *h, struct hearth_bytes name, int64_t by, int64_t *ret) {

@@ -57,15 +57,19 @@ int object_ask_text(struct hearth *h, struct hearth_bytes *ret, const struct hea
 int object_items(struct hearth *h, const struct hearth_reply *array,
                  const struct hearth_bytes **ret, size_t *ret_n);
 struct hearth_bytes object_text(const struct hearth_reply *r);
-/* MULTI, one or two commands, EXEC. 0 with *ret the array of replies; HEARTH_E_PENDING: a watched name has changed. */
+/* Adds `by` with a command that takes it as its last word and answers the sum. */
+int object_ask_float(struct hearth *h, double *ret, double by, const struct hearth_bytes *first,
+                     size_t n);
+/* A SCAN or HSCAN: `first` are the words before the cursor, pattern (NULL: none) is what MATCH is given. */
+int object_scan(struct hearth *h, const struct hearth_bytes *first, size_t n,
+                const struct hearth_bytes *pattern, uint64_t *cursor, uint32_t count,
+                const struct hearth_bytes **ret, size_t *ret_n);
+/* MULTI, n commands, EXEC.ALL. 0 with *ret the array of replies, none of them an error. */
 struct object_command {
     const struct hearth_bytes *words;
     size_t n;
 };
 int object_exec(struct hearth *h, const struct hearth_reply **ret, const struct object_command *c,
                 size_t n);
-/* A copy that outlives replies, until the next one kept. data NULL: no memory. */
-struct hearth_bytes object_keep(struct hearth *h, struct hearth_bytes b);
-
 /* `count` from `from` on, as the first and last index that Redis's ranges take. */
 void object_range(int64_t from, int64_t count, int64_t *ret_first, int64_t *ret_last);

@@ -3,11 +3,10 @@
  *
  * Fails: as hearth.h says. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "client/object.h"
+#include "lib/base/cleanup.h"
 
 int hearth_dict_get(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
                     struct hearth_bytes *ret) {
@@ -59,15 +58,7 @@ int hearth_dict_setdefault(struct hearth *h, struct hearth_bytes name, struct he
         return object_done(
             h, objects_dict_setdefault(&h->objects, in(name), in(field), in(value), out(ret)));
     }
-    const struct hearth_bytes set[] = {hearth_text("HSETNX"), name, field, value};
-    const struct hearth_bytes get[] = {hearth_text("HGET"), name, field};
-    const struct object_command both[] = {{set, 4}, {get, 3}};
-    const struct hearth_reply *replies;
-    int r = object_exec(h, &replies, both, 2);
-    if (r == 0 && ret) {
-        *ret = object_text(hearth_reply_next(hearth_reply_first(replies)));
-    }
-    return r;
+    return object_ask_text(h, ret, WORDS(hearth_text("DICT.SETDEFAULT"), name, field, value));
 }
 
 int hearth_dict_delete(struct hearth *h, struct hearth_bytes name,
@@ -101,56 +92,33 @@ int hearth_dict_length(struct hearth *h, struct hearth_bytes name, uint64_t *ret
     return object_ask_count(h, ret, WORDS(hearth_text("HLEN"), name));
 }
 
-/* Takes a field out: HEARTH_E_ABSENT if there is none. */
-static int take(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
-                struct hearth_bytes *ret) {
-    const struct hearth_bytes get[] = {hearth_text("HGET"), name, field};
-    const struct hearth_bytes del[] = {hearth_text("HDEL"), name, field};
-    const struct object_command both[] = {{get, 3}, {del, 3}};
-    const struct hearth_reply *replies;
-    int r = object_exec(h, &replies, both, 2);
-    struct hearth_bytes value = object_text(r ? NULL : hearth_reply_first(replies));
-    if (r == 0 && !value.data) {
-        return object_done(h, -ENOENT);
-    }
-    if (r == 0 && ret) {
-        *ret = value;
-    }
-    return r;
-}
-
 int hearth_dict_pop(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
                     struct hearth_bytes *ret) {
     if (attach_can(h, true)) {
         return object_done(h, objects_dict_pop(&h->objects, in(name), in(field), out(ret)));
     }
-    return take(h, name, field, ret);
+    return object_ask_text(h, ret, WORDS(hearth_text("DICT.POP"), name, field));
 }
 
 int hearth_dict_popitem(struct hearth *h, struct hearth_bytes name, struct hearth_bytes *ret_field,
                         struct hearth_bytes *ret_value) {
+    const struct hearth_reply *reply;
     if (attach_can(h, true)) {
         return object_done(
             h, objects_dict_popitem(&h->objects, in(name), out(ret_field), out(ret_value)));
     }
-    for (;;) { /* until the field chosen is still there */
-        struct hearth_bytes field;
-        int r = object_ask_text(h, &field, WORDS(hearth_text("HRANDFIELD"), name));
-        if (r) {
-            return r;
-        }
-        field = object_keep(h, field);
-        if (!field.data) {
-            return -ENOMEM;
-        }
-        r = take(h, name, field, ret_value);
-        if (r != HEARTH_E_ABSENT) {
-            if (r == 0 && ret_field) {
-                *ret_field = field;
-            }
-            return r;
-        }
+    int r = object_ask(h, &reply, WORDS(hearth_text("DICT.POPITEM"), name));
+    const struct hearth_reply *field = r ? NULL : hearth_reply_first(reply);
+    if (r == 0 && !field) {
+        return object_done(h, -ENOENT);
     }
+    if (r == 0 && ret_field) {
+        *ret_field = object_text(field);
+    }
+    if (r == 0 && ret_value) {
+        *ret_value = object_text(hearth_reply_next(field));
+    }
+    return r;
 }
 
 int hearth_dict_add(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
@@ -170,8 +138,6 @@ int hearth_dict_add(struct hearth *h, struct hearth_bytes name, struct hearth_by
 
 int hearth_dict_add_float(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
                           double by, double *ret) {
-    char text[64];
-    struct hearth_bytes sum;
     if (attach_can(h, true)) {
         long double v = 0;
         int r = objects_dict_add_float(&h->objects, in(name), in(field), by, &v);
@@ -180,113 +146,79 @@ int hearth_dict_add_float(struct hearth *h, struct hearth_bytes name, struct hea
         }
         return object_done(h, r);
     }
-    snprintf(text, sizeof(text), "%.17g", by);
-    int r = object_ask_text(h, &sum,
-                            WORDS(hearth_text("HINCRBYFLOAT"), name, field, hearth_text(text)));
-    if (r == 0 && ret) {
-        *ret = strtod(sum.data, NULL);
-    }
-    return r;
+    return object_ask_float(h, ret, by, WORDS(hearth_text("HINCRBYFLOAT"), name, field));
 }
 
-/* ---- those that look first ---- */
-
-static int unwatch(struct hearth *h, int r) {
-    const struct hearth_reply *unused;
-    if (r == 0) {
-        r = object_ask(h, &unused, WORDS(hearth_text("UNWATCH")));
-    } else if (!h->lost) {
-        char said[sizeof(h->message)];
-        memcpy(said, h->message, sizeof(said));
-        object_ask(h, &unused, WORDS(hearth_text("UNWATCH")));
-        memcpy(h->message, said, sizeof(said));
+int hearth_dict_add_many(struct hearth *h, struct hearth_bytes name,
+                         const struct hearth_bytes *fields, const int64_t *by, size_t n) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, true)) {
+        return object_done(h, objects_dict_add_many(&h->objects, in(name), ins(fields), by, n));
     }
-    return r;
-}
-
-static int swap_once(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
-                     const struct hearth_bytes *expected, const struct hearth_bytes *value,
-                     int *ret_done) {
-    const struct hearth_reply *replies;
-    struct hearth_bytes now = {NULL, 0};
-    int r = object_ask(h, &replies, WORDS(hearth_text("WATCH"), name));
-    r = r ? r : object_ask_text(h, &now, WORDS(hearth_text("HGET"), name, field));
-    if (r == HEARTH_E_ABSENT) {
-        r = 0;
+    _cleanup_free_ struct hearth_bytes *words = calloc(n + 1, 2 * sizeof(*words));
+    _cleanup_free_ struct digits *d = calloc(n + 1, sizeof(*d));
+    if (!words || !d) {
+        return -ENOMEM;
     }
-    bool same = expected ? now.data && now.len == expected->len &&
-                               memcmp(now.data, expected->len ? expected->data : "", now.len) == 0
-                         : !now.data;
-    if (r || !same) {
-        *ret_done = 0;
-        return unwatch(h, r);
+    for (size_t i = 0; i < n; i++) {
+        words[i * 2] = fields[i];
+        words[i * 2 + 1] = object_number(&d[i], by[i]);
     }
-    const struct hearth_bytes words[] = {hearth_text(value ? "HSET" : "HDEL"), name, field,
-                                         value ? *value : field};
-    const struct object_command change = {words, value ? 4 : 3};
-    r = object_exec(h, &replies, &change, 1);
-    *ret_done = r == 0;
-    return r;
+    return object_ask_more(h, &reply, WORDS(hearth_text("DICT.ADD"), name), words, n * 2);
 }
 
 int hearth_dict_swap(struct hearth *h, struct hearth_bytes name, struct hearth_bytes field,
                      const struct hearth_bytes *expected, const struct hearth_bytes *value,
                      int *ret_done) {
-    int done = 0, r;
+    struct hearth_bytes words[7] = {hearth_text("DICT.SWAP"), name, field};
+    size_t n = 3;
     if (attach_can(h, true)) {
         return object_flag(
             h, objects_dict_swap(&h->objects, in(name), in(field), ins(expected), ins(value)),
             ret_done);
     }
-    do {
-        r = swap_once(h, name, field, expected, value, &done);
-    } while (r == HEARTH_E_PENDING);
-    if (r == 0 && ret_done) {
-        *ret_done = done;
+    words[n++] = hearth_text(expected ? "IF" : "ABSENT");
+    if (expected) {
+        words[n++] = *expected;
     }
-    return r;
+    words[n++] = hearth_text(value ? "SET" : "DEL");
+    if (value) {
+        words[n++] = *value;
+    }
+    return object_ask_flag(h, ret_done, words, n);
 }
 
 int hearth_dict_clear(struct hearth *h, struct hearth_bytes name) {
-    const struct hearth_reply *replies;
-    const struct hearth_bytes words[] = {hearth_text("DEL"), name};
-    const struct object_command del = {words, 2};
-    enum hearth_object_type type;
-    int r;
+    const struct hearth_reply *reply;
     if (attach_can(h, true)) {
         return object_done(h, objects_dict_clear(&h->objects, in(name)));
     }
-    do {
-        r = object_ask(h, &replies, WORDS(hearth_text("WATCH"), name));
-        r = r ? r : hearth_object_type(h, name, &type);
-        if (r || type != HEARTH_TYPE_DICT) {
-            r = r || type == HEARTH_TYPE_NONE ? r : object_done(h, -EPROTOTYPE);
-            return unwatch(h, r);
+    return object_ask(h, &reply, WORDS(hearth_text("DICT.CLEAR"), name));
+}
+
+int hearth_dict_items(struct hearth *h, struct hearth_bytes name, enum hearth_part part,
+                      const struct hearth_bytes **ret, size_t *ret_n) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, false)) {
+        int r =
+            objects_dict_items(&h->objects, in(name), (enum objects_part)part, outs(ret), ret_n);
+        if (object_final(h, r)) {
+            return object_done(h, r);
         }
-        r = object_exec(h, &replies, &del, 1);
-    } while (r == HEARTH_E_PENDING);
-    return r;
+    }
+    const char *command = part == HEARTH_FIELDS   ? "HKEYS"
+                          : part == HEARTH_VALUES ? "HVALS"
+                                                  : "HGETALL";
+    int r = object_ask(h, &reply, WORDS(hearth_text(command), name));
+    return r ? r : object_items(h, reply, ret, ret_n);
 }
 
 /* A walk stays on the way on which it began as long as that is there: their cursors are the same, but that is not promised. */
 int hearth_dict_scan(struct hearth *h, struct hearth_bytes name, uint64_t *cursor, uint32_t count,
                      const struct hearth_bytes **ret, size_t *ret_n) {
-    const struct hearth_reply *reply;
-    char at[24];
-    struct digits n;
     if (attach_can(h, false)) {
         return object_done(
             h, objects_dict_scan(&h->objects, in(name), cursor, count, outs(ret), ret_n));
     }
-    snprintf(at, sizeof(at), "%llu", (unsigned long long)*cursor);
-    int r = object_ask(h, &reply,
-                       WORDS(hearth_text("HSCAN"), name, hearth_text(at), hearth_text("COUNT"),
-                             object_number(&n, count ? count : 1)));
-    const struct hearth_reply *next = r ? NULL : hearth_reply_first(reply);
-    uint64_t to = next ? strtoull(hearth_reply_text(next, NULL), NULL, 10) : 0;
-    r = r ? r : object_items(h, hearth_reply_next(next), ret, ret_n);
-    if (r == 0) {
-        *cursor = to;
-    }
-    return r;
+    return object_scan(h, WORDS(hearth_text("HSCAN"), name), NULL, cursor, count, ret, ret_n);
 }

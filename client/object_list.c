@@ -102,6 +102,72 @@ int hearth_list_set(struct hearth *h, struct hearth_bytes name, int64_t index,
                       WORDS(hearth_text("LSET"), name, object_number(&d, index), element));
 }
 
+int hearth_list_insert(struct hearth *h, struct hearth_bytes name, int64_t index,
+                       struct hearth_bytes element, uint64_t *ret_len) {
+    struct digits d;
+    if (attach_can(h, true)) {
+        return object_count(h, objects_list_insert(&h->objects, in(name), index, in(element)),
+                            ret_len);
+    }
+    return object_ask_count(
+        h, ret_len, WORDS(hearth_text("LIST.INSERT"), name, object_number(&d, index), element));
+}
+
+int hearth_list_insert_beside(struct hearth *h, struct hearth_bytes name, struct hearth_bytes pivot,
+                              int after, struct hearth_bytes element, uint64_t *ret_len) {
+    const struct hearth_reply *reply;
+    if (attach_can(h, true)) {
+        return object_count(
+            h,
+            objects_list_insert_beside(&h->objects, in(name), in(pivot), after != 0, in(element)),
+            ret_len);
+    }
+    int r = object_ask(h, &reply,
+                       WORDS(hearth_text("LINSERT"), name, hearth_text(after ? "AFTER" : "BEFORE"),
+                             pivot, element));
+    int64_t len = hearth_reply_int(r ? NULL : reply);
+    return r ? r : object_count(h, len > 0 ? len : -ENOENT, ret_len);
+}
+
+int hearth_list_delete(struct hearth *h, struct hearth_bytes name, int64_t from, int64_t count,
+                       uint64_t *ret_n) {
+    struct digits a, b;
+    if (attach_can(h, true)) {
+        return object_count(h, objects_list_delete(&h->objects, in(name), from, count), ret_n);
+    }
+    return object_ask_count(
+        h, ret_n,
+        WORDS(hearth_text("LIST.DELETE"), name, object_number(&a, from), object_number(&b, count)));
+}
+
+int hearth_list_count(struct hearth *h, struct hearth_bytes name, struct hearth_bytes element,
+                      uint64_t *ret) {
+    if (attach_can(h, false)) {
+        int64_t r = objects_list_count(&h->objects, in(name), in(element));
+        if (object_final(h, r)) {
+            return object_count(h, r, ret);
+        }
+    }
+    return object_ask_count(h, ret, WORDS(hearth_text("LIST.COUNT"), name, element));
+}
+
+int hearth_list_reverse(struct hearth *h, struct hearth_bytes name) {
+    if (attach_can(h, true)) {
+        return object_done(h, objects_list_reverse(&h->objects, in(name)));
+    }
+    return object_ask_count(h, NULL, WORDS(hearth_text("LIST.REVERSE"), name));
+}
+
+int hearth_list_sort(struct hearth *h, struct hearth_bytes name, unsigned order) {
+    const struct hearth_bytes words[] = {hearth_text("LIST.SORT"), name,
+                                         hearth_text(order & HEARTH_DESCENDING ? "DESC" : "ASC"),
+                                         hearth_text("ALPHA")};
+    if (attach_can(h, true)) {
+        return object_done(h, objects_list_sort(&h->objects, in(name), order));
+    }
+    return object_ask_count(h, NULL, words, order & HEARTH_BY_BYTES ? 4 : 3);
+}
+
 int hearth_list_trim(struct hearth *h, struct hearth_bytes name, int64_t from, int64_t count) {
     const struct hearth_reply *reply;
     struct digits a, b;

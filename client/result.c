@@ -59,6 +59,8 @@ const char *hearth_strerror(int error) {
         return "the object is of another type";
     case HEARTH_E_NUMBER:
         return "not a number, or the sum is none";
+    case HEARTH_E_UNEXPECTED:
+        return "something is not as expected";
     default:;
         const char *text = error < 0 ? strerrordesc_np(-error) : NULL;
         return text ? text : "unknown error";

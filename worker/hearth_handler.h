@@ -108,6 +108,15 @@ enum hearth_when {
 
 enum hearth_end { HEARTH_LEFT = 0, HEARTH_RIGHT = 1 };
 
+/* What dict_items() gives. */
+enum hearth_part { HEARTH_FIELDS = 1, HEARTH_VALUES = 2, HEARTH_ITEMS = 3 };
+
+/* Flags of list_sort(); 0: by number, equal ones by their bytes, the smallest first. */
+enum hearth_order {
+    HEARTH_BY_BYTES = 1,  /* byte by byte, as memcmp() */
+    HEARTH_DESCENDING = 2 /* the largest first */
+};
+
 struct hearth_objects {
     uint32_t size; /* sizeof(struct hearth_objects) of the running Hearth */
     uint32_t reserved;
@@ -134,7 +143,7 @@ struct hearth_objects {
     /* -ENOENT; -EEXIST: `to` is there and may not be replaced. */
     int (*rename)(struct hearth_bytes name, struct hearth_bytes to, int replace);
     /* About `count` names, from *cursor on (0: begins; 0 again: that was all). Those there throughout are met, some perhaps
-     * twice. */
+     * twice. names_like() below gives those of a pattern. */
     int (*names)(uint64_t *cursor, uint32_t count, const struct hearth_bytes **ret, size_t *ret_n);
 
     /* ---- values ---- */
@@ -225,6 +234,31 @@ struct hearth_objects {
      * stretches of it are read at once. fn makes no other call of this table. */
     int (*list_walk)(struct hearth_bytes name, int64_t from,
                      int (*fn)(void *arg, uint64_t index, struct hearth_bytes element), void *arg);
+
+    /* ---- more of each ---- */
+    /* A copy under another name, its expiry too. -ENOENT; -EEXIST: `to` is there and may not be replaced, or is the same
+     * name. */
+    int (*copy)(struct hearth_bytes name, struct hearth_bytes to, int replace);
+    /* names() of those that match a pattern: * ? [abc] [^abc] [a-z] and \ before a character that means itself. */
+    int (*names_like)(struct hearth_bytes pattern, uint64_t *cursor, uint32_t count,
+                      const struct hearth_bytes **ret, size_t *ret_n);
+    /* value_set(); *ret is the value before, data NULL: there was none. It is set also with -EEXIST and -ENOENT. */
+    int (*value_exchange)(struct hearth_bytes name, struct hearth_bytes value, unsigned when,
+                          uint64_t ttl_ms, struct hearth_bytes *ret);
+    /* Adds to a number; an absent one counts as 0. -EDOM: not a number; -ERANGE. */
+    int (*value_add_float)(struct hearth_bytes name, double by, double *ret);
+    /* All fields, all values, or fields and values in turn, of one moment; *ret_n counts both. */
+    int (*dict_items)(struct hearth_bytes name, enum hearth_part part,
+                      const struct hearth_bytes **ret, size_t *ret_n);
+    /* Before, or after, the first element equal to pivot: the new length. -ENOENT: there is none. */
+    int64_t (*list_insert_beside)(struct hearth_bytes name, struct hearth_bytes pivot, int after,
+                                  struct hearth_bytes element);
+    /* How many elements equal this. */
+    int64_t (*list_count)(struct hearth_bytes name, struct hearth_bytes element);
+    /* Turns the order round: the length. */
+    int64_t (*list_reverse)(struct hearth_bytes name);
+    /* Sorts in place; flags of enum hearth_order. The length. -EDOM: an element is no number. */
+    int64_t (*list_sort)(struct hearth_bytes name, unsigned order);
 };
 
 /* What a handler may call. */

@@ -22,7 +22,9 @@ _Static_assert(sizeof(struct hearth_bytes) == sizeof(struct task_bytes) &&
 _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT == (int)KEY_DICT &&
                    (int)HEARTH_KEEP_TTL == (int)OBJECTS_KEEP_TTL &&
                    (int)HEARTH_IF_PRESENT == (int)OBJECTS_PRESENT &&
-                   (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT,
+                   (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT &&
+                   (int)HEARTH_ITEMS == (int)OBJECTS_ITEMS &&
+                   (int)HEARTH_DESCENDING == (int)OBJECTS_DESCENDING,
                "one set of numbers");
 
 static struct objects mine;
@@ -82,7 +84,7 @@ static int shared_rename(struct hearth_bytes name, struct hearth_bytes to, int r
 
 static int shared_names(uint64_t *cursor, uint32_t count, const struct hearth_bytes **ret,
                         size_t *ret_n) {
-    return mine.shm ? objects_keys(&mine, cursor, count, outs(ret), ret_n) : -EPERM;
+    return mine.shm ? objects_keys(&mine, cursor, count, NULL, outs(ret), ret_n) : -EPERM;
 }
 
 static int shared_dict_add_float(struct hearth_bytes name, struct hearth_bytes field, double by,
@@ -140,6 +142,78 @@ static int shared_list_walk(struct hearth_bytes name, int64_t from,
 }
 
 /* ---- those that do not ---- */
+
+static int shared_copy(struct hearth_bytes name, struct hearth_bytes to, int replace) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_copy(&mine, as_is(name), as_is(to), replace != 0);
+}
+
+static int shared_names_like(struct hearth_bytes pattern, uint64_t *cursor, uint32_t count,
+                             const struct hearth_bytes **ret, size_t *ret_n) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_keys(&mine, cursor, count, many(&pattern), outs(ret), ret_n);
+}
+
+static int shared_value_exchange(struct hearth_bytes name, struct hearth_bytes value, unsigned when,
+                                 uint64_t ttl_ms, struct hearth_bytes *ret) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_value_exchange(&mine, as_is(name), as_is(value), when, ttl_ms, out(ret));
+}
+
+static int shared_value_add_float(struct hearth_bytes name, double by, double *ret) {
+    long double sum = 0;
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    int r = objects_value_add_float(&mine, as_is(name), by, &sum);
+    if (r == 0 && ret) {
+        *ret = (double)sum;
+    }
+    return r;
+}
+
+static int shared_dict_items(struct hearth_bytes name, enum hearth_part part,
+                             const struct hearth_bytes **ret, size_t *ret_n) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_dict_items(&mine, as_is(name), (enum objects_part)part, outs(ret), ret_n);
+}
+
+static int64_t shared_list_insert_beside(struct hearth_bytes name, struct hearth_bytes pivot,
+                                         int after, struct hearth_bytes element) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_list_insert_beside(&mine, as_is(name), as_is(pivot), after != 0, as_is(element));
+}
+
+static int64_t shared_list_count(struct hearth_bytes name, struct hearth_bytes element) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_list_count(&mine, as_is(name), as_is(element));
+}
+
+static int64_t shared_list_reverse(struct hearth_bytes name) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_list_reverse(&mine, as_is(name));
+}
+
+static int64_t shared_list_sort(struct hearth_bytes name, unsigned order) {
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    return objects_list_sort(&mine, as_is(name), order);
+}
 
 static int shared_exists(struct hearth_bytes name) {
     if (!mine.shm) {
@@ -476,6 +550,15 @@ static const struct hearth_objects table = {
     .list_index = shared_list_index,
     .list_range = shared_list_range,
     .list_walk = shared_list_walk,
+    .copy = shared_copy,
+    .names_like = shared_names_like,
+    .value_exchange = shared_value_exchange,
+    .value_add_float = shared_value_add_float,
+    .dict_items = shared_dict_items,
+    .list_insert_beside = shared_list_insert_beside,
+    .list_count = shared_list_count,
+    .list_reverse = shared_list_reverse,
+    .list_sort = shared_list_sort,
 };
 
 const struct hearth_objects *shared_table(void) {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "daemon/serve/dispatch.h"
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 

@@ -13,7 +13,7 @@
 
 #include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/num.h"

@@ -10,7 +10,7 @@
  *                 +--> DISCARD, RESET, the end of the connection
  *
  * A command that fails when it is carried out is answered with its error, as in Redis, and the others are carried out all the
- * same. Out of memory is different here: then nothing of the transaction has happened, and EXEC says EXECABORT.
+ * same; after EXEC.ALL the operation is given up, and the error is the answer to all. Out of memory is different here: then nothing of the transaction has happened, and EXEC says EXECABORT.
  *
  * WATCH compares versions (key_version()): a key that was made and removed in between, having not been there before, is not
  * noticed.
@@ -19,6 +19,7 @@
 #include "daemon/serve/multi.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,7 @@
 #include "daemon/serve/reply.h"
 #include "lib/base/cleanup.h"
 
-enum { WATCHED_HAS_CHANGED = 1 };
+enum { WATCHED_HAS_CHANGED = 1, ONE_HAS_FAILED = -EREMOTEIO };
 
 struct queued {
     int id;
@@ -130,6 +131,7 @@ bool multi_takes(const struct conn *c, int id) {
     }
     switch (id) {
     case COMMAND_EXEC:
+    case COMMAND_EXEC_ALL:
     case COMMAND_DISCARD:
     case COMMAND_MULTI:
     case COMMAND_WATCH:
@@ -293,6 +295,8 @@ struct exec {
     struct multi *m;
     size_t mark; /* bytes of output before its reply */
     size_t body; /* ... and with the reply's head */
+    bool all;    /* EXEC.ALL: one that fails ends it */
+    char why[256];
 };
 
 static void drop_replies(const struct exec *x, size_t to) {
@@ -317,6 +321,14 @@ static uint64_t exec_shards(const struct exec *x) {
     return shards;
 }
 
+/* The reply that begins at `at` is an error: its words, for the whole transaction's. */
+static void keep_error(struct exec *x, size_t at) {
+    const char *text = buf_head(&x->c->out) + at + 1; /* behind the '-' */
+    size_t len = buf_len(&x->c->out) > at ? buf_len(&x->c->out) - at - 1 : 0;
+    const char *end = len ? memchr(text, '\r', len) : NULL;
+    snprintf(x->why, sizeof(x->why), "%.*s", end ? (int)(end - text) : 0, text);
+}
+
 /* Inside of the operation. */
 static int exec_objects(struct shm *s, void *arg) {
     struct exec *x = arg;
@@ -330,9 +342,15 @@ static int exec_objects(struct shm *s, void *arg) {
     for (uint32_t i = 0; i < x->m->n_queued; i++) {
         struct queued *q = &x->m->queued[i];
         if (command_is_object(&commands[q->id])) {
+            size_t at = buf_len(&x->c->out);
+            uint64_t errors = x->c->serve->errors;
             int r = object_run_inside(x->c, q->id, q->argv, q->argc);
             if (r < 0) {
                 return r;
+            }
+            if (x->all && x->c->serve->errors != errors) {
+                keep_error(x, at);
+                return ONE_HAS_FAILED;
             }
         }
         q->end = buf_len(&x->c->out) - x->body;
@@ -383,8 +401,8 @@ static void exec_others(struct exec *x) {
     }
 }
 
-static void exec_reply_failure(struct conn *c, int r) {
-    const char *text = object_error_text(r);
+static void exec_reply_failure(struct conn *c, const struct exec *x, int r) {
+    const char *text = r == ONE_HAS_FAILED ? x->why : object_error_text(r);
     if (text) {
         reply_errorf(c, "EXECABORT Transaction discarded because of: %s", text);
     } else {
@@ -414,12 +432,10 @@ static void release_held(struct conn *c) {
     buf_deinit(&c->held);
 }
 
-int cmd_EXEC(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argv;
-    (void)argc;
+static int exec(struct conn *c, bool all) {
     struct multi *m = c->multi;
     if (!m || !m->open) {
-        reply_error(c, "ERR EXEC without MULTI");
+        reply_errorf(c, "ERR %s without MULTI", all ? "EXEC.ALL" : "EXEC");
         return 0;
     }
     if (m->failed) {
@@ -427,7 +443,7 @@ int cmd_EXEC(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         reply_error(c, "EXECABORT Transaction discarded because of previous errors.");
         return 0;
     }
-    struct exec x = {.c = c, .m = m, .mark = buf_len(&c->out)};
+    struct exec x = {.c = c, .m = m, .all = all, .mark = buf_len(&c->out)};
     reply_array(c, m->n_queued);
     x.body = buf_len(&c->out);
     c->exec = true;
@@ -446,7 +462,7 @@ int cmd_EXEC(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     if (r == WATCHED_HAS_CHANGED) {
         reply_null_array(c);
     } else if (r < 0) {
-        exec_reply_failure(c, r);
+        exec_reply_failure(c, &x, r);
     }
     release_held(c);
     struct multi *begun = c->multi; /* by a queued command? None may: but nothing is lost */
@@ -454,4 +470,16 @@ int cmd_EXEC(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     multi_free(c);
     c->multi = begun;
     return 0;
+}
+
+int cmd_EXEC(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    return exec(c, false);
+}
+
+int cmd_EXEC_ALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    return exec(c, true);
 }

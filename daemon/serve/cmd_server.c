@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/serve/dispatch.h"
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"

@@ -22,7 +22,7 @@
 #include <sys/random.h>
 
 #include "daemon/serve/dispatch.h"
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/reply.h"
 

@@ -76,6 +76,9 @@ int key_delete(struct shm *s, struct key *key);
 /* Gives the key another name (no key has it; both shards are held). A value or object is not copied, but for
  * the record of the key itself, which holds a value's bytes. */
 int key_rename(struct shm *s, struct key *key, const struct key_name *to);
+/* Makes a copy under another name that no key has; both shards are held. The expiry too. What finds the key again afterwards
+ * looks it up: it may have moved. */
+int key_copy(struct shm *s, const struct key *key, const struct key_name *to);
 /* ms since 1970, 0: never. */
 int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms);
 static inline uint64_t key_expire(const struct key *key) {

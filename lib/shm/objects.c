@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/glob.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/objects_run.h"
 #include "lib/shm/op.h"
@@ -359,8 +360,40 @@ int objects_rename(struct objects *o, struct task_bytes name, struct task_bytes 
     return objects_change(&a, true, rename_key);
 }
 
+static int copy_one(struct shm *s, void *arg) {
+    struct ask *a = arg;
+    struct key from, to;
+    int r = key_find_write(s, &a->name, &from);
+    if (r) {
+        return r;
+    }
+    if (objects_same_name(&a->name, &a->to)) {
+        return -EEXIST;
+    }
+    r = key_find_write(s, &a->to, &to);
+    if (r == 0) {
+        r = a->replace ? key_delete(s, &to) : -EEXIST;
+    }
+    if (r && r != -ENOENT) {
+        return r;
+    }
+    r = key_find_write(s, &a->name, &from); /* it may have moved */
+    return r ? r : key_copy(s, &from, &a->to);
+}
+
+int objects_copy(struct objects *o, struct task_bytes name, struct task_bytes to, bool replace) {
+    struct ask a = objects_ask(o, name);
+    a.to = key_name(o->shm, to.data, to.len);
+    a.replace = replace;
+    return objects_change(&a, true, copy_one);
+}
+
 static int keep_name(void *arg, const void *name, size_t len, const struct shm_key *k) {
+    struct ask *a = arg;
     (void)k;
+    if (a->expected && !glob_match(a->expected->data, a->expected->len, name, len)) {
+        return 0;
+    }
     return objects_keep(arg, name, len);
 }
 
@@ -373,8 +406,8 @@ static int scan_keys(struct shm *s, void *arg) {
     return r;
 }
 
-int objects_keys(struct objects *o, uint64_t *cursor, uint32_t count, const struct task_bytes **ret,
-                 size_t *ret_n) {
+int objects_keys(struct objects *o, uint64_t *cursor, uint32_t count,
+                 const struct task_bytes *pattern, const struct task_bytes **ret, size_t *ret_n) {
     struct ask a = objects_ask(o, (struct task_bytes){"", 0});
     uint64_t at = *cursor;
     if (o->names) {
@@ -382,6 +415,7 @@ int objects_keys(struct objects *o, uint64_t *cursor, uint32_t count, const stru
     }
     objects_begin(&a);
     a.cursor = &at;
+    a.expected = pattern;
     for (uint64_t steps = 0; steps < (uint64_t)count * 10 + 64; steps++) {
         objects_mark(&a);
         int r = op_read(o->shm, keys_cursor_shard(at), scan_keys, &a);

@@ -61,10 +61,12 @@ int objects_persist(struct objects *o, struct task_bytes name);
 int64_t objects_ttl(struct objects *o, struct task_bytes name);
 /* -ENOENT; -EEXIST: `to` is there and may not be replaced. */
 int objects_rename(struct objects *o, struct task_bytes name, struct task_bytes to, bool replace);
-/* Names: about `count` of them, from *cursor on (0 begins; 0 again: that was all). Those there throughout are met, some
- * perhaps twice. */
-int objects_keys(struct objects *o, uint64_t *cursor, uint32_t count, const struct task_bytes **ret,
-                 size_t *ret_n);
+/* A copy under another name, its expiry too. -ENOENT; -EEXIST: `to` is there and may not be replaced, or is the same name. */
+int objects_copy(struct objects *o, struct task_bytes name, struct task_bytes to, bool replace);
+/* Names that match a pattern (NULL: all; as glob.h says): about `count` of them, from *cursor on (0 begins; 0 again: that was
+ * all). Those there throughout are met, some perhaps twice. */
+int objects_keys(struct objects *o, uint64_t *cursor, uint32_t count,
+                 const struct task_bytes *pattern, const struct task_bytes **ret, size_t *ret_n);
 
 /* ---- values ---- */
 enum objects_when {
@@ -78,6 +80,13 @@ int objects_value_get(struct objects *o, struct task_bytes name, struct task_byt
 /* ttl_ms 0: for ever. */
 int objects_value_set(struct objects *o, struct task_bytes name, struct task_bytes value,
                       unsigned when, uint64_t ttl_ms);
+/* The same; *ret is the value before, data NULL: there was none. It is set also where -EEXIST or -ENOENT is returned. A dict or
+ * list of that name: -EPROTOTYPE. */
+int objects_value_exchange(struct objects *o, struct task_bytes name, struct task_bytes value,
+                           unsigned when, uint64_t ttl_ms, struct task_bytes *ret);
+/* Adds to a number in decimal notation. -EDOM: not a number; -ERANGE: the sum is none. ret may be NULL. */
+int objects_value_add_float(struct objects *o, struct task_bytes name, long double by,
+                            long double *ret);
 /* -EDOM: not an integer; -ERANGE. An absent one counts as 0. ret may be NULL. */
 int objects_value_add(struct objects *o, struct task_bytes name, int64_t by, int64_t *ret);
 /* The new length. */
@@ -127,6 +136,10 @@ int objects_dict_add_many(struct objects *o, struct task_bytes name,
 /* If the field is as expected (NULL: absent), it becomes value (NULL: absent): 1. Else 0. */
 int objects_dict_swap(struct objects *o, struct task_bytes name, struct task_bytes field,
                       const struct task_bytes *expected, const struct task_bytes *value);
+/* All of it at one moment: fields, values, or both in turn. *ret_n counts both. */
+enum objects_part { OBJECTS_FIELDS = 1, OBJECTS_VALUES = 2, OBJECTS_ITEMS = 3 };
+int objects_dict_items(struct objects *o, struct task_bytes name, enum objects_part part,
+                       const struct task_bytes **ret, size_t *ret_n);
 /* Pairs, as objects_keys(): *ret_n counts fields and values. */
 int objects_dict_scan(struct objects *o, struct task_bytes name, uint64_t *cursor, uint32_t count,
                       const struct task_bytes **ret, size_t *ret_n);
@@ -156,6 +169,9 @@ int objects_list_set(struct objects *o, struct task_bytes name, int64_t index,
 /* Before the element at index; at or beyond the end it is appended. The new length. */
 int64_t objects_list_insert(struct objects *o, struct task_bytes name, int64_t index,
                             struct task_bytes element);
+/* Before, or after, the first element equal to pivot: the new length. -ENOENT: there is none. */
+int64_t objects_list_insert_beside(struct objects *o, struct task_bytes name,
+                                   struct task_bytes pivot, bool after, struct task_bytes element);
 /* `count` (< 0: all that follow) from `from` on: how many. */
 int64_t objects_list_delete(struct objects *o, struct task_bytes name, int64_t from, int64_t count);
 /* Keeps only those: the new length. */
@@ -166,6 +182,14 @@ int64_t objects_list_remove(struct objects *o, struct task_bytes name, struct ta
 /* Of the first element equal to this, from index `from` on. -ENOENT. */
 int64_t objects_list_index(struct objects *o, struct task_bytes name, struct task_bytes element,
                            int64_t from);
+/* How many elements equal this. */
+int64_t objects_list_count(struct objects *o, struct task_bytes name, struct task_bytes element);
+/* Turns the order round: the length. */
+int64_t objects_list_reverse(struct objects *o, struct task_bytes name);
+/* Puts the elements in order, as Redis's SORT: by number, equal ones by their bytes; or by bytes alone. The length. -EDOM: an
+ * element is no number. */
+enum objects_order { OBJECTS_ALPHA = 1, OBJECTS_DESCENDING = 2 };
+int64_t objects_list_sort(struct objects *o, struct task_bytes name, unsigned order);
 int objects_list_range(struct objects *o, struct task_bytes name, int64_t from, int64_t count,
                        const struct task_bytes **ret, size_t *ret_n);
 /* Walks without copying the whole: fn sees elements from `from` on in stretches that were read at once, until it returns

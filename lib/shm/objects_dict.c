@@ -159,6 +159,51 @@ int objects_dict_scan(struct objects *o, struct task_bytes name, uint64_t *curso
     return 0;
 }
 
+static int keep_parts(void *arg, struct shm_node *n) {
+    struct step *t = arg;
+    size_t len, vlen;
+    const void *field = hash_key(t->s, n, &len), *value = hash_value(t->s, n, &vlen);
+    int r = field && value ? 0 : -ESTALE;
+    if (r == 0 && (t->ask->when & OBJECTS_FIELDS)) {
+        r = objects_keep(t->ask, field, len);
+    }
+    if (r == 0 && (t->ask->when & OBJECTS_VALUES)) {
+        r = objects_keep(t->ask, value, vlen);
+    }
+    if (t->ask->n-- == 0) {
+        r = -ESTALE; /* more than there are: a walk through what is being changed may never end */
+    }
+    return r;
+}
+
+static int all_fields(struct shm *s, void *arg) {
+    struct ask *a = arg;
+    struct step t = {a, s};
+    struct dict d;
+    uint64_t cursor = 0;
+    objects_begin(a);
+    int r = dict_open(s, &a->name, false, &d);
+    if (r) {
+        return r == -ENOENT ? 0 : r;
+    }
+    a->n = dict_count(&d);
+    do {
+        r = hash_scan(s, d.fields, &cursor, keep_parts, &t);
+    } while (r == 0 && cursor);
+    return r == 0 && a->n ? -ESTALE : r;
+}
+
+int objects_dict_items(struct objects *o, struct task_bytes name, enum objects_part part,
+                       const struct task_bytes **ret, size_t *ret_n) {
+    struct ask a = objects_ask(o, name);
+    a.when = part;
+    int r = objects_look(&a, all_fields);
+    if (r == 0) {
+        *ret = objects_items(&a, ret_n);
+    }
+    return r;
+}
+
 /* ---- changing ---- */
 
 static int set_field(struct shm *s, void *arg) {

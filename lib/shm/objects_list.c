@@ -17,8 +17,7 @@
 
 enum { STRETCH = 256, STRETCH_BYTES = 1 << 16 };
 
-/* Opens for changing: -ENOENT if there is none. */
-static int open_there(struct shm *s, const struct key_name *name, struct list_object *ret) {
+int objects_open_list(struct shm *s, const struct key_name *name, struct list_object *ret) {
     int r = key_open(s, name, KEY_LIST, false, &ret->key);
     return r ? r : list_open(s, name, false, ret);
 }
@@ -230,7 +229,7 @@ static int pop_element(struct shm *s, void *arg) {
     struct list_object l;
     struct task_bytes b;
     objects_begin(a);
-    int r = open_there(s, &a->name, &l);
+    int r = objects_open_list(s, &a->name, &l);
     r = r ? r : list_pop(s, &l, a->end == OBJECTS_LEFT, &b);
     r = r ? r : objects_keep(a, b.data, b.len);
     return r ? r : list_close(s, &l);
@@ -279,7 +278,7 @@ int objects_list_pop_wait(struct objects *o, struct task_bytes name, enum object
 static int move_element(struct shm *s, void *arg) {
     struct ask *a = arg;
     struct list_object to;
-    int r = open_there(s, &a->name, &to);
+    int r = objects_open_list(s, &a->name, &to);
     if (r == 0 && objects_same_name(&a->name, &a->to) && list_count(&to) == 1) {
         a->from = 0; /* it stays as it is; popping it would end the list, and its expiry */
         r = get_element(s, a);
@@ -313,7 +312,7 @@ static int set_element(struct shm *s, void *arg) {
     struct ask *a = arg;
     struct list_object l;
     uint64_t at;
-    int r = open_there(s, &a->name, &l);
+    int r = objects_open_list(s, &a->name, &l);
     r = r ? r : place(a->from, list_count(&l), &at);
     r = r ? r : list_set(s, &l, at, a->value.data, a->value.len);
     return r ? r : list_close(s, &l);
@@ -357,7 +356,7 @@ static int delete_range(struct shm *s, void *arg) {
     struct list_object l;
     uint64_t at, n;
     a->ret = 0;
-    int r = open_there(s, &a->name, &l);
+    int r = objects_open_list(s, &a->name, &l);
     if (r) {
         return r == -ENOENT ? 0 : r;
     }
@@ -384,7 +383,7 @@ static int trim_list(struct shm *s, void *arg) {
     struct list_object l;
     uint64_t at, n;
     a->ret = 0;
-    int r = open_there(s, &a->name, &l);
+    int r = objects_open_list(s, &a->name, &l);
     if (r) {
         return r == -ENOENT ? 0 : r;
     }
@@ -411,7 +410,7 @@ static int remove_equal(struct shm *s, void *arg) {
     struct ask *a = arg;
     struct list_object l;
     a->ret = 0;
-    int r = open_there(s, &a->name, &l);
+    int r = objects_open_list(s, &a->name, &l);
     if (r) {
         return r == -ENOENT ? 0 : r;
     }

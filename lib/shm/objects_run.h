@@ -72,6 +72,10 @@ static inline __attribute__((always_inline)) int objects_glance(struct ask *a, o
     return objects_look(a, fn);
 }
 
+/* Opens a list for changing. -ENOENT: there is none. */
+struct list_object;
+int objects_open_list(struct shm *s, const struct key_name *name, struct list_object *ret);
+
 bool objects_same_name(const struct key_name *a, const struct key_name *b);
 
 /* Each run begins here: what an earlier one found is forgotten. */

@@ -3,6 +3,7 @@
  *
  * Fails: as objects.h says. */
 #include <errno.h>
+#include <math.h>
 
 #include "lib/base/clock.h"
 #include "lib/shm/objects.h"
@@ -29,7 +30,11 @@ int objects_value_get(struct objects *o, struct task_bytes name, struct task_byt
 static int set_value(struct shm *s, void *arg) {
     struct ask *a = arg;
     struct key key;
-    int r = a->when & ~(unsigned)OBJECTS_KEEP_TTL ? key_find_write(s, &a->name, &key) : 0;
+    int r = a->replace ? get_value(s, a) : 0; /* the one before is wanted */
+    if (r && r != -ENOENT) {
+        return r;
+    }
+    r = a->when & ~(unsigned)OBJECTS_KEEP_TTL ? key_find_write(s, &a->name, &key) : 0;
     if (a->when & OBJECTS_ABSENT) {
         if (r != -ENOENT) {
             return r ? r : -EEXIST;
@@ -45,13 +50,56 @@ static int set_value(struct shm *s, void *arg) {
     return r;
 }
 
-int objects_value_set(struct objects *o, struct task_bytes name, struct task_bytes value,
-                      unsigned when, uint64_t ttl_ms) {
+static struct ask ask_set(struct objects *o, struct task_bytes name, struct task_bytes value,
+                          unsigned when, uint64_t ttl_ms) {
     struct ask a = objects_ask(o, name);
     a.value = value;
     a.when = when;
     a.at = ttl_ms ? clock_wall_ms() + ttl_ms : 0;
+    return a;
+}
+
+int objects_value_set(struct objects *o, struct task_bytes name, struct task_bytes value,
+                      unsigned when, uint64_t ttl_ms) {
+    struct ask a = ask_set(o, name, value, when, ttl_ms);
     return objects_change(&a, false, set_value);
+}
+
+int objects_value_exchange(struct objects *o, struct task_bytes name, struct task_bytes value,
+                           unsigned when, uint64_t ttl_ms, struct task_bytes *ret) {
+    struct ask a = ask_set(o, name, value, when, ttl_ms);
+    a.replace = true;
+    int r = objects_change(&a, false, set_value);
+    if (r == 0 || r == -EEXIST || r == -ENOENT) {
+        *ret = a.found->n ? objects_item(&a) : (struct task_bytes){NULL, 0};
+    }
+    return r;
+}
+
+static int add_float(struct shm *s, void *arg) {
+    struct ask *a = arg;
+    char digits[24], text[OBJECTS_FLOAT];
+    struct task_bytes b;
+    long double v = 0;
+    int r = value_get(s, &a->name, digits, &b);
+    r = r == 0 ? objects_float(b, &v) : r == -ENOENT ? 0 : r;
+    v += a->by_float;
+    if (r == 0 && !isfinite(v)) {
+        r = -ERANGE;
+    }
+    a->ret_float = v;
+    return r ? r : value_set(s, &a->name, text, objects_put_float(text, v), true);
+}
+
+int objects_value_add_float(struct objects *o, struct task_bytes name, long double by,
+                            long double *ret) {
+    struct ask a = objects_ask(o, name);
+    a.by_float = by;
+    int r = objects_change(&a, false, add_float);
+    if (r == 0 && ret) {
+        *ret = a.ret_float;
+    }
+    return r;
 }
 
 static int add_value(struct shm *s, void *arg) {

@@ -16,6 +16,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/list.h"
+#include "lib/shm/objects.h"
 #include "lib/shm/op.h"
 #include "tests/crash/step.h"
 
@@ -171,6 +172,40 @@ static int in_transaction(struct shm *s, void *arg) {
     r = r ? r : op_run(s, OP_ALL, in_dict_put, &put);
     r = r ? r : op_run(s, OP_ALL, in_delete, &del);
     return r ? r : op_run(s, OP_ALL, in_list, &push);
+}
+
+/* Calls of objects.h that are more than one verb of the above. */
+enum call { COPY, EXCHANGE, ADD_FLOAT, BESIDE, REVERSE, SORT };
+
+static struct task_bytes text(const char *t) {
+    return (struct task_bytes){t, strlen(t)};
+}
+
+static int64_t call_run(struct objects *o, const struct put *p) {
+    struct task_bytes name = text(p->key), old;
+    switch ((enum call)p->n) {
+    case COPY:
+        return objects_copy(o, name, text(p->field), true);
+    case EXCHANGE:
+        return objects_value_exchange(o, name, text("another"), OBJECTS_PRESENT, 0, &old);
+    case ADD_FLOAT:
+        return objects_value_add_float(o, name, 0.25L, NULL);
+    case BESIDE:
+        return objects_list_insert_beside(o, name, (struct task_bytes){letters + 5, 20}, true,
+                                          text("beside"));
+    case REVERSE:
+        return objects_list_reverse(o, name);
+    default:
+        return objects_list_sort(o, name, OBJECTS_ALPHA | OBJECTS_DESCENDING);
+    }
+}
+
+static int in_call(struct shm *s, void *arg) {
+    struct objects o;
+    objects_init(&o, s);
+    int64_t r = call_run(&o, arg);
+    objects_deinit(&o);
+    return r < 0 ? (int)r : 0;
 }
 
 static void run(struct shm *s, int (*fn)(struct shm *, void *), void *arg) {
@@ -477,6 +512,14 @@ static const struct object_case cases[] = {
      in_dict_many,
      {.key = "d8", .data = letters, .len = 30, .n = 120},
      {0}},
+    {"copy: of a value", in_call, {.key = "v1", .field = "copy", .n = COPY}, {0}},
+    {"copy: of a dict over a list", in_call, {.key = "d1", .field = "l1", .n = COPY}, {0}},
+    {"copy: of a list over a value", in_call, {.key = "l1", .field = "big", .n = COPY}, {0}},
+    {"value: exchanged", in_call, {.key = "v1", .n = EXCHANGE}, {0}},
+    {"value: a fraction added", in_call, {.key = "gone", .n = ADD_FLOAT}, {0}},
+    {"list: inserted beside an element", in_call, {.key = "l1", .n = BESIDE}, {0}},
+    {"list: turned round", in_call, {.key = "l3", .n = REVERSE}, {0}},
+    {"list: sorted", in_call, {.key = "l1", .n = SORT}, {0}},
     {"keys: a shard flushed", in_flush_shard, {.key = "d2"}, {0}},
 };
 

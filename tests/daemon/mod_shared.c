@@ -21,7 +21,11 @@ static int init_result;
 static int check_values(struct hearth_task *task, const struct hearth_api *api) {
     const struct hearth_objects *o = api->objects;
     struct hearth_bytes b, names[] = {T("t:v"), T("t:n"), T("t:w")};
+    const struct hearth_bytes *all;
+    size_t n_names = 0, met = 0;
+    uint64_t cursor = 0;
     int64_t n = 0;
+    double d = 0;
     o->remove(names, 3);
     CHECK(o->value_get(T("t:v"), &b) == -ENOENT);
     CHECK(o->value_set(T("t:v"), T("abc"), HEARTH_IF_PRESENT, 0) == -ENOENT);
@@ -38,6 +42,17 @@ static int check_values(struct hearth_task *task, const struct hearth_api *api) 
     CHECK(o->rename(T("t:v"), T("t:n"), 0) == -EEXIST);
     CHECK(o->rename(T("t:v"), T("t:w"), 0) == 0 && o->exists(T("t:v")) == 0);
     CHECK(o->remove(names, 3) == 2);
+    CHECK(o->value_exchange(T("t:v"), T("1.5"), HEARTH_IF_ABSENT, 60000, &b) == 0 && !b.data);
+    CHECK(o->value_exchange(T("t:v"), T("x"), HEARTH_IF_ABSENT, 0, &b) == -EEXIST && IS(b, "1.5"));
+    CHECK(o->value_add_float(T("t:v"), 0.25, &d) == 0 && d == 1.75 && o->ttl(T("t:v")) > 0);
+    CHECK(o->copy(T("t:v"), T("t:w"), 0) == 0 && o->ttl(T("t:w")) > 0);
+    CHECK(o->copy(T("t:v"), T("t:w"), 0) == -EEXIST &&
+          o->copy(T("t:none"), T("t:w"), 0) == -ENOENT);
+    do {
+        CHECK(o->names_like(T("t:[v-w]"), &cursor, 100, &all, &n_names) == 0);
+        met += n_names;
+    } while (cursor);
+    CHECK(met == 2 && o->remove(names, 3) == 2);
     return 0;
 }
 
@@ -68,6 +83,8 @@ static int check_dicts(struct hearth_task *task, const struct hearth_api *api) {
     b = T("1");
     CHECK(o->dict_swap(name, T("a"), &b, &abc[2]) == 1);
     CHECK(o->dict_scan(name, &cursor, 100, &all, &count) == 0 && cursor == 0 && count == 6);
+    CHECK(o->dict_items(name, HEARTH_ITEMS, &all, &count) == 0 && count == 6);
+    CHECK(o->dict_items(name, HEARTH_FIELDS, &all, &count) == 0 && count == 3 && all[0].len == 1);
     CHECK(o->dict_popitem(name, &f, &b) == 0 && o->dict_length(name) == 2);
     CHECK(o->list_length(name) == -EPROTOTYPE);
     CHECK(o->dict_clear(name) == 1 && o->dict_clear(name) == 0);
@@ -98,6 +115,12 @@ static int check_lists(struct hearth_task *task, const struct hearth_api *api) {
     CHECK(o->list_pop(l, HEARTH_RIGHT, &b) == 0 && o->list_pop(l, HEARTH_LEFT, &b) == -ENOENT);
     CHECK(o->list_pop_wait(l, HEARTH_LEFT, 5, &b) == -ETIMEDOUT);
     CHECK(o->list_pop_wait(names[1], HEARTH_LEFT, -1, &b) == 0 && IS(b, "long one"));
+    CHECK(o->list_insert_beside(l, T("a"), 0, T("x")) == -ENOENT && o->list_reverse(l) == 0);
+    CHECK(o->list_push(l, HEARTH_RIGHT, abc, 3) == 3);
+    CHECK(o->list_insert_beside(l, T("b"), 1, T("a")) == 4 && o->list_count(l, T("a")) == 2);
+    CHECK(o->list_reverse(l) == 4 && o->list_index(l, T("c"), 0) == 0);
+    CHECK(o->list_sort(l, 0) == -EDOM && o->list_sort(l, HEARTH_BY_BYTES) == 4);
+    CHECK(o->list_index(l, T("b"), 0) == 2 && o->remove(names, 2) == 1);
     return 0;
 }
 

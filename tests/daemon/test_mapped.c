@@ -119,6 +119,117 @@ static void story_of_values(void) {
     cr_expect_eq(n, 1);
 }
 
+static void story_of_more_values(void) {
+    struct hearth_bytes b;
+    const struct hearth_bytes *names;
+    uint64_t n = 0, cursor = 0;
+    size_t count = 0, met = 0;
+    double sum = 0;
+    int flag = -1;
+    OK(hearth_value_exchange(h, T("x"), T("1"), 0, 0, &b));
+    cr_expect(!b.data);
+    OK(hearth_value_exchange(h, T("x"), T("2"), HEARTH_IF_PRESENT, 60000, &b));
+    cr_expect(IS(b, "1"));
+    cr_expect_eq(hearth_value_exchange(h, T("x"), T("3"), HEARTH_IF_ABSENT, 0, &b),
+                 HEARTH_E_EXISTS);
+    cr_expect(IS(b, "2"));
+    cr_expect_eq(hearth_value_exchange(h, T("none"), T("3"), HEARTH_IF_PRESENT, 0, &b),
+                 HEARTH_E_ABSENT);
+    cr_expect(!b.data);
+    OK(hearth_value_add_float(h, T("x"), -0.5, &sum));
+    cr_expect_eq(sum, 1.5);
+    OK(hearth_object_exists(h, T("x"), &flag));
+    cr_expect_eq(flag, 1);
+    OK(hearth_object_exists(h, T("none"), &flag));
+    cr_expect_eq(flag, 0);
+    OK(hearth_object_copy(h, T("x"), T("xx"), 0));
+    cr_expect_eq(hearth_object_copy(h, T("x"), T("xx"), 0), HEARTH_E_EXISTS);
+    cr_expect_eq(hearth_object_copy(h, T("x"), T("x"), 1), HEARTH_E_EXISTS);
+    cr_expect_eq(hearth_object_copy(h, T("none"), T("xx"), 1), HEARTH_E_ABSENT);
+    OK(hearth_object_copy(h, T("x"), T("xx"), 1));
+    int64_t ttl = 0;
+    OK(hearth_object_ttl(h, T("xx"), &ttl));
+    cr_expect(ttl > 50000);
+    OK(hearth_value_write(h, T("xx"), 5, T("abc"), &n));
+    cr_expect_eq(n, 8);
+    OK(hearth_value_get(h, T("xx"), &b));
+    cr_expect(b.len == 8 && memcmp(b.data, "1.5\0\0abc", 8) == 0);
+    cr_expect_eq(hearth_value_add_float(h, T("xx"), 1, &sum), HEARTH_E_NUMBER);
+    for (int all = 0; all < 2; all++, met = 0) {
+        do {
+            OK(hearth_object_names(h, all ? NULL : "x?", &cursor, 10, &names, &count));
+            met += count;
+        } while (cursor);
+        cr_expect_eq(met, all ? 2 : 1);
+    }
+    OK(hearth_object_delete(h, (struct hearth_bytes[]){T("x"), T("xx")}, 2, &n));
+    cr_expect_eq(n, 2);
+}
+
+static void story_of_transactions(void) {
+    struct hearth_op ops[] = {
+        {.kind = HEARTH_OP_DICT_EXPECT, .name = T("from"), .field = T("a"), .value = T("10")},
+        {.kind = HEARTH_OP_DICT_EXPECT, .name = T("to"), .field = T("a")},
+        {.kind = HEARTH_OP_DICT_ADD, .name = T("from"), .field = T("a"), .by = -3},
+        {.kind = HEARTH_OP_DICT_ADD, .name = T("to"), .field = T("a"), .by = 3},
+        {.kind = HEARTH_OP_LIST_PUSH, .name = T("log"), .value = T("moved"), .end = HEARTH_RIGHT},
+        {.kind = HEARTH_OP_VALUE_SET, .name = T("last"), .value = T("5")},
+        {.kind = HEARTH_OP_VALUE_ADD, .name = T("last"), .by = 1},
+        {.kind = HEARTH_OP_VALUE_GET, .name = T("last")},
+        {.kind = HEARTH_OP_DICT_GET, .name = T("to"), .field = T("none")},
+        {.kind = HEARTH_OP_EXPIRE, .name = T("last"), .by = 60000},
+        {.kind = HEARTH_OP_LIST_MOVE,
+         .name = T("log"),
+         .to = T("old"),
+         .end = HEARTH_LEFT,
+         .to_end = HEARTH_RIGHT},
+        {.kind = HEARTH_OP_LIST_POP, .name = T("log")},
+        {.kind = HEARTH_OP_VALUE_EXPECT, .name = T("log")},
+        {.kind = HEARTH_OP_VALUE_APPEND, .name = T("last"), .value = T("7")},
+        {.kind = HEARTH_OP_DICT_POP, .name = T("to"), .field = T("a")},
+        {.kind = HEARTH_OP_DICT_SET, .name = T("to"), .field = T("b"), .value = T("")},
+        {.kind = HEARTH_OP_DICT_DELETE, .name = T("to"), .field = T("a")},
+        {.kind = HEARTH_OP_RENAME, .name = T("last"), .to = T("newest")},
+        {.kind = HEARTH_OP_DELETE, .name = T("old")},
+    };
+    size_t n = sizeof(ops) / sizeof(ops[0]);
+    struct hearth_bytes names[] = {T("from"), T("to"), T("newest")};
+    uint64_t gone = 0;
+    cr_expect_eq(hearth_transaction(h, ops, n), HEARTH_E_UNEXPECTED);
+    OK(hearth_dict_set(h, T("from"), T("a"), T("10"), NULL));
+    OK(hearth_transaction(h, ops, n));
+    static const int64_t numbers[] = {0, 0, 7, 3, 1, 0, 6, 0, 0, 1, 0, 0, 0, 2, 0, 1, 0, 0, 1};
+    static const char *const texts[] = {NULL, NULL, NULL, NULL,    NULL, NULL, NULL,
+                                        "6",  NULL, NULL, "moved", NULL, NULL, NULL,
+                                        "3",  NULL, NULL, NULL,    NULL};
+    for (size_t i = 0; i < n; i++) {
+        cr_expect_eq(ops[i].number, numbers[i], "operation %zu: %lld", i, (long long)ops[i].number);
+        cr_expect(texts[i] ? IS(ops[i].bytes, texts[i]) : !ops[i].bytes.data, "operation %zu", i);
+    }
+    /* one that fails at the end: nothing of those before it */
+    struct hearth_op bad[] = {
+        {.kind = HEARTH_OP_DICT_ADD, .name = T("from"), .field = T("a"), .by = 1},
+        {.kind = HEARTH_OP_DELETE, .name = T("newest")},
+        {.kind = HEARTH_OP_LIST_PUSH, .name = T("log"), .value = T("x")},
+        {.kind = HEARTH_OP_LIST_PUSH, .name = T("to"), .value = T("x")},
+    };
+    cr_expect_eq(hearth_transaction(h, bad, 4), HEARTH_E_TYPE);
+    bad[3] = (struct hearth_op){.kind = HEARTH_OP_VALUE_ADD, .name = T("newest"), .by = INT64_MAX};
+    cr_expect_eq(hearth_transaction(h, &bad[2], 2), HEARTH_E_NUMBER);
+    bad[3] = (struct hearth_op){.kind = HEARTH_OP_RENAME, .name = T("none"), .to = T("log")};
+    cr_expect_eq(hearth_transaction(h, bad, 4), HEARTH_E_ABSENT);
+    cr_expect_eq(hearth_transaction(h, bad, 0), -EINVAL);
+    bad[3].kind = 99;
+    cr_expect_eq(hearth_transaction(h, bad, 4), -EINVAL);
+    cr_expect_eq(hearth_list_length(h, T("log"), &gone), 0);
+    cr_expect_eq(gone, 0);
+    int64_t v = 0;
+    OK(hearth_dict_add(h, T("from"), T("a"), 0, &v));
+    cr_expect_eq(v, 7);
+    OK(hearth_object_delete(h, names, 3, &gone));
+    cr_expect_eq(gone, 3);
+}
+
 static void story_of_dicts(void) {
     struct hearth_bytes b, f, one = T("1"), two = T("2"), fields[] = {T("c"), T("none"), T("a")};
     struct hearth_bytes pairs[] = {T("a"), T("x"), T("c"), T("")};
@@ -167,6 +278,20 @@ static void story_of_dicts(void) {
     cr_expect_eq(flag, 1);
     OK(hearth_dict_scan(h, T("d"), &cursor, 100, &many, &count));
     cr_expect(cursor == 0 && count == 6);
+    OK(hearth_dict_items(h, T("d"), HEARTH_ITEMS, &many, &count));
+    cr_expect(count == 6 && many[0].len == 1);
+    OK(hearth_dict_items(h, T("d"), HEARTH_VALUES, &many, &count));
+    cr_expect_eq(count, 3);
+    OK(hearth_dict_items(h, T("none"), HEARTH_FIELDS, &many, &count));
+    cr_expect_eq(count, 0);
+    OK(hearth_dict_add_many(h, T("sums"), fields, (int64_t[]){1, 2, 3}, 3));
+    OK(hearth_dict_add_many(h, T("sums"), fields, (int64_t[]){1, 2, 3}, 3));
+    OK(hearth_dict_set(h, T("sums"), T("none"), T("x"), NULL));
+    cr_expect_eq(hearth_dict_add_many(h, T("sums"), fields, (int64_t[]){1, 2, 3}, 3),
+                 HEARTH_E_NUMBER);
+    OK(hearth_dict_get(h, T("sums"), T("c"), &b));
+    cr_expect(IS(b, "2"));
+    OK(hearth_dict_clear(h, T("sums")));
     OK(hearth_dict_delete(h, T("d"), fields, 3, &n));
     cr_expect_eq(n, 2);
     OK(hearth_dict_popitem(h, T("d"), &f, &b));
@@ -239,7 +364,47 @@ static void story_of_lists(void) {
     cr_expect_eq(n, 0);
 }
 
+static void story_of_order(void) {
+    struct hearth_bytes numbers[] = {T("10"), T("9"), T("1e1"), T("-2"), T("9")};
+    uint64_t n = 0;
+    OK(hearth_list_reverse(h, T("l")));
+    OK(hearth_list_sort(h, T("l"), 0));
+    cr_expect_eq(hearth_list_insert_beside(h, T("l"), T("9"), 0, T("x"), &n), HEARTH_E_ABSENT);
+    OK(hearth_list_push(h, T("l"), HEARTH_RIGHT, numbers, 5, NULL));
+    OK(hearth_object_expire(h, T("l"), 60000));
+    OK(hearth_list_count(h, T("l"), T("9"), &n));
+    cr_expect_eq(n, 2);
+    OK(hearth_list_reverse(h, T("l")));
+    expect_list("9-21e1910");
+    OK(hearth_list_sort(h, T("l"), 0));
+    expect_list("-299101e1");
+    OK(hearth_list_sort(h, T("l"), HEARTH_BY_BYTES | HEARTH_DESCENDING));
+    expect_list("991e110-2");
+    OK(hearth_list_insert(h, T("l"), 1, T("A"), &n));
+    cr_expect_eq(n, 6);
+    OK(hearth_list_insert(h, T("l"), 99, T("B"), &n));
+    OK(hearth_list_insert_beside(h, T("l"), T("9"), 0, T("C"), &n));
+    OK(hearth_list_insert_beside(h, T("l"), T("9"), 1, T("D"), &n));
+    cr_expect_eq(n, 9);
+    expect_list("C9DA91e110-2B");
+    cr_expect_eq(hearth_list_insert_beside(h, T("l"), T("Z"), 1, T("D"), &n), HEARTH_E_ABSENT);
+    OK(hearth_list_delete(h, T("l"), 2, 2, &n));
+    cr_expect_eq(n, 2);
+    OK(hearth_list_delete(h, T("l"), -1, -1, &n));
+    cr_expect_eq(n, 1);
+    expect_list("C991e110-2");
+    cr_expect_eq(hearth_list_sort(h, T("l"), 0), HEARTH_E_NUMBER);
+    int64_t ttl = 0;
+    OK(hearth_object_ttl(h, T("l"), &ttl));
+    cr_expect(ttl > 50000);
+    OK(hearth_list_delete(h, T("l"), 0, -1, &n));
+    cr_expect_eq(n, 6);
+}
+
 static void story(void) {
+    story_of_more_values();
+    story_of_transactions();
+    story_of_order();
     story_of_values();
     story_of_dicts();
     story_of_lists();

@@ -126,7 +126,7 @@ Test(calls, every_key_is_met) {
     do {
         const struct task_bytes *items;
         size_t n;
-        cr_assert_eq(objects_keys(&o, &cursor, 50, &items, &n), 0);
+        cr_assert_eq(objects_keys(&o, &cursor, 50, NULL, &items, &n), 0);
         for (size_t i = 0; i < n; i++) {
             int k = atoi((const char *)items[i].data + 4);
             cr_assert(k >= 0 && k < N);

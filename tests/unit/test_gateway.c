@@ -17,7 +17,7 @@
 
 #include "daemon/config.h"
 #include "daemon/serve/conn.h"
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 #include "lib/shm/check.h"

@@ -4,7 +4,7 @@
  * power.
  *
  * Fails: nothing. A class without its ']' ends with the pattern. */
-#include "daemon/serve/glob.h"
+#include "lib/base/glob.h"
 
 #include <ctype.h>
 
