@@ -7,7 +7,8 @@
  * the budget doubles when something came while polling and halves when nothing did, down to none.
  * It grows from nothing again when a sleep turns out to have been short: then polling would have
  * caught the event. So an idle daemon, or one with seconds between its clients' requests, never
- * polls; nor does one that has a single CPU, where polling only keeps the others from running.
+ * polls; nor does one that has a single CPU, where polling only keeps the others from running, nor,
+ * for a while, one whose yielding has cost it the CPU (lib/base/yield.h).
  *
  * Sleeping: workers ring the bell (an eventfd) only if the daemon has declared itself asleep, so
  * the order is: declare, look once more, sleep. A bell that rang too much costs one idle turn.
@@ -21,7 +22,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +33,7 @@
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 #include "lib/base/cpu.h"
+#include "lib/base/yield.h"
 #include "lib/shm/task.h"
 
 #define SPIN_MAX  (50 * UINT64_C(1000))
@@ -52,6 +53,7 @@ struct loop {
     bool may_spin;
     bool spun; /* in vain, a turn ago */
     uint64_t spin_ns;
+    struct yield yield;
     bool feed;           /* the watchdog is due */
     bool tells_status;   /* somebody listens */
     bool status_pending; /* its timer is set */
@@ -142,19 +144,17 @@ static bool anything(struct hearthd *d) {
 static bool spin(struct loop *l) {
     struct hearthd *d = l->d;
     uint64_t heard = d->heard;
-    uint64_t until = clock_now() + l->spin_ns;
+    uint64_t now = clock_now();
+    uint64_t until = now + l->spin_ns;
 
     do {
-        if (anything(d)) {
-            event_base_loop(d->base, AT_ONCE);
-            return true;
-        }
+        bool news = anything(d);
         event_base_loop(d->base, AT_ONCE);
-        if (d->heard != heard) {
+        if (news || d->heard != heard) {
             return true;
         }
-        sched_yield();
-    } while (clock_now() < until);
+        now = clock_now();
+    } while (yield_cpu(&l->yield, &now) && now < until);
     return false;
 }
 
@@ -168,7 +168,8 @@ static void sleep_until_something(struct loop *l) {
     event_base_loop(d->base, anything(d) ? AT_ONCE : EVLOOP_ONCE);
     shm_daemon_wakes(&d->shm);
     bool for_work = d->heard != heard || anything(d);
-    if (l->may_spin && for_work && clock_now() - began < NEAR) {
+    uint64_t now = clock_now();
+    if (l->may_spin && for_work && now - began < NEAR && yield_may_poll(&l->yield, now)) {
         l->spin_ns = l->spin_ns + SPIN_STEP < SPIN_MAX ? l->spin_ns + SPIN_STEP : SPIN_MAX;
     }
 }
@@ -183,7 +184,7 @@ void loop_wait(struct loop *l) {
             l->spin_ns = l->spin_ns * 2 < SPIN_MAX ? l->spin_ns * 2 : SPIN_MAX;
             return;
         }
-        l->spin_ns /= 2;
+        l->spin_ns = yield_may_poll(&l->yield, clock_now()) ? l->spin_ns / 2 : 0;
         l->spun = true; /* a timer may have gone off meanwhile: its work first, then sleep */
         return;
     }

@@ -2,12 +2,14 @@
 /* Connections. Input is read into one buffer shared by all and parsed there; only an unfinished
  * message, or commands that must wait, are copied to the connection, so thousands of idle clients
  * cost no buffers. Everything a client says in one turn is answered by one write at the end of the
- * turn.
+ * turn; long replies (CONN_FLUSH) are written between two commands, while they are in the CPU's cache
+ * and so that the client can begin with them.
  *
  * A connection is held, that is its commands wait unparsed, while
  *     it is blocked          TASK.CALL and TASK.WAIT, until the task ends; BLPOP and its kin;
  *     it is stalled          over serve.stall_at of unread replies, until half of it is read;
- *     it is on serve.ready   its CONN_COMMANDS for this turn are used up, so the others come first;
+ *     it is on serve.ready   its CONN_COMMANDS for this turn are used up, or it has been sent
+ *                            CONN_FLUSH_MAX, so the others come first;
  *     it is on serve.retry   a lock in the segment was busy: 1 ms later.
  * What is held is not read beyond CONN_HELD_MAX, so a client's memory is bounded by its limits
  * whatever it does.
@@ -182,8 +184,8 @@ static void protocol_error(struct conn *c) {
     conn_finish(c);
 }
 
-/* Why parsing stops here, if it must. */
-static bool must_stop(struct conn *c, int done) {
+/* Why parsing stops here, if it must; sent: bytes written since it began. */
+static bool must_stop(struct conn *c, int done, uint64_t sent) {
     if (c->dead || c->closing || c->overrun || c->block != BLOCK_NONE) {
         return true;
     }
@@ -191,17 +193,26 @@ static bool must_stop(struct conn *c, int done) {
         c->stalled = true;
         return true;
     }
-    if (done == CONN_COMMANDS) {
+    if (done == CONN_COMMANDS || sent >= CONN_FLUSH_MAX) {
         conn_resume(c);
         return true;
     }
     return false;
 }
 
+/* Between two commands: does not let long replies grow into a heap that is written at the end. */
+static void flush_long(struct conn *c) {
+    bool may = !c->dead && !c->blocked_write && !c->broken && !c->overrun;
+    if (may && conn_pending(c) >= CONN_FLUSH && output_flush(c) < 0) {
+        conn_kill(c, NULL); /* it is gone */
+    }
+}
+
 /* Carries out the commands in data; returns how many bytes of it are done with. */
 static size_t process(struct conn *c, const char *data, size_t len) {
     size_t used = 0;
-    for (int n = 0; used < len && !must_stop(c, n); n++) {
+    uint64_t began = c->bytes_out;
+    for (int n = 0; used < len && !must_stop(c, n, c->bytes_out - began); n++) {
         int r = resp_read(&c->reader, data + used, len - used);
         if (r == RESP_MORE) {
             break;
@@ -220,6 +231,7 @@ static size_t process(struct conn *c, const char *data, size_t len) {
         }
         used += c->reader.used;
         wait_keys_turn(c->serve);
+        flush_long(c);
     }
     if (buf_len(&c->out) > 0) {
         conn_dirty(c);

@@ -17,9 +17,11 @@
 #include "lib/wire/resp.h"
 
 enum {
-    CONN_READ = 64 * 1024, /* bytes read at a time */
-    CONN_READS = 4,        /* reads per connection and turn */
-    CONN_COMMANDS = 1024,  /* commands per connection and turn */
+    CONN_READ = 64 * 1024,        /* bytes read at a time */
+    CONN_READS = 4,               /* reads per connection and turn */
+    CONN_COMMANDS = 1024,         /* commands per connection and turn */
+    CONN_FLUSH = 64 * 1024,       /* bytes of replies that are written before the turn's end */
+    CONN_FLUSH_MAX = 1024 * 1024, /* bytes written at a time, per connection */
     CONN_HELD_MAX =
         64 * 1024, /* unparsed input at which a connection that is held is not read further */
     CONN_COPY_MAX = 32 * 1024, /* results over this are sent straight from the segment */

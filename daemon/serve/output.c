@@ -8,7 +8,7 @@
  *     refs:                   ^ at           ^ at       so they stay right when sent bytes are consumed
  *
  * MSG_NOSIGNAL: a client that is gone is -EPIPE, not a signal.
- * Fails: -ENOMEM, and the errors of sendmsg(2). */
+ * Fails: -ENOMEM, and the errors of send(2). */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -19,8 +19,7 @@
 #include "daemon/serve/conn.h"
 
 enum {
-    PIECES = 16,               /* of one sendmsg() */
-    FLUSH_BYTES = 1024 * 1024, /* per connection and turn */
+    PIECES = 16, /* of one sendmsg() */
     REFS_FIRST = 4,
 };
 
@@ -136,14 +135,24 @@ static void sent(struct conn *c, size_t n) {
     }
 }
 
+/* One system call; send() where it will do, which costs the kernel less than a vector. */
+static ssize_t send_some(const struct conn *c, size_t *ret_total) {
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    if (c->refs_n == 0) {
+        *ret_total = buf_len(&c->out);
+        return send(c->fd, buf_head(&c->out), buf_len(&c->out), flags);
+    }
+    struct iovec iov[PIECES];
+    struct msghdr msg = {.msg_iov = iov};
+    msg.msg_iovlen = (size_t)gather(c, iov, ret_total);
+    return sendmsg(c->fd, &msg, flags);
+}
+
 int output_flush(struct conn *c) {
     size_t written = 0;
-    while (conn_pending(c) > 0 && written < FLUSH_BYTES) {
-        struct iovec iov[PIECES];
+    while (conn_pending(c) > 0 && written < CONN_FLUSH_MAX) {
         size_t total;
-        struct msghdr msg = {.msg_iov = iov};
-        msg.msg_iovlen = (size_t)gather(c, iov, &total);
-        ssize_t n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send_some(c, &total);
         if (n < 0 && errno == EINTR) {
             continue;
         }

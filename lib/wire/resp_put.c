@@ -35,6 +35,11 @@ static inline char *put_digits(char *p, uint64_t v) {
         *p = (char)('0' + v);
         return p + 1;
     }
+    if (v < 100) {
+        p[0] = (char)('0' + v / 10);
+        p[1] = (char)('0' + v % 10);
+        return p + 2;
+    }
     char tmp[20];
     size_t at = sizeof(tmp);
     while (v) {

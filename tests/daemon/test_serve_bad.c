@@ -244,6 +244,31 @@ Test(serve_bad, a_flood_of_one_client_does_not_starve_another) {
     }
 }
 
+Test(serve_bad, long_replies_come_in_order_and_let_others_in) {
+    enum { N = 1000, LONG = 20000 };
+    begin(NULL);
+    serve_connect(&other);
+    static char asked[N * 64];
+    expect(&w, ":20000", "SETRANGE long %d x", LONG - 1);
+    size_t len = 0;
+    for (int i = 0; i < N; i++) {
+        len += (size_t)sprintf(asked + len, "GET long\r\nECHO %d\r\n", i);
+    }
+    cr_assert_eq(wire_send_raw(&other, asked, len), 0);
+    for (int i = 0; i < N; i++) {
+        char number[16];
+        cr_assert_eq(wire_read(&other, WIRE_LIMIT_MS), 0);
+        cr_assert_eq(other.doc.v[0].len, LONG);
+        cr_assert_eq(wire_read(&other, WIRE_LIMIT_MS), 0);
+        sprintf(number, "%d", i);
+        cr_assert_eq(other.doc.v[0].len, strlen(number));
+        cr_assert_eq(memcmp(other.doc.v[0].data, number, strlen(number)), 0);
+        if (i % 100 == 0) {
+            expect(&w, "\"x\"", "ECHO x");
+        }
+    }
+}
+
 /* ---- many ---- */
 
 static void raise_files(void) {

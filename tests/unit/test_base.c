@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The floor under everything: byte queue, list, numbers, and the count of CPUs. */
+/* The floor under everything: byte queue, list, numbers, the count of CPUs, and when polling is left alone. */
 #include "lib/base/buf.h"
+#include "lib/base/clock.h"
 #include "lib/base/cpu.h"
 #include "lib/base/list.h"
 #include "lib/base/num.h"
+#include "lib/base/yield.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -18,6 +20,7 @@ TestSuite(buf, .timeout = 10);
 TestSuite(list, .timeout = 10);
 TestSuite(num, .timeout = 10);
 TestSuite(cpu, .timeout = 10);
+TestSuite(yield, .timeout = 10);
 
 Test(buf, queue) {
     struct buf b = BUF_INIT;
@@ -266,4 +269,42 @@ Test(cpu, the_quota_is_the_least_of_the_group_and_those_above) {
     cr_expect_eq(quota_of(dir, "2:cpu:/c\n0::/a/b\n"), 2, "both hierarchies count");
     cr_expect_eq(quota_of(dir, "nonsense\n0\n0:\n:::\n"), 0);
     cr_expect_eq(tmp_remove(dir), 0);
+}
+
+/* A yield that lasts ms: the clock is told to have been read so long ago. */
+static bool lose(struct yield *y, uint64_t ms, uint64_t *ret_now) {
+    uint64_t now = clock_now() - ms * NS_PER_MS;
+    bool kept = yield_cpu(y, &now);
+    *ret_now = now;
+    return !kept;
+}
+
+Test(yield, who_loses_the_cpu_does_not_poll_for_a_while) {
+    struct yield y = {0};
+    uint64_t now;
+    cr_assert(yield_may_poll(&y, clock_now()));
+    cr_assert(lose(&y, 5, &now));
+    cr_expect_not(yield_may_poll(&y, now));
+    cr_expect_not(yield_may_poll(&y, now + 5 * NS_PER_MS));
+    cr_expect(yield_may_poll(&y, now + NS_PER_SEC), "but not for ever");
+}
+
+Test(yield, losing_soon_again_holds_for_longer) {
+    struct yield y = {0};
+    uint64_t now;
+    cr_assert(lose(&y, 1, &now));
+    uint64_t first = y.hold_ns;
+    y.crowded_until = clock_now() - 2 * NS_PER_MS; /* tried again a millisecond ago */
+    cr_assert(lose(&y, 1, &now));
+    cr_expect(y.hold_ns == first * 2, "%llu after %llu", (unsigned long long)y.hold_ns,
+              (unsigned long long)first);
+    for (int i = 0; i < 20; i++) {
+        y.crowded_until = clock_now() - 2 * NS_PER_MS;
+        cr_assert(lose(&y, 1, &now));
+    }
+    cr_expect_leq(y.hold_ns, NS_PER_SEC, "there is a limit");
+    uint64_t most = y.hold_ns;
+    y.crowded_until = clock_now() - 10 * NS_PER_SEC; /* polling has gone well for long */
+    cr_assert(lose(&y, 1, &now));
+    cr_expect(y.hold_ns < most);
 }
