@@ -42,6 +42,13 @@ int plain_set(struct plain *p, const char *key, const char *value);
 void plain_lock(struct plain *p);
 void plain_unlock(struct plain *p);
 
+/* LMDB, an environment of its own on /dev/shm. 1: open; 0: there is no LMDB or no /dev/shm; -errno. */
+int objects_lmdb_open(void);
+int objects_lmdb_get(const char *key, char value[VALUE_BYTES_64]);
+int objects_lmdb_set(const char *key, const char *value);
+/* Harmless when it is not open. */
+void objects_lmdb_close(void);
+
 /* A redis-server on a Unix socket, and a connection to it. */
 struct redis {
     char dir[TMP_PATH], socket[TMP_PATH + 16];
