@@ -73,34 +73,32 @@ static void put_flags(const struct conn *c, char out[8]) {
 }
 
 static int put_line(struct buf *b, const struct conn *c) {
-    char flags[8], cmd[64] = "NULL";
+    char flags[8], cmd[64] = "NULL", sub[64] = "";
     const char *path = c->serve->d->config->socket_path;
     uint64_t now = clock_now();
     put_flags(c, flags);
     if (c->last_command >= 0) {
-        const char *name = commands[c->last_command].name;
-        size_t i = 0;
-        for (; i < sizeof(cmd) - 1 && name[i]; i++) {
-            cmd[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] + 32) : name[i];
-        }
-        cmd[i] = '\0';
+        dispatch_lower(cmd, commands[c->last_command].name);
     }
-    return buf_printf(b,
-                      "id=%llu addr=%s:0 laddr=%s:0 fd=%d name=%s age=%llu idle=%llu flags=%s db=0 "
-                      "sub=%u psub=%u ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
-                      "multi-mem=0 rbs=0 rbp=0 obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s "
-                      "cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s uid=%u pid=%d "
-                      "tasks=%u notify=%d tot-cmds=%llu tot-net-in=%llu tot-net-out=%llu\n",
-                      (unsigned long long)c->id, path, path, c->fd, c->name ? c->name : "",
-                      (unsigned long long)((now - c->since_ns) / NS_PER_SEC),
-                      (unsigned long long)((now - c->active_ns) / NS_PER_SEC), flags, c->n_channels,
-                      c->n_patterns, multi_count(c), buf_len(&c->in), c->in.cap - buf_len(&c->in),
-                      buf_len(&c->out), c->refs_n, c->refs_bytes,
-                      sizeof(*c) + c->in.cap + c->out.cap, c->writing ? "rw" : "r", cmd, c->proto,
-                      c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "",
-                      (unsigned)c->uid, (int)c->pid, c->live, c->notify,
-                      (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
-                      (unsigned long long)c->bytes_out);
+    if (c->last_sub) {
+        dispatch_lower(sub, c->last_sub);
+    }
+    return buf_printf(
+        b,
+        "id=%llu addr=%s:0 laddr=%s:0 fd=%d name=%s age=%llu idle=%llu flags=%s db=0 "
+        "sub=%u psub=%u ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
+        "multi-mem=0 rbs=0 rbp=0 obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s "
+        "cmd=%s%s%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s uid=%u pid=%d "
+        "tasks=%u notify=%d tot-cmds=%llu tot-net-in=%llu tot-net-out=%llu\n",
+        (unsigned long long)c->id, path, path, c->fd, c->name ? c->name : "",
+        (unsigned long long)((now - c->since_ns) / NS_PER_SEC),
+        (unsigned long long)((now - c->active_ns) / NS_PER_SEC), flags, c->n_channels,
+        c->n_patterns, multi_count(c), buf_len(&c->in), c->in.cap - buf_len(&c->in),
+        buf_len(&c->out), c->refs_n, c->refs_bytes, sizeof(*c) + c->in.cap + c->out.cap,
+        c->writing ? "rw" : "r", cmd, *sub ? "|" : "", sub, c->proto,
+        c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", (unsigned)c->uid, (int)c->pid,
+        c->live, c->notify, (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
+        (unsigned long long)c->bytes_out);
 }
 
 static bool is_type(const struct conn *c, const struct resp_arg *type) {

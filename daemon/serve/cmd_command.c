@@ -3,7 +3,7 @@
  * libraries that look.
  *
  * Fails: replies. */
-#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/serve/dispatch.h"
@@ -15,11 +15,7 @@ enum { NAMES_MAX = 1024 };
 
 static void reply_lower(struct conn *c, const char *name) {
     char out[64];
-    size_t n = 0;
-    for (; n < sizeof(out) - 1 && name[n]; n++) {
-        out[n] = (char)tolower((unsigned char)name[n]);
-    }
-    reply_bulk(c, out, n);
+    reply_text(c, dispatch_lower(out, name));
 }
 
 static void reply_flags(struct conn *c, const struct command *cmd) {
@@ -32,13 +28,16 @@ static void reply_flags(struct conn *c, const struct command *cmd) {
         {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"}, {CMD_MOVABLE, "movablekeys"},
         {CMD_NO_MULTI, "no_multi"}, {CMD_SUBMIT, "submit"},
     };
-    uint32_t n = 0;
+    uint32_t n = 0, shown = cmd->flags;
+    if (cmd->args[0] >= 'A' && cmd->args[0] <= 'Z') {
+        shown &= ~(uint32_t)CMD_MOVABLE; /* it is its subcommands that have keys */
+    }
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        n += (cmd->flags & flags[i].flag) != 0;
+        n += (shown & flags[i].flag) != 0;
     }
     reply_set(c, n);
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        if (cmd->flags & flags[i].flag) {
+        if (shown & flags[i].flag) {
             reply_simple(c, flags[i].name);
         }
     }
@@ -133,14 +132,44 @@ static int command_docs(struct conn *c, const struct resp_arg *argv, uint32_t ar
     return 0;
 }
 
-static bool listed(const struct command *cmd, const struct resp_arg *argv, uint32_t argc) {
-    if (argc == 2) {
-        return true;
+/* COMMAND LIST: goes through all names, those of subcommands too ("client|list"). */
+struct names {
+    struct conn *c;
+    const struct resp_arg *by, *what; /* FILTERBY by what; NULL: all */
+    const struct command *cmd;
+    bool count; /* only counts */
+    uint32_t n;
+};
+
+static void one_name(struct names *l, const char *name) {
+    if (l->by && resp_is(l->by, "PATTERN")) {
+        if (!glob_match_nocase(l->what->data, l->what->len, name, strlen(name))) {
+            return;
+        }
+    } else if (l->by && !(resp_is(l->by, "ACLCAT") && resp_is(l->what, l->cmd->group))) {
+        return;
     }
-    if (resp_is(&argv[3], "PATTERN")) {
-        return glob_match_nocase(argv[4].data, argv[4].len, cmd->name, strlen(cmd->name));
+    l->n++;
+    if (!l->count) {
+        reply_text(l->c, name);
     }
-    return resp_is(&argv[3], "ACLCAT") && resp_is(&argv[4], cmd->group);
+}
+
+static void one_sub(void *arg, const char *sub) {
+    struct names *l = arg;
+    char name[64], of[64], both[130];
+    snprintf(both, sizeof(both), "%s|%s", dispatch_lower(of, l->cmd->name),
+             dispatch_lower(name, sub));
+    one_name(l, both);
+}
+
+static void all_names(struct names *l) {
+    for (int i = 0; i < COMMAND_COUNT_OF; i++) {
+        char name[64];
+        l->cmd = &commands[i];
+        one_name(l, dispatch_lower(name, l->cmd->name));
+        dispatch_subs(l->c, i, one_sub, l);
+    }
 }
 
 static int command_list(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
@@ -150,16 +179,15 @@ static int command_list(struct conn *c, const struct resp_arg *argv, uint32_t ar
         reply_syntax(c);
         return 0;
     }
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
-        n += listed(&commands[i], argv, argc);
+    struct names l = {.c = c, .count = true};
+    if (argc == 5) {
+        l.by = &argv[3];
+        l.what = &argv[4];
     }
-    reply_array(c, n);
-    for (uint32_t i = 0; i < COMMAND_COUNT_OF; i++) {
-        if (listed(&commands[i], argv, argc)) {
-            reply_lower(c, commands[i].name);
-        }
-    }
+    all_names(&l);
+    reply_array(c, l.n);
+    l.count = false;
+    all_names(&l);
     return 0;
 }
 
@@ -227,10 +255,13 @@ static int command_help(struct conn *c, const struct resp_arg *argv, uint32_t ar
 
 int cmd_COMMAND(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     static const struct subcommand table[] = {
-        {"COUNT", 2, command_count},      {"LIST", -2, command_list},
-        {"INFO", -2, command_info},       {"DOCS", -2, command_docs},
-        {"GETKEYS", -4, command_getkeys}, {"GETKEYSANDFLAGS", -4, command_getkeys},
-        {"HELP", 2, command_help},        {NULL, 0, NULL},
+        {"COUNT", 2, command_count},
+        {"LIST", -2, command_list},
+        {"INFO", -2, command_info},
+        {"DOCS", -2, command_docs},
+        {"GETKEYS", -4, command_getkeys},
+        {"HELP", 2, command_help},
+        {NULL, 0, NULL},
     };
     if (argc == 1) {
         reply_array(c, COMMAND_COUNT_OF);

@@ -12,8 +12,7 @@
  * A command that fails when it is carried out is answered with its error, as in Redis, and the others are carried out all the
  * same; after EXEC.ALL the operation is given up, and the error is the answer to all. Out of memory is different here: then nothing of the transaction has happened, and EXEC says EXECABORT.
  *
- * WATCH compares versions (key_version()): a key that was made and removed in between, having not been there before, is not
- * noticed.
+ * WATCH compares versions, and of keys that are not there whether they have been made since (key_mark()).
  *
  * Fails: replies; EXEC and WATCH -EAGAIN. */
 #include "daemon/serve/multi.h"
@@ -33,13 +32,14 @@ enum { WATCHED_HAS_CHANGED = 1, ONE_HAS_FAILED = -EREMOTEIO };
 
 struct queued {
     int id;
+    bool failed;
     uint32_t argc;
     size_t end; /* of its reply, behind the head of EXEC's, when it has been carried out */
     struct resp_arg *argv;
 };
 
 struct watched {
-    uint64_t version;
+    struct key_mark mark;
     struct resp_arg name;
 };
 
@@ -214,12 +214,12 @@ int cmd_DISCARD(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 
 struct look {
     struct key_name name;
-    uint64_t version;
+    struct key_mark mark;
 };
 
 static int look_at(struct shm *s, void *arg) {
     struct look *l = arg;
-    l->version = key_version(s, &l->name);
+    l->mark = key_mark(s, &l->name);
     return 0;
 }
 
@@ -251,7 +251,7 @@ static int watch_one(struct conn *c, const struct resp_arg *name) {
         return -ENOMEM;
     }
     memcpy(data, name->data, name->len);
-    m->watched[m->n_watched++] = (struct watched){l.version, {data, name->len}};
+    m->watched[m->n_watched++] = (struct watched){l.mark, {data, name->len}};
     return 0;
 }
 
@@ -335,15 +335,15 @@ static int exec_objects(struct shm *s, void *arg) {
     drop_replies(x, x->body);
     for (uint32_t i = 0; i < x->m->n_watched; i++) {
         struct key_name name = object_name(x->c, &x->m->watched[i].name);
-        if (key_version(s, &name) != x->m->watched[i].version) {
+        if (key_changed_since(s, &name, &x->m->watched[i].mark)) {
             return WATCHED_HAS_CHANGED;
         }
     }
     for (uint32_t i = 0; i < x->m->n_queued; i++) {
         struct queued *q = &x->m->queued[i];
+        uint64_t errors = x->c->serve->errors;
         if (command_is_object(&commands[q->id])) {
             size_t at = buf_len(&x->c->out);
-            uint64_t errors = x->c->serve->errors;
             int r = object_run_inside(x->c, q->id, q->argv, q->argc);
             if (r < 0) {
                 return r;
@@ -353,6 +353,7 @@ static int exec_objects(struct shm *s, void *arg) {
                 return ONE_HAS_FAILED;
             }
         }
+        q->failed = x->c->serve->errors != errors;
         q->end = buf_len(&x->c->out) - x->body;
     }
     return 0;
@@ -374,8 +375,10 @@ static void exec_others(struct exec *x) {
     struct conn *c = x->c;
     uint32_t others = 0;
     for (uint32_t i = 0; i < x->m->n_queued; i++) {
-        c->serve->calls[x->m->queued[i].id]++;
-        others += !command_is_object(&commands[x->m->queued[i].id]);
+        const struct queued *q = &x->m->queued[i];
+        c->serve->calls[q->id]++;
+        c->serve->failed[q->id] += q->failed;
+        others += !command_is_object(&commands[q->id]);
     }
     if (others == 0) {
         return;

@@ -31,7 +31,8 @@ static int info_server(struct serve *s, struct buf *b) {
     uint64_t up = (clock_now() - s->d->started_ns) / NS_PER_SEC;
     return buf_printf(
         b,
-        "# Server\r\nredis_version:" REDIS_VERSION "\r\nhearth_version:" HEARTH_VERSION
+        "# Server\r\nredis_version:" REDIS_VERSION
+        "\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nhearth_version:" HEARTH_VERSION
         "\r\nredis_mode:standalone\r\nos:Linux\r\narch_bits:%d\r\n"
         "process_id:%d\r\ntcp_port:0\r\nserver_time_usec:%llu\r\n"
         "uptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\n"
@@ -102,7 +103,8 @@ static int info_stats(struct serve *s, struct buf *b) {
 
 static int info_replication(struct serve *s, struct buf *b) {
     (void)s;
-    return buf_printf(b, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n");
+    return buf_printf(b, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"
+                         "master_repl_offset:0\r\n");
 }
 
 static int info_cpu(struct serve *s, struct buf *b) {
@@ -122,8 +124,11 @@ static int info_cpu(struct serve *s, struct buf *b) {
 static int info_commandstats(struct serve *s, struct buf *b) {
     int r = buf_printf(b, "# Commandstats\r\n");
     for (int i = 0; i < COMMAND_COUNT_OF && r >= 0; i++) {
-        if (s->calls[i] > 0) {
-            r = buf_printf(b, "cmdstat_%s:calls=%llu\r\n", commands[i].name, (ull)s->calls[i]);
+        char name[64];
+        if (s->calls[i] > 0 || s->rejected[i] > 0) {
+            r = buf_printf(b, "cmdstat_%s:calls=%llu,rejected_calls=%llu,failed_calls=%llu\r\n",
+                           dispatch_lower(name, commands[i].name), (ull)s->calls[i],
+                           (ull)s->rejected[i], (ull)s->failed[i]);
         }
     }
     return r;
@@ -306,6 +311,8 @@ static int config_resetstat(struct conn *c, const struct resp_arg *argv, uint32_
     s->bytes_in = s->bytes_out = s->closed_output = s->closed_protocol = 0;
     s->hits = s->misses = 0;
     memset(s->calls, 0, sizeof(s->calls));
+    memset(s->rejected, 0, sizeof(s->rejected));
+    memset(s->failed, 0, sizeof(s->failed));
     reply_ok(c);
     return 0;
 }
@@ -340,6 +347,40 @@ int cmd_CONFIG(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         {"REWRITE", 2, config_fixed}, {"HELP", 2, config_help},           {NULL, 0, NULL},
     };
     return dispatch_sub(c, "CONFIG", table, argv, argc);
+}
+
+/* ---- DEBUG ---- */
+
+static int debug_active_expire(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    if (argv[2].len != 1 || (argv[2].data[0] != '0' && argv[2].data[0] != '1')) {
+        reply_syntax(c);
+        return 0;
+    }
+    keyspace_set_active(c->serve, argv[2].data[0] == '1');
+    reply_ok(c);
+    return 0;
+}
+
+static int debug_help(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    static const char *const lines[] = {
+        "SET-ACTIVE-EXPIRE <0|1>",
+        "    Whether expired keys that nobody asks for are looked for and removed.",
+        NULL,
+    };
+    reply_help(c, "DEBUG", lines);
+    return 0;
+}
+
+int cmd_DEBUG(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    static const struct subcommand table[] = {
+        {"SET-ACTIVE-EXPIRE", 3, debug_active_expire},
+        {"HELP", 2, debug_help},
+        {NULL, 0, NULL},
+    };
+    return dispatch_sub(c, "DEBUG", table, argv, argc);
 }
 
 /* ---- the rest ---- */

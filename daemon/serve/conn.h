@@ -117,6 +117,11 @@ struct conn {
     uint64_t commands, bytes_in, bytes_out;
     uint32_t hits, misses; /* of the command in hand: object_looked() */
     int last_command;      /* enum command_id; -1: none */
+    struct {
+        void (*fn)(void *arg, const char *sub);
+        void *arg;
+    } each_sub;           /* dispatch_subs() */
+    const char *last_sub; /* its subcommand; NULL: none */
 };
 
 struct serve {
@@ -157,6 +162,8 @@ struct serve {
         closed_protocol;
     uint64_t hits, misses;
     uint64_t calls[COMMAND_COUNT_OF];
+    uint64_t rejected[COMMAND_COUNT_OF]; /* not carried out */
+    uint64_t failed[COMMAND_COUNT_OF];   /* carried out, and answered with an error */
 };
 
 /* ---- conn.c ---- */

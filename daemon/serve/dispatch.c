@@ -33,7 +33,7 @@ command_handler *dispatch_handler(int id) {
 enum { DISPATCH_FOUND = 2 }; /* dispatch_sub(), when it is only asked whether there is one */
 enum { QUOTED = 128 };       /* bytes of a client's words that an error repeats */
 
-static const char *lower(char out[64], const char *name) {
+const char *dispatch_lower(char out[64], const char *name) {
     size_t n = 0;
     for (; n < 63 && name[n]; n++) {
         out[n] = (char)tolower((unsigned char)name[n]);
@@ -62,8 +62,8 @@ static void unknown(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
 
 void reply_wrong_args(struct conn *c, const char *command, const char *sub) {
     char a[64], b[64];
-    reply_errorf(c, "ERR wrong number of arguments for '%s%s%s' command", lower(a, command),
-                 sub ? "|" : "", sub ? lower(b, sub) : "");
+    reply_errorf(c, "ERR wrong number of arguments for '%s%s%s' command",
+                 dispatch_lower(a, command), sub ? "|" : "", sub ? dispatch_lower(b, sub) : "");
 }
 
 void reply_unknown_sub(struct conn *c, const char *command, const struct resp_arg *sub) {
@@ -114,12 +114,18 @@ static bool refuses_subscribed(struct conn *c, const char *command, const char *
     reply_errorf(c,
                  "ERR Can't execute '%s%s%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
                  "/ RESET are allowed in this context",
-                 lower(a, command), sub ? "|" : "", sub ? lower(b, sub) : "");
+                 dispatch_lower(a, command), sub ? "|" : "", sub ? dispatch_lower(b, sub) : "");
     return true;
 }
 
 int dispatch_sub(struct conn *c, const char *command, const struct subcommand *table,
                  const struct resp_arg *argv, uint32_t argc) {
+    for (const struct subcommand *s = table; c->each_sub.fn && s->name; s++) {
+        c->each_sub.fn(c->each_sub.arg, s->name);
+    }
+    if (c->each_sub.fn) {
+        return 0;
+    }
     for (const struct subcommand *s = table; s->name; s++) {
         if (!resp_is(&argv[1], s->name)) {
             continue;
@@ -131,6 +137,7 @@ int dispatch_sub(struct conn *c, const char *command, const struct subcommand *t
         if (refuses_subscribed(c, command, s->name)) {
             return 0;
         }
+        c->last_sub = s->name;
         return c->checking ? DISPATCH_FOUND : s->run(c, argv, argc);
     }
     reply_unknown_sub(c, command, &argv[1]);
@@ -143,6 +150,7 @@ static bool is_container(int id) {
     case COMMAND_CLIENT:
     case COMMAND_COMMAND:
     case COMMAND_CONFIG:
+    case COMMAND_DEBUG:
     case COMMAND_FUNCTION:
     case COMMAND_PUBSUB:
     case COMMAND_OBJECT:
@@ -150,6 +158,16 @@ static bool is_container(int id) {
         return true;
     default:
         return false;
+    }
+}
+
+void dispatch_subs(struct conn *c, int id, void (*fn)(void *arg, const char *sub), void *arg) {
+    const struct resp_arg words[2] = {{"", 0}, {"", 0}};
+    if (is_container(id)) {
+        c->each_sub.fn = fn;
+        c->each_sub.arg = arg;
+        handlers[id](c, words, ARRAY_SIZE(words));
+        c->each_sub.fn = NULL;
     }
 }
 
@@ -184,28 +202,38 @@ static void queue(struct conn *c, int id, const struct resp_arg *argv, uint32_t 
     multi_queue(c, id, argv, argc);
 }
 
-static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
+/* True: it is not carried out, and the client has been told why. */
+static bool refuses(struct conn *c, int id, uint32_t argc) {
     if (!arity_ok(commands[id].arity, argc)) {
         if (id == COMMAND_EXEC) {
             reply_error(c, "EXECABORT Transaction discarded because of: wrong number of arguments "
                            "for 'exec' command");
             multi_free(c);
-            return 0;
+            return true;
         }
         reply_wrong_args(c, commands[id].name, NULL);
-        multi_failed(c);
-        return 0;
+        return true;
     }
     if (!allowed_subscribed(id, argc) && refuses_subscribed(c, commands[id].name, NULL)) {
-        multi_failed(c);
-        return 0;
+        return true;
     }
     uint32_t lacks = commands[id].flags & CMD_ROLES & ~c->roles;
     if (lacks) {
         roles_refuse(c, commands[id].name);
+        return true;
+    }
+    return false;
+}
+
+static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
+    uint64_t errors = c->serve->errors;
+    if (refuses(c, id, argc)) {
+        c->serve->rejected[id]++;
         multi_failed(c);
         return 0;
     }
+    c->last_command = id;
+    c->last_sub = NULL;
     if (multi_takes(c, id)) {
         queue(c, id, argv, argc);
         return 0;
@@ -213,8 +241,8 @@ static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
     int r = command_is_object(&commands[id]) ? object_run(c, id, argv, argc)
                                              : handlers[id](c, argv, argc);
     if (r == 0) {
-        c->last_command = id;
         c->serve->calls[id]++;
+        c->serve->failed[id] += c->serve->errors != errors;
     }
     return r;
 }

@@ -17,6 +17,8 @@ command_handler *dispatch_handler(int id);
 /* Carries out the words in c->reader: 0 or -EAGAIN as above. May kill c. */
 int dispatch(struct conn *c);
 
+/* A name in lower case, at most 63 characters of it. */
+const char *dispatch_lower(char out[64], const char *name);
 /* An integer as Redis reads it: no leading zeros, no "-0". 0, -EINVAL or -ERANGE. */
 int dispatch_i64(const struct resp_arg *a, int64_t *ret);
 
@@ -31,3 +33,5 @@ struct subcommand {
  * connection is subscribed in RESP2. */
 int dispatch_sub(struct conn *c, const char *command, const struct subcommand *table,
                  const struct resp_arg *argv, uint32_t argc);
+/* Calls fn for each subcommand that a command has. */
+void dispatch_subs(struct conn *c, int id, void (*fn)(void *arg, const char *sub), void *arg);

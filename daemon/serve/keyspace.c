@@ -39,6 +39,7 @@ struct keyspace {
     bool in_pass, found;
     uint64_t sweep_at; /* when to go on with it, or to begin the next one */
     uint32_t pause_ms, turn_ms;
+    bool lazy; /* no passes: only who asks for an expired key removes it */
     uint64_t expired;
 };
 
@@ -64,6 +65,14 @@ void keyspace_stir(struct serve *s) {
 
 bool keyspace_has_news(const struct serve *s) {
     return op_upkeep(&s->d->shm) > s->keyspace->known;
+}
+
+void keyspace_set_active(struct serve *s, bool active) {
+    s->keyspace->lazy = !active;
+}
+
+void keyspace_note_expired(struct serve *s, uint64_t n) {
+    s->keyspace->expired += n;
 }
 
 uint64_t keyspace_expired(const struct serve *s) {
@@ -117,7 +126,7 @@ static bool sweep(struct keyspace *k, struct shm *s, uint64_t until) {
 /* Goes on with the pass, or begins one, if it is time. */
 static void sweep_if_due(struct keyspace *k, struct shm *s) {
     uint64_t now = clock_now();
-    if (now < k->sweep_at || (!k->in_pass && !keys_expiring(s))) {
+    if (k->lazy || now < k->sweep_at || (!k->in_pass && !keys_expiring(s))) {
         return;
     }
     if (!k->in_pass) {

@@ -10,5 +10,9 @@ void keyspace_close(struct serve *s);
 void keyspace_stir(struct serve *s);
 /* There is something new to see to. */
 bool keyspace_has_news(const struct serve *s);
+/* Whether expired keys that nobody asks for are looked for (DEBUG SET-ACTIVE-EXPIRE); at first they are. */
+void keyspace_set_active(struct serve *s, bool active);
+/* A command has removed expired keys. */
+void keyspace_note_expired(struct serve *s, uint64_t n);
 /* Keys removed because their time was over, since the start. */
 uint64_t keyspace_expired(const struct serve *s);

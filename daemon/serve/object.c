@@ -213,6 +213,34 @@ bool object_again(int *tries) {
     return true;
 }
 
+/* What is left of an expired key goes when somebody has asked for it, as in Redis: DBSIZE tells. If a lock is busy it is left to
+ * the sweep. */
+static int remove_expired(struct shm *s, void *arg) {
+    const struct key_name *name = arg;
+    struct key key;
+    s->op_expired = false;
+    int r = key_find(s, name, &key);
+    bool over = r == -ENOENT && s->op_expired;
+    s->op_expired = false;
+    r = over ? key_find_write(s, name, &key) : r;
+    return over && r == -ENOENT ? 1 : r == -ENOENT ? 0 : r;
+}
+
+static void remove_if_expired(void *arg, uint32_t i) {
+    const struct call *k = arg;
+    struct key_name name = object_name(k->c, &k->argv[i]);
+    int r = op_run(object_shm(k->c), key_shard_bit(&name), remove_expired, &name);
+    if (r > 0) {
+        keyspace_note_expired(k->c->serve, (uint64_t)r);
+    }
+}
+
+static void look_for_expired(struct call *k) {
+    object_shm(k->c)->op_expired = false;
+    object_keys(k->id, k->argv, k->argc, remove_if_expired, k);
+    keyspace_stir(k->c->serve);
+}
+
 int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
     struct call k = {c, id, argv, argc, buf_len(&c->out), c->serve->errors};
     uint64_t shards = commands[id].flags & CMD_OWN_OPS ? 0 : object_shards(c, id, argv, argc);
@@ -233,6 +261,9 @@ int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
     count_looks(c);
     if (commands[id].flags & CMD_WRITE) {
         keyspace_stir(c->serve);
+    }
+    if (object_shm(c)->op_expired) {
+        look_for_expired(&k);
     }
     return 0;
 }

@@ -87,7 +87,11 @@ static bool is_over(const struct key *key) {
 
 int key_find(struct shm *s, const struct key_name *name, struct key *ret) {
     int r = find(s, name, ret);
-    return r == 0 && is_over(ret) ? -ENOENT : r;
+    if (r == 0 && is_over(ret)) {
+        s->op_expired = true;
+        r = -ENOENT;
+    }
+    return r;
 }
 
 int key_find_typed(struct shm *s, const struct key_name *name, enum key_type type,
@@ -141,6 +145,18 @@ uint64_t key_used_ms(const struct key *key) {
 
 /* ---- making and removing ---- */
 
+/* Remembers that a name was given to a key. */
+static int note_made(struct shm *s, const struct key_name *name) {
+    struct shm_shard *d = shard_of(s, name);
+    int r = tx_need(s, 4);
+    if (r == 0) {
+        uint64_t n = get(&d->made);
+        tx_set(s, &d->made_last[n % SHM_MADE], name->word.hash);
+        tx_set(s, &d->made, n + 1);
+    }
+    return r;
+}
+
 static int make_object(struct shm *s, enum key_type type, uint64_t *ret_off) {
     int r = alloc_tx(s, sizeof(struct shm_object), ret_off);
     if (r == 0) {
@@ -173,7 +189,8 @@ int key_make(struct shm *s, const struct key_name *name, enum key_type type, siz
     put(&ret->k->object, object);
     put(&ret->k->used_ms, clock_wall_ms());
     tx_set(s, &d->moved, get(&d->moved) + 1);
-    return key_changed(s, ret);
+    r = note_made(s, name);
+    return r ? r : key_changed(s, ret);
 }
 
 int key_open(struct shm *s, const struct key_name *name, enum key_type type, bool make,
@@ -259,7 +276,8 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
     if (r == 0) {
         tx_set(s, &d->moved, get(&d->moved) + 1);
         count_expiring(s, to->shard, false, key_expire(&moved) != 0);
-        r = key_changed(s, &moved);
+        r = note_made(s, to);
+        r = r ? r : key_changed(s, &moved);
     }
     /* adding may have moved the old one's slot, when both are in one table */
     if (r == 0) {
@@ -279,9 +297,23 @@ int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms) {
     return r;
 }
 
-uint64_t key_version(struct shm *s, const struct key_name *name) {
+struct key_mark key_mark(struct shm *s, const struct key_name *name) {
     struct key key;
-    return key_find(s, name, &key) == 0 ? get(&key.k->version) : 0;
+    uint64_t version = key_find(s, name, &key) == 0 ? get(&key.k->version) : 0;
+    return (struct key_mark){version, get(&shard_of(s, name)->made)};
+}
+
+bool key_changed_since(struct shm *s, const struct key_name *name, const struct key_mark *mark) {
+    const struct shm_shard *d = shard_of(s, name);
+    struct key_mark now = key_mark(s, name);
+    if (now.version != mark->version || now.version) {
+        return now.version != mark->version;
+    }
+    bool made = now.made - mark->made > SHM_MADE;
+    for (uint64_t i = mark->made; !made && i != now.made; i++) {
+        made = get(&d->made_last[i % SHM_MADE]) == name->word.hash;
+    }
+    return made;
 }
 
 /* ---- the whole keyspace ---- */

@@ -84,8 +84,17 @@ int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms);
 static inline uint64_t key_expire(const struct key *key) {
     return atomic_load_explicit(&key->k->expire, memory_order_relaxed);
 }
-/* Reads. What WATCH compares: changes whenever the key does, 0 while there is none. */
-uint64_t key_version(struct shm *s, const struct key_name *name);
+/* What WATCH compares. A key that is not there may have been made and removed again in between: the shard remembers the last
+ * SHM_MADE names that were given to keys. */
+struct key_mark {
+    uint64_t version; /* of the key; 0: there was none */
+    uint64_t made;    /* of its shard */
+};
+/* Reads. */
+struct key_mark key_mark(struct shm *s, const struct key_name *name);
+/* Reads. Whether the key has been changed, made or removed since it was marked. True as well when it was not there and more
+ * than SHM_MADE others of its shard have been made since. */
+bool key_changed_since(struct shm *s, const struct key_name *name, const struct key_mark *mark);
 
 /* Number of keys in all shards; approximate while others work. */
 uint64_t keys_count(struct shm *s);

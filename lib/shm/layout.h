@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 5u
+#define SHM_VERSION 6u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -39,6 +39,7 @@ enum {
     SHM_CLASSES = 32,  /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
     SHM_INLINE_OUT = 56,
+    SHM_MADE = 64, /* names of new keys that a shard remembers */
 };
 
 /* A bounded ring of hints (task indices), many producers and consumers, see ring.c. */
@@ -196,6 +197,8 @@ struct shm_shard {
     _Atomic uint32_t waiters;  /* 1: somebody may sleep on `bell` */
     _Atomic uint32_t bell;     /* futex: +1 after a commit while somebody waits */
     struct shm_hash keys;
+    _Atomic uint64_t made; /* +1 when a name is given to a key that was not there, ... */
+    _Atomic uint64_t made_last[SHM_MADE]; /* ... and the hashes of the last ones, in turn: WATCH */
 };
 
 /* A list: the first and the last leaf, and a tree of the leaves between them with the number of elements below each branch

@@ -52,6 +52,8 @@ struct shm {
     int32_t op_arena;    /* arena whose lock is held; -1: none */
     bool op_chunks;      /* the chunk lock is held */
     bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
+    bool
+        op_expired; /* a reading verb has met a key whose time is over; whoever cares sets it back */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
     /* where things are, checked once when the segment was attached, so that nobody can move them

@@ -182,6 +182,68 @@ Test(keys, watch_sees_other_connections) {
     expect(&w, "[:6]", "EXEC");
 }
 
+Test(keys, watch_of_a_key_that_is_not_there) {
+    begin(NULL);
+    /* others come and go */
+    expect(&w, "+OK", "WATCH absent");
+    for (int i = 0; i < 1000; i++) {
+        expect(&other, "+OK", "SET other:%d x", i);
+    }
+    expect(&other, "+OK", "FLUSHALL");
+    expect(&w, "+OK", "MULTI");
+    expect(&w, "+QUEUED", "PING");
+    expect(&w, "[+PONG]", "EXEC");
+    /* made and removed */
+    expect(&w, "+OK", "WATCH absent");
+    expect(&other, "+OK", "SET absent x");
+    expect(&other, ":1", "DEL absent");
+    expect(&w, "+OK", "MULTI");
+    expect(&w, "+QUEUED", "PING");
+    expect(&w, "nil", "EXEC");
+    /* another one's new name for an instant */
+    expect(&other, "+OK", "SET a x");
+    expect(&w, "+OK", "WATCH absent");
+    expect(&other, "+OK", "RENAME a absent");
+    expect(&other, "+OK", "RENAME absent a");
+    expect(&w, "+OK", "MULTI");
+    expect(&w, "+QUEUED", "PING");
+    expect(&w, "nil", "EXEC");
+    /* a dict that was filled and emptied; what was made before WATCH does not count */
+    expect(&w, "+OK", "WATCH absent");
+    expect(&other, ":1", "HSET absent f v");
+    expect(&other, ":1", "HDEL absent f");
+    expect(&w, "+OK", "UNWATCH");
+    expect(&w, "+OK", "WATCH absent");
+    expect(&w, "+OK", "MULTI");
+    expect(&w, "+QUEUED", "PING");
+    expect(&w, "[+PONG]", "EXEC");
+}
+
+Test(keys, an_expired_key_counts_until_somebody_asks_for_it) {
+    begin(NULL);
+    expect(&w, "+OK", "DEBUG SET-ACTIVE-EXPIRE 0");
+    for (int i = 0; i < 4; i++) {
+        expect(&w, "+OK", "SET e:%d x PX 1", i);
+    }
+    expect(&w, "+OK", "SET stays x");
+    uint64_t until = clock_now() + 20 * NS_PER_MS;
+    while (clock_now() < until) {
+        expect(&w, "+PONG", "PING");
+    }
+    expect(&w, ":5", "DBSIZE");
+    expect(&w, "nil", "GET e:0");
+    expect(&w, ":4", "DBSIZE");
+    expect(&w, "[nil nil \"x\"]", "MGET e:1 e:2 stays");
+    expect(&w, ":2", "DBSIZE");
+    expect(&w, "+OK", "DEBUG SET-ACTIVE-EXPIRE 1");
+    until = clock_now() + 10 * NS_PER_SEC;
+    while (strcmp(wire_call(&w, "DBSIZE", NULL), ":1") != 0) {
+        cr_assert_lt(clock_now(), until);
+    }
+    expect(&w, "-ERR syntax error", "DEBUG SET-ACTIVE-EXPIRE 2");
+    expect(&w, "-ERR unknown subcommand 'SLEEP'. Try DEBUG HELP.", "DEBUG SLEEP 1");
+}
+
 Test(keys, watch_sees_expiry) {
     begin(NULL);
     expect(&w, "+OK", "SET a 1 PX 50");

@@ -267,7 +267,7 @@ static int do_value(struct shm *s, struct call *c) {
 
 static int do_version(struct shm *s, void *arg) {
     struct call *c = arg;
-    c->index = key_version(s, &c->name);
+    c->index = key_mark(s, &c->name).version;
     return 0;
 }
 
