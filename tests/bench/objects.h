@@ -16,7 +16,6 @@ enum { KEY_BYTES_16 = 16, VALUE_BYTES_64 = 64, ENTRIES = 100000 };
 
 int objects_mapped(void); /* rates in memory */
 int objects_growth(void); /* the longest operation; bytes per entry */
-int objects_socket(void); /* redis-benchmark against hearthd and redis-server */
 
 /* A segment of so many bytes that this process is attached to, with a handle on its objects. */
 struct field_segment {
