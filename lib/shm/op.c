@@ -138,6 +138,12 @@ void op_wake(struct shm_shard *d) {
     }
 }
 
+void op_wake_for_dead(struct shm_shard *d) {
+    atomic_store(&d->waiters, 0);
+    atomic_fetch_add(&d->bell, 1);
+    futex_wake(&d->bell, INT32_MAX);
+}
+
 /* The words are as they shall be (committed or rolled back): readers may look, sleepers are woken. */
 static void end_changes(struct shm *s, bool committed) {
     for (uint64_t v = s->op_changed; v; v &= v - 1) {

@@ -42,6 +42,8 @@ void op_undo(struct shm *s, const struct op_mark *mark);
 /* Wakes those who sleep on the shard's bell. They have raised its flag `waiters` before they looked for the last time, under
  * the lock, and raise it again if they go on sleeping. */
 void op_wake(struct shm_shard *d);
+/* The same whatever the flag says: one that died may have taken it down and not come to wake. */
+void op_wake_for_dead(struct shm_shard *d);
 
 /* Runs a bounded piece of what is left to do in a shard (blocks to give back, objects to take apart). 1: there is more,
  * 0: done, -EAGAIN. The daemon calls it for idle shards; every operation does a little by itself. */

@@ -97,9 +97,9 @@ int slot_bury(struct shm *s, uint32_t slot, uint32_t gen) {
     if (alloc_take_back(s, &d->undo_more) == -EAGAIN) {
         return -EAGAIN;
     }
-    /* it may have died between a commit and waking those who wait for it */
+    /* it may have died between a commit and waking those who wait for it, or in the midst of waking */
     for (unsigned i = 0; i < SHM_SHARDS; i++) {
-        op_wake(&s->shards[i]);
+        op_wake_for_dead(&s->shards[i]);
     }
     atomic_fetch_or(&s->head->touched, get(&s->head->watched));
     uint32_t pool = get32(&d->pool);
