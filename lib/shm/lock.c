@@ -86,19 +86,25 @@ void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value) {
     put(word, value);
 }
 
-/* Word i of n bytes that are to be written over `w`; what is beyond them stays. */
-static uint64_t word_of(const _Atomic uint64_t *w, const uint8_t *from, size_t n, size_t i) {
-    uint64_t v = get(w);
-    memcpy(&v, from + i * 8, n - i * 8 < 8 ? n - i * 8 : 8);
+/* Eight bytes of `from`, or fewer (1 ..) in front of what is in the word. */
+static inline uint64_t merged(const _Atomic uint64_t *w, const uint8_t *from, size_t n) {
+    uint64_t v;
+    if (n >= 8) {
+        memcpy(&v, from, 8);
+        return v;
+    }
+    v = get(w);
+    memcpy(&v, from, n);
     return v;
 }
 
 void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n) {
     _Atomic uint64_t *w = to;
+    const uint8_t *p = from;
     uint32_t words = (uint32_t)((n + 7) / 8), first = s->tx_entries;
     if (words > SHM_UNDO || first > SHM_UNDO - words) {
-        for (uint32_t i = 0; i < words; i++) {
-            tx_set(s, &w[i], word_of(&w[i], from, n, i));
+        for (size_t left = n; left; left -= left < 8 ? left : 8, w++, p += 8) {
+            tx_set(s, w, merged(w, p, left));
         }
         return;
     }
@@ -113,8 +119,11 @@ void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n) {
     keep_order();
     put(&s->mine->undo_count, first + words);
     keep_order();
-    for (uint32_t i = 0; i < words; i++) {
-        put(&w[i], word_of(&w[i], from, n, i));
+    for (; n >= 8; n -= 8, w++, p += 8) {
+        put(w, merged(w, p, 8));
+    }
+    if (n) {
+        put(w, merged(w, p, n));
     }
 }
 
