@@ -22,6 +22,7 @@
 #include "lib/shm/op.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/list.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 
@@ -30,6 +31,7 @@ struct walk {
     struct shm_report *report;
     uint64_t *owned; /* offsets some word owns, sorted */
     size_t n, cap, at;
+    uint64_t owned_keys[SHM_MANAGERS]; /* of the shard in hand, by manager */
 };
 
 __attribute__((format(printf, 2, 3))) static void wrong(struct walk *w, const char *fmt, ...) {
@@ -110,6 +112,7 @@ struct part {
     const char *what;
     uint32_t who;
     uint64_t nodes; /* met in this table */
+    bool keyspace;  /* its names are those of living keys */
 };
 
 static int own_part(void *arg, uint64_t off, uint64_t bytes) {
@@ -181,11 +184,40 @@ static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole
     return check_hash(&p, &o->dict, get(&o->kind) == DOOMED_KEYS ? check_key : count_node);
 }
 
+/* A key with the name of a manager is one of those that its place in the table counts. */
+static void count_owned(const struct part *p, const struct shm_node *n) {
+    size_t len;
+    const void *name = hash_key(p->w->s, n, &len);
+    uint64_t id = name ? manager_of(name, len) : 0;
+    if (!id || !p->keyspace) {
+        return;
+    }
+    uint32_t i = id % SHM_MANAGERS;
+    if (i >= p->w->s->n_managers ||
+        (get(&p->w->s->managers[i].word) & INT64_MAX) != (id & INT64_MAX)) {
+        wrong(p->w, "a key of shard %u belongs to a manager that is not there", p->who);
+        return;
+    }
+    p->w->owned_keys[i]++;
+}
+
+static void check_managers(struct walk *w, uint32_t shard) {
+    uint64_t used = get(&w->s->head->managers_used);
+    for (uint32_t i = 0; i < w->s->n_managers && i < used; i++) {
+        uint64_t n = get(&w->s->managers[i].keys[shard]);
+        if (n != w->owned_keys[i]) {
+            wrong(w, "manager %u: %llu keys in shard %u, the count says %llu", i,
+                  (unsigned long long)w->owned_keys[i], shard, (unsigned long long)n);
+        }
+    }
+}
+
 static int check_key(void *arg, struct shm_node *n) {
     struct part *p = arg;
     size_t len;
     const struct shm_key *k = hash_value(p->w->s, n, &len);
     p->nodes++;
+    count_owned(p, n);
     if (!k || len < offsetof(struct shm_key, bytes)) {
         wrong(p->w, "a key of shard %u is too short", p->who);
         return 0;
@@ -220,8 +252,12 @@ static int check_chain(struct walk *w, uint32_t shard, const _Atomic uint64_t *f
 
 static int collect_shard(struct walk *w, uint32_t i) {
     struct shm_shard *d = &w->s->shards[i];
-    struct part p = {.w = w, .what = "the keys", .who = i};
+    struct part p = {.w = w, .what = "the keys", .who = i, .keyspace = true};
+    memset(w->owned_keys, 0, sizeof(w->owned_keys));
     int r = check_hash(&p, &d->keys, check_key);
+    if (r == 0) {
+        check_managers(w, i);
+    }
     r = r ? r : check_chain(w, i, &d->garbage, false);
     return r ? r : check_chain(w, i, &d->doomed, true);
 }

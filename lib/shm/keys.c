@@ -3,7 +3,8 @@
  * node, so that GET is one look-up. Dicts and lists have a block of their own (struct shm_object) that a rename carries over
  * and a deletion only links to the shard's doomed, to be taken apart a few entries at a time.
  *
- * An expired key is as if it were not there: readers pass over it, writers remove it, the daemon sweeps the rest.
+ * An expired key is as if it were not there, and so is one whose manager has ended: readers pass over it, writers remove it,
+ * the daemon sweeps the rest.
  *
  * A handle remembers where it found the last keys (struct shm_seen), since most calls are about the same few: as long as the
  * shard's `moved` is what it was, no slot of its table has another meaning, and the slot leads to the node as it is now.
@@ -20,6 +21,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
 #include "lib/shm/lock.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/op.h"
 
 const char *const key_type_names[KEY_TYPES] = {"none", "string", "hash", "list"};
@@ -77,17 +79,18 @@ static int find(struct shm *s, const struct key_name *name, struct key *ret) {
     return r ? r : bind_key(s, name, &ref, ret);
 }
 
-static bool is_past(uint64_t at) {
-    return at && at <= clock_wall_ms();
+/* Its time is over, or its manager's. */
+static bool is_past(const struct shm *s, const void *name, size_t len, uint64_t at) {
+    return manager_name_is_over(s, name, len) || (at && at <= clock_wall_ms());
 }
 
-static bool is_over(const struct key *key) {
-    return is_past(key_expire(key));
+static bool is_over(const struct shm *s, const struct key *key) {
+    return is_past(s, key->name.word.data, key->name.word.len, key_expire(key));
 }
 
 int key_find(struct shm *s, const struct key_name *name, struct key *ret) {
     int r = find(s, name, ret);
-    if (r == 0 && is_over(ret)) {
+    if (r == 0 && is_over(s, ret)) {
         s->op_expired = true;
         r = -ENOENT;
     }
@@ -111,7 +114,7 @@ int dict_fields(struct shm *s, const struct key_name *name, const struct shm_has
     if (!k || len < KEY_HEAD) {
         return -ESTALE;
     }
-    if (is_past(get(&k->expire))) {
+    if (is_past(s, name->word.data, name->word.len, get(&k->expire))) {
         return -ENOENT;
     }
     if (key_record_type(k) != KEY_DICT) {
@@ -128,7 +131,7 @@ int dict_fields(struct shm *s, const struct key_name *name, const struct shm_has
 
 int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) {
     int r = find(s, name, ret);
-    if (r == 0 && is_over(ret)) {
+    if (r == 0 && is_over(s, ret)) {
         r = key_delete(s, ret);
         return r ? r : -ENOENT;
     }
@@ -167,13 +170,25 @@ static int make_object(struct shm *s, enum key_type type, uint64_t *ret_off) {
     return r;
 }
 
+/* Nobody makes a key that nobody could ever see. */
+static int may_make(const struct shm *s, const struct key_name *name) {
+    return manager_name_is_over(s, name->word.data, name->word.len) ? -EIDRM : 0;
+}
+
+static int count_owned(struct shm *s, const struct key_name *name, bool made) {
+    return manager_count(s, name->shard, name->word.data, name->word.len, made);
+}
+
 int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
              struct key *ret) {
     struct shm_shard *d = shard_of(s, name);
     uint64_t object = 0;
     struct hash_ref ref;
     op_changes(s, name->shard);
-    int r = type == KEY_VALUE ? 0 : make_object(s, type, &object);
+    int r = may_make(s, name);
+    if (r == 0 && type != KEY_VALUE) {
+        r = make_object(s, type, &object);
+    }
     if (r == 0) {
         r = hash_add(s, name->shard, &d->keys, &name->word, NULL, KEY_HEAD + room, &ref);
     }
@@ -190,6 +205,7 @@ int key_make(struct shm *s, const struct key_name *name, enum key_type type, siz
     put(&ret->k->used_ms, clock_wall_ms());
     tx_set(s, &d->moved, get(&d->moved) + 1);
     r = note_made(s, name);
+    r = r ? r : count_owned(s, name, true);
     return r ? r : key_changed(s, ret);
 }
 
@@ -237,7 +253,8 @@ static int unlink_key(struct shm *s, struct key *key) {
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
     count_expiring(s, key->name.shard, key_expire(key) != 0, false);
-    return hash_del(s, key->name.shard, &d->keys, &key->ref);
+    r = count_owned(s, &key->name, false);
+    return r ? r : hash_del(s, key->name.shard, &d->keys, &key->ref);
 }
 
 int key_delete(struct shm *s, struct key *key) {
@@ -265,7 +282,8 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
     if (!value) {
         return -EBADMSG;
     }
-    int r = hash_add(s, to->shard, &d->keys, &to->word, value, len, &ref);
+    int r = may_make(s, to);
+    r = r ? r : hash_add(s, to->shard, &d->keys, &to->word, value, len, &ref);
     if (r == 0) {
         r = bind_key(s, to, &ref, &moved);
     }
@@ -277,6 +295,7 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
         tx_set(s, &d->moved, get(&d->moved) + 1);
         count_expiring(s, to->shard, false, key_expire(&moved) != 0);
         r = note_made(s, to);
+        r = r ? r : count_owned(s, to, true);
         r = r ? r : key_changed(s, &moved);
     }
     /* adding may have moved the old one's slot, when both are in one table */
@@ -319,11 +338,11 @@ bool key_changed_since(struct shm *s, const struct key_name *name, const struct 
 /* ---- the whole keyspace ---- */
 
 uint64_t keys_count(struct shm *s) {
-    uint64_t n = 0;
+    uint64_t n = 0, over = manager_over(s);
     for (unsigned i = 0; i < SHM_SHARDS; i++) {
         n += get(&s->shards[i].keys.count);
     }
-    return n;
+    return n > over ? n - over : 0;
 }
 
 uint64_t keys_expiring(struct shm *s) {
@@ -353,7 +372,7 @@ static int visit_key(void *arg, struct shm_node *n) {
         return -ESTALE;
     }
     uint64_t at = get(&k->expire);
-    return at && at <= clock_wall_ms() ? 0 : v->fn(v->arg, name, len, k);
+    return is_past(v->s, name, len, at) ? 0 : v->fn(v->arg, name, len, k);
 }
 
 unsigned keys_cursor_shard(uint64_t cursor) {
@@ -385,7 +404,7 @@ int keys_random(struct shm *s, uint64_t r, struct key *ret) {
     }
     struct key_name k = key_name(s, name, len);
     int e = bind_key(s, &k, &ref, ret);
-    return e == 0 && is_over(ret) ? -ENOENT : e;
+    return e == 0 && is_over(s, ret) ? -ENOENT : e;
 }
 
 struct sweep {
@@ -403,7 +422,10 @@ static int find_over(void *arg, struct shm_node *n) {
     }
     uint64_t at = get(&k->expire);
     if (w->now_ms && (!at || at > w->now_ms)) {
-        return 0;
+        const void *name = hash_key(w->s, n, &len);
+        if (!name || !manager_name_is_over(w->s, name, len)) {
+            return name ? 0 : -ESTALE;
+        }
     }
     w->found = n;
     return 1;
@@ -450,6 +472,10 @@ static int sweep_keys(struct shm *s, unsigned shard, struct sweep *w, uint64_t *
 
 int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget) {
     struct sweep w = {.s = s, .now_ms = now_ms};
+    if (!keys_expiring_in(s, shard) && !manager_over_in(s, shard)) {
+        *cursor = 0;
+        return 0;
+    }
     return sweep_keys(s, shard, &w, cursor, budget);
 }
 
@@ -492,9 +518,10 @@ int keys_flush(struct shm *s, unsigned shard) {
     }
     tx_set(s, &d->doomed, off);
     tx_set(s, &d->expiring, 0);
+    r = manager_count_none(s, shard);
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
-    return 0;
+    return r;
 }
 
 struct weigh {

@@ -53,14 +53,15 @@ static inline enum key_type key_type(const struct key *key) {
 void key_used(const struct key *key);
 uint64_t key_used_ms(const struct key *key);
 
-/* Reads. 0 or -ENOENT: no such key, or it has expired. */
+/* Reads. 0 or -ENOENT: no such key, or it has expired, or its manager has ended (manager.h). */
 int key_find(struct shm *s, const struct key_name *name, struct key *ret);
 /* Reads. The same for one type: -EPROTOTYPE: it is of another. */
 int key_find_typed(struct shm *s, const struct key_name *name, enum key_type type, struct key *ret);
 /* For changing verbs: an expired key is removed at once. */
 int key_find_write(struct shm *s, const struct key_name *name, struct key *ret);
 
-/* Makes a key that is not there: a value with room for `room` bytes (its len is 0), or an empty dict or list. */
+/* Makes a key that is not there: a value with room for `room` bytes (its len is 0), or an empty dict or list. -EIDRM: the
+ * name is that of a manager that has ended. So does whatever makes keys: key_open, key_rename, value_set ... */
 int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
              struct key *ret);
 /* Finds the key of a dict or list for writing, or makes it. -EPROTOTYPE. */
@@ -96,7 +97,7 @@ struct key_mark key_mark(struct shm *s, const struct key_name *name);
  * than SHM_MADE others of its shard have been made since. */
 bool key_changed_since(struct shm *s, const struct key_name *name, const struct key_mark *mark);
 
-/* Number of keys in all shards; approximate while others work. */
+/* Number of keys in all shards, without those of ended managers; approximate while others work. */
 uint64_t keys_count(struct shm *s);
 uint64_t keys_expiring(struct shm *s);
 uint64_t keys_expiring_in(struct shm *s, unsigned shard);
@@ -106,7 +107,8 @@ unsigned keys_cursor_shard(uint64_t cursor);
 int keys_scan(struct shm *s, uint64_t *cursor, keys_visit *fn, void *arg);
 /* A key by chance; -ENOENT. Reads: shard is that of the random number (r & 63). */
 int keys_random(struct shm *s, uint64_t r, struct key *ret);
-/* Removes up to `budget` expired keys of a shard; *cursor keeps the place. Returns how many. */
+/* Removes up to `budget` keys of a shard that have expired or whose manager has ended; *cursor keeps the place. Returns how
+ * many. */
 int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget);
 /* Removes every key of a shard at once, however many there are; they are taken apart later, bit by bit. */
 int keys_flush(struct shm *s, unsigned shard);

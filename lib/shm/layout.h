@@ -9,6 +9,7 @@
  *   free_off     free map      one bit per task record: 1 = probably free
  *   tasks_off    task records  256 bytes each
  *   shards_off   shards        the keyspace: a lock, a table of keys, what is to be tidied
+ *   managers_off managers      scopes that keys belong to, and how many they have
  *   arenas_off   arenas        a lock, and lists of partly used chunks, per size class
  *   chunks_off   chunk heads   what each chunk of the data area is used for
  *   map_off      chunk map     one bit per chunk: 1 = free
@@ -27,16 +28,17 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 6u
+#define SHM_VERSION 7u
 
 enum {
     SHM_LINE = 64, /* cache line */
     SHM_UNDO =
         256, /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
-    SHM_CHUNK = 16384, /* bytes of a chunk */
-    SHM_SHARDS = 64,   /* of the keyspace; a set of them is one word */
-    SHM_ARENAS = 8,    /* small blocks are sharded by slot, so that workers rarely meet on a lock */
-    SHM_CLASSES = 32,  /* size classes of small blocks, see alloc.c */
+    SHM_CHUNK = 16384,   /* bytes of a chunk */
+    SHM_SHARDS = 64,     /* of the keyspace; a set of them is one word */
+    SHM_MANAGERS = 1024, /* in segments of 16 MiB or more, 16 in smaller ones */
+    SHM_ARENAS = 8,   /* small blocks are sharded by slot, so that workers rarely meet on a lock */
+    SHM_CLASSES = 32, /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
     SHM_INLINE_OUT = 56,
     SHM_MADE = 64, /* names of new keys that a shard remembers */
@@ -201,6 +203,14 @@ struct shm_shard {
     _Atomic uint64_t made_last[SHM_MADE]; /* ... and the hashes of the last ones, in turn: WATCH */
 };
 
+/* A manager (manager.c). `word` and `uses` are the daemon's alone to write; keys[i] is under the lock of shard i. */
+struct shm_manager {
+    _Alignas(SHM_LINE) _Atomic uint64_t
+        word; /* the id while it is open; with bit 63: it has ended; 0: the place is free */
+    _Atomic uint64_t uses; /* of the place, so far */
+    _Alignas(SHM_LINE) _Atomic uint64_t keys[SHM_SHARDS];
+};
+
 /* A list: the first and the last leaf, and a tree of the leaves between them with the number of elements below each branch
  * (list.c). All words under the lock of the shard. */
 struct shm_list {
@@ -244,13 +254,14 @@ struct shm_header {
     uint32_t signature; /* over sizes and offsets of every struct here */
     uint64_t size;
     uint64_t created_ms;
-    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, shards_off, arenas_off,
-        chunks_off, map_off, data_off;
-    uint32_t pools, slots, tasks, chunks;
+    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, shards_off, managers_off,
+        arenas_off, chunks_off, map_off, data_off;
+    uint32_t pools, slots, tasks, managers, chunks;
     uint64_t seed; /* of the hash of keys and fields */
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
     _Atomic uint64_t free_hint;                    /* word of the free map where searching begins */
     _Atomic uint64_t tasks_used;                   /* records from here on have never been used */
+    _Atomic uint64_t managers_used;                /* the same for the places of managers */
     _Alignas(SHM_LINE) struct shm_lock chunk_lock; /* the chunk map and every w0 */
     _Atomic uint64_t chunk_hint; /* word of the chunk map where searching begins */
     _Atomic uint64_t chunks_free;

@@ -7,7 +7,7 @@
  *
  * Errors common to all: -EPROTOTYPE (the name is of another type), -ENOMEM (the segment, or this process, has no room;
  * nothing has changed), -EAGAIN (a lock was busy beyond the handle's patience), -EBADMSG (damaged by another process),
- * -EMSGSIZE (over 64 MiB), -EDEADLK (in a transaction: a name that it did not list, or a call that waits). */
+ * -EMSGSIZE (over 64 MiB), -EIDRM (to be made, or waited for: a name of a manager that has ended, see manager.h), -EDEADLK (in a transaction: a name that it did not list, or a call that waits). */
 #pragma once
 
 #include <stdbool.h>

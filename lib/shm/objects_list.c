@@ -12,6 +12,7 @@
 
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/objects_run.h"
 
@@ -263,6 +264,9 @@ int objects_list_pop_wait(struct objects *o, struct task_bytes name, enum object
         uint64_t now = clock_now();
         if (r != -ENOENT) {
             break;
+        }
+        if (manager_name_is_over(o->shm, name.data, name.len)) {
+            return -EIDRM; /* it will never come */
         }
         if (ms > 0 && now >= until) {
             return -ETIMEDOUT;

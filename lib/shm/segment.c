@@ -29,6 +29,7 @@
 #include "lib/shm/ring.h"
 
 enum { DONE_RING_MAX = 16384, FRONT_RING_MAX = 4096, SLOTS_MAX = 1024, TASKS_MAX = 16 << 20 };
+enum { MANAGERS_FEW = 16, MANAGERS_FEW_SIZE = 16 << 20 };
 
 /* FNV-1a over everything a process built differently would disagree on. */
 static uint32_t layout_signature(void) {
@@ -38,6 +39,7 @@ static uint32_t layout_signature(void) {
         sizeof(struct shm_pool),
         sizeof(struct shm_slot),
         sizeof(struct shm_shard),
+        sizeof(struct shm_manager),
         sizeof(struct shm_key),
         sizeof(struct shm_hash),
         sizeof(struct shm_arena),
@@ -86,7 +88,8 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
                              .size = size,
                              .pools = SHM_POOLS,
                              .slots = slots,
-                             .tasks = tasks};
+                             .tasks = tasks,
+                             .managers = size < MANAGERS_FEW_SIZE ? MANAGERS_FEW : SHM_MANAGERS};
     uint64_t at = align_up(sizeof(*h), 4096);
     h->pools_off = at;
     at = align_up(at + SHM_POOLS * sizeof(struct shm_pool), 4096);
@@ -100,6 +103,8 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
     at += (uint64_t)tasks * sizeof(struct shm_task);
     h->shards_off = at;
     at += SHM_SHARDS * sizeof(struct shm_shard);
+    h->managers_off = at;
+    at += h->managers * sizeof(struct shm_manager);
     h->arenas_off = at;
     at = align_up(at + SHM_ARENAS * sizeof(struct shm_arena), 4096);
     if (at + 4 * SHM_CHUNK > size) {
@@ -136,6 +141,7 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .free_map = (void *)(base + h->free_off),
         .tasks = (void *)(base + h->tasks_off),
         .shards = (void *)(base + h->shards_off),
+        .managers = (void *)(base + h->managers_off),
         .arenas = (void *)(base + h->arenas_off),
         .chunks = (void *)(base + h->chunks_off),
         .chunk_map = (void *)(base + h->map_off),
@@ -145,6 +151,7 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .op_arena = -1,
         .n_slots = h->slots,
         .n_tasks = h->tasks,
+        .n_managers = h->managers,
         .n_chunks = h->chunks,
     };
 }

@@ -14,6 +14,7 @@ struct shm_pool;
 struct shm_task;
 struct shm_arena;
 struct shm_shard;
+struct shm_manager;
 struct shm_chunk;
 
 /* Bytes that an operation took out of use and a roll-back may bring back. */
@@ -64,11 +65,12 @@ struct shm {
     _Atomic uint64_t *free_map;
     struct shm_task *tasks;
     struct shm_shard *shards;
+    struct shm_manager *managers;
     struct shm_arena *arenas;
     struct shm_chunk *chunks;
     _Atomic uint64_t *chunk_map;
     uint64_t data_off, seed;
-    uint32_t n_slots, n_tasks, n_chunks;
+    uint32_t n_slots, n_tasks, n_managers, n_chunks;
 };
 
 struct shm_params {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every instruction of every verb that changes shared objects: values, dicts, lists, keys, expiry, renaming, transactions
- * over several of them, and the tidying behind them (DESIGN section 4.1). After each death everything must read exactly
+ * over several of them, managers, and the tidying behind them (DESIGN section 4.1). After each death everything must read exactly
  * as before or exactly as after, every block must be accounted for, and after everything has been removed
  * nothing may be left. Then the same for the rescuer, from copies taken inside of transactions.
  * Fails: prints "not ok" and exits 1. */
@@ -16,6 +16,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/list.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/op.h"
 #include "tests/crash/step.h"
@@ -208,6 +209,40 @@ static int in_call(struct shm *s, void *arg) {
     return r < 0 ? (int)r : 0;
 }
 
+/* ---- managers: one is open, one has ended ---- */
+
+static uint64_t open_id;
+static char owned_value[32], owned_dict[32], owned_new[32], ended_value[32], ended_dict[32],
+    ended_list[32];
+
+static void name_in(uint64_t id, const char *rest, char ret[32]) {
+    manager_prefix(id, ret);
+    strcat(ret, rest);
+}
+
+static int in_sweep_all(struct shm *s, void *arg) {
+    (void)arg;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        uint64_t cursor = 0;
+        do {
+            int r = keys_expire_some(s, i, 1, &cursor, 16);
+            if (r < 0) {
+                return r;
+            }
+        } while (cursor);
+    }
+    return 0;
+}
+static int in_open_manager(struct shm *s, void *arg) {
+    uint64_t id;
+    (void)arg;
+    return manager_open(s, &id);
+}
+static int in_end_manager(struct shm *s, void *arg) {
+    (void)arg;
+    return manager_end(s, open_id);
+}
+
 static void run(struct shm *s, int (*fn)(struct shm *, void *), void *arg) {
     int r = op_run(s, OP_ALL, fn, arg);
     assert(r >= 0);
@@ -335,6 +370,31 @@ static void run_current(struct shm *s) {
     assert(r >= 0);
 }
 
+static void fill_managers(struct shm *s) {
+    uint64_t id;
+    int r = manager_open(s, &open_id);
+    r = r ? r : manager_open(s, &id);
+    assert(r == 0);
+    name_in(open_id, "value", owned_value);
+    name_in(open_id, "dict", owned_dict);
+    name_in(open_id, "new", owned_new);
+    name_in(id, "value", ended_value);
+    name_in(id, "dict", ended_dict);
+    name_in(id, "list", ended_list);
+    struct put value = {.key = owned_value, .data = letters, .len = 40};
+    struct put dict = {.key = owned_dict, .data = letters, .len = 20, .n = 12};
+    struct list_op list = {ended_list, PUSH_RIGHT, 0, 20, 25};
+    run(s, in_set, &value);
+    run(s, in_dict_many, &dict);
+    value.key = ended_value;
+    dict.key = ended_dict;
+    run(s, in_set, &value);
+    run(s, in_dict_many, &dict);
+    run(s, in_list, &list);
+    r = manager_end(s, id);
+    assert(r == 0);
+}
+
 static void fill(struct shm *s) {
     struct put v1 = {.key = "v1", .data = letters, .len = 40};
     struct put big = {.key = "big", .data = letters, .len = 3000};
@@ -354,6 +414,7 @@ static void fill(struct shm *s) {
     run(s, in_list, &l1);
     run(s, in_list, &l2);
     run(s, in_list, &l3);
+    fill_managers(s);
 }
 
 static void setup(struct shm *s) {
@@ -405,6 +466,9 @@ static const char *verify_all(struct shm *s, bool finished) {
         bad = finished ? "the operation has no effect" : "neither as before nor as after";
     }
     buf_deinit(&now);
+    if (finished && current && current->op == in_sweep_all && manager_over(s)) {
+        bad = "keys of an ended manager are left";
+    }
     bad = bad ? bad : remove_all(s);
     if (bad) {
         return bad;
@@ -466,6 +530,24 @@ static void op_tidy_shard(struct shm *s) {
     assert(r >= 0);
     r = op_tidy(s, k.shard);
     assert(r >= 0);
+}
+
+/* ---- a manager ends while a key of it is being made: gone at once, and whatever stays behind is swept ---- */
+static const char *verify_ended(struct shm *s, bool finished) {
+    struct manager_pass pass;
+    (void)finished;
+    int r = manager_end(s, open_id);
+    const char *bad = r ? "the manager is not open" : step_recover(s, STEP_VICTIM);
+    if (bad) {
+        return bad;
+    }
+    manager_pass_begin(s, &pass);
+    run(s, in_sweep_all, NULL);
+    if (manager_pass_end(s, &pass) || manager_over(s)) {
+        return "keys of an ended manager are left";
+    }
+    dump_all(s, &before);
+    return verify_all(s, false);
 }
 
 /* ---- rescue ---- */
@@ -539,6 +621,18 @@ static const struct object_case cases[] = {
     {"list: turned round", in_call, {.key = "l3", .n = REVERSE}, {0}},
     {"list: sorted", in_call, {.key = "l1", .n = SORT}, {0}},
     {"keys: a shard flushed", in_flush_shard, {.key = "d2"}, {0}},
+    {"manager: opened", in_open_manager, {0}, {0}},
+    {"manager: ended", in_end_manager, {0}, {0}},
+    {"manager: a value made", in_set, {.key = owned_new, .data = letters, .len = 100}, {0}},
+    {"manager: a dict made",
+     in_dict_put,
+     {.key = owned_new, .field = "f", .data = "v", .len = 1},
+     {0}},
+    {"manager: a key removed", in_delete, {.key = owned_value}, {0}},
+    {"manager: a dict given away", in_rename, {.key = owned_dict, .field = "free"}, {0}},
+    {"manager: a dict taken in", in_rename, {.key = "d1", .field = owned_new}, {0}},
+    {"manager: its shard flushed", in_flush_shard, {.key = owned_dict}, {0}},
+    {"manager: keys of an ended one swept", in_sweep_all, {0}, {0}},
 };
 
 enum { KEEP = 6 };
@@ -609,6 +703,7 @@ int main(int argc, char **argv) {
             ok &= step_case(&cases[i], &number, rescue);
         }
     }
+    current = NULL;
     struct step_case tidy = {
         .name = "tidying a dict away", .setup = setup_tidy, .op = op_tidy_shard, .verify = verify};
     ok &= step_run(&tidy, number++);
@@ -617,6 +712,23 @@ int main(int argc, char **argv) {
                                 .op = op_tidy_shard,
                                 .verify = verify};
     ok &= step_run(&flushed, number++);
+    static const struct object_case made[] = {
+        {"manager: ends while a value is made",
+         in_set,
+         {.key = owned_new, .data = "x", .len = 1},
+         {0}},
+        {"manager: ends while a dict is taken in",
+         in_rename,
+         {.key = "d1", .field = owned_new},
+         {0}},
+        {"manager: ends while a key is removed", in_delete, {.key = owned_dict}, {0}},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
+        struct step_case c = {
+            .name = made[i].name, .setup = setup, .op = op, .verify = verify_ended};
+        current = &made[i];
+        ok &= step_run(&c, number++);
+    }
     ok &= under_many_seeds(number++);
     printf("1..%u\n", number - 1);
     free(scratch);
