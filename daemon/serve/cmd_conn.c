@@ -13,6 +13,7 @@
 
 #include "daemon/serve/client.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/manager.h"
 #include "daemon/serve/multi.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
@@ -115,6 +116,7 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     pubsub_drop(c);
     multi_free(c);
+    managers_conn_ends(c);
     c->proto = 2;
     c->notify = c->no_evict = c->no_touch = false;
     c->reply_mode = REPLY_ON;

@@ -36,6 +36,7 @@
 #include "daemon/log.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/listen.h"
+#include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
 #include "daemon/serve/multi.h"
 #include "daemon/serve/partial.h"
@@ -94,6 +95,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     conn_interest(c);
     block_end(c);
     mapped_conn_ends(c);
+    managers_conn_ends(c);
     pubsub_drop(c);
     partial_drop(c);
     output_deinit(c);

@@ -50,6 +50,7 @@ struct conn_waiter {
 };
 
 struct partial;   /* an MSUBMIT under way: cmd_task.c */
+struct managers;  /* cmd_manager.c */
 struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */
 struct peer;      /* mapped.c */
@@ -101,6 +102,7 @@ struct conn {
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
     struct peer *peer;   /* has the segment mapped: mapped.c; NULL: not */
+    uint32_t managers;   /* that it has open: cmd_manager.c */
     struct multi *multi; /* NULL: neither queues nor watches */
     /* subscriptions */
     struct list subs;
@@ -152,6 +154,7 @@ struct serve {
     struct keyspace *keyspace;
     struct roles *roles;   /* roles.c */
     struct mapped *mapped; /* mapped.c */
+    struct managers *managers;
     struct wait_keys *wait_keys;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* One timer does what no command waits for: keys whose time is over are removed though nobody asks for them, objects that
- * were deleted are taken apart, blocks are given back. Whoever leaves such work in the segment says so there, a worker by
+/* One timer does what no command waits for: keys whose time is over, or whose manager has ended, are removed though nobody
+ * asks for them, objects that were deleted are taken apart, blocks are given back. Whoever leaves such work in the segment says so there, a worker by
  * the bell; the timer runs only then, so an idle daemon stays idle.
  *
  *     OP_UNTIDY   every millisecond, at most SLICE_NS at a time, until all is tidy
  *     OP_EXPIRY   a pass over the shards with expiring keys, in slices; then a pause, twice as long each time that a pass
  *                 finds nothing, up to PAUSE_MAX ms. Nobody sees an expired key meanwhile; only its memory waits
+ *                 A pass for managers that have ended begins at once, or right after the one under way; one serves all
+ *                 that had ended when it began
  *     OP_IDLE     the timer rests
  *
  * Fails: a busy lock or a damaged shard is passed over and tried again later, less and less often. */
@@ -17,6 +19,7 @@
 #include "daemon/serve/object.h"
 #include "lib/base/clock.h"
 #include "lib/shm/keys.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/op.h"
 
 #define SLICE_NS (500 * UINT64_C(1000))
@@ -37,6 +40,8 @@ struct keyspace {
     unsigned shard;       /* of the pass */
     uint64_t cursor;      /* in it */
     bool in_pass, found;
+    bool ended; /* managers that no pass has begun for */
+    struct manager_pass managers;
     uint64_t sweep_at; /* when to go on with it, or to begin the next one */
     uint32_t pause_ms, turn_ms;
     bool lazy; /* no passes: only who asks for an expired key removes it */
@@ -61,6 +66,18 @@ void keyspace_stir(struct serve *s) {
     k->known = wanted;
     k->turn_ms = TURN_MS;
     set_timer(k, wanted == OP_UNTIDY ? TURN_MS : PAUSE_MIN);
+}
+
+void keyspace_managers_ended(struct serve *s) {
+    struct keyspace *k = s->keyspace;
+    if (!k->ended && !k->in_pass) {
+        k->sweep_at = clock_now();
+        if (k->known < OP_UNTIDY) {
+            set_timer(k, TURN_MS);
+        }
+    }
+    k->ended = true;
+    k->known = k->known < OP_EXPIRY ? OP_EXPIRY : k->known;
 }
 
 bool keyspace_has_news(const struct serve *s) {
@@ -109,14 +126,12 @@ static int sweep_shard(struct shm *s, void *arg) {
 static bool sweep(struct keyspace *k, struct shm *s, uint64_t until) {
     while (k->shard < SHARDS && clock_now() < until) {
         struct sweep w = {.k = k};
-        int r = 0;
-        if (keys_expiring_in(s, k->shard)) {
-            r = op_run(s, UINT64_C(1) << k->shard, sweep_shard, &w);
-        }
+        int r = op_run(s, UINT64_C(1) << k->shard, sweep_shard, &w);
         if (r > 0) {
             k->found = true;
             k->expired += (uint64_t)r;
         }
+        k->managers.missed |= r < 0;
         k->cursor = r < 0 ? 0 : w.cursor; /* a shard that cannot be had now is passed over */
         k->shard += k->cursor == 0;
     }
@@ -126,7 +141,8 @@ static bool sweep(struct keyspace *k, struct shm *s, uint64_t until) {
 /* Goes on with the pass, or begins one, if it is time. */
 static void sweep_if_due(struct keyspace *k, struct shm *s) {
     uint64_t now = clock_now();
-    if (k->lazy || now < k->sweep_at || (!k->in_pass && !keys_expiring(s))) {
+    bool wanted = k->ended || (!k->lazy && keys_expiring(s));
+    if (now < k->sweep_at || (!k->in_pass && !wanted)) {
         return;
     }
     if (!k->in_pass) {
@@ -134,15 +150,19 @@ static void sweep_if_due(struct keyspace *k, struct shm *s) {
         k->found = false;
         k->shard = 0;
         k->cursor = 0;
+        k->ended = false;
+        manager_pass_begin(s, &k->managers);
     }
     if (sweep(k, s, now + SLICE_NS)) {
         k->sweep_at = now + PASS_MS * NS_PER_MS;
         return;
     }
     k->in_pass = false;
+    bool again = k->ended;
+    k->ended |= manager_pass_end(s, &k->managers);
     k->pause_ms = k->found ? PAUSE_MIN : k->pause_ms * 2;
     k->pause_ms = k->pause_ms < PAUSE_MAX ? k->pause_ms : PAUSE_MAX;
-    k->sweep_at = now + k->pause_ms * NS_PER_MS;
+    k->sweep_at = now + (again ? 0 : k->pause_ms * NS_PER_MS);
 }
 
 static uint32_t ms_until_sweep(const struct keyspace *k) {
@@ -159,7 +179,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     int left = tidy(s, clock_now() + SLICE_NS);
     sweep_if_due(k, s);
     if (left == 0) {
-        k->known = op_upkeep_known(s, k->in_pass || keys_expiring(s) ? OP_EXPIRY : OP_IDLE);
+        k->known =
+            op_upkeep_known(s, k->in_pass || k->ended || keys_expiring(s) ? OP_EXPIRY : OP_IDLE);
         left = k->known == OP_UNTIDY;
     }
     k->turn_ms = left < 0 && k->turn_ms < TURN_MAX ? k->turn_ms * 2 : TURN_MS;

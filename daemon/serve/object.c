@@ -142,6 +142,8 @@ const char *object_error_text(int r) {
         return "ERR Bad data format";
     case -ENOENT:
         return "ERR no such key";
+    case -EIDRM:
+        return "NOMANAGER the manager that the name belongs to has ended";
     default:
         return NULL;
     }

@@ -20,6 +20,7 @@
 #include "daemon/serve/conn.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
+#include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
@@ -88,6 +89,7 @@ static int open_parts(struct serve *s) {
     r = r < 0 ? r : roles_open(s);
     r = r < 0 ? r : mapped_open(s);
     r = r < 0 ? r : wait_keys_open(s);
+    r = r < 0 ? r : managers_open(s);
     return r < 0 ? r : listen_open(s);
 }
 
@@ -240,6 +242,7 @@ void serve_close(struct hearthd *d) {
     mapped_close(s);
     roles_close(s);
     wait_keys_close(s);
+    managers_close(s);
     if (s->ev_retry) {
         event_free(s->ev_retry);
     }

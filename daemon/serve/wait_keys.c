@@ -12,7 +12,9 @@
  * can fall in between. While a list has both waiters and elements, its shard is in `touched`, on `ready` or in `again`:
  * somebody is about to look; and a newcomer stands in line behind those who wait (wait_keys_any).
  *
- * Fails: -ENOMEM. A busy lock is tried again 1 ms later. */
+ * Nothing will ever come under the name of a manager that has ended: who waits there is told so.
+ *
+ * Fails: -ENOMEM, -EIDRM. A busy lock is tried again 1 ms later. */
 #include "daemon/serve/wait_keys.h"
 
 #include <errno.h>
@@ -23,6 +25,7 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cpu.h"
+#include "lib/shm/manager.h"
 
 enum { SHARDS = 64, TABLE_FIRST = 64, TRIES = 200, RETRY_US = 1000, ROUNDS = 64 };
 
@@ -202,8 +205,19 @@ bool wait_keys_any(const struct serve *s, const struct key_name *name) {
     return s->wait_keys->n > 0 && *place_of(s->wait_keys, name);
 }
 
+/* The name is that of a manager that has ended. */
+static bool is_over(struct shm *s, const struct key_name *name) {
+    return manager_name_is_over(s, name->word.data, name->word.len);
+}
+
 int wait_keys_block(struct conn *c, const struct wait_for *f) {
     struct serve *s = c->serve;
+    for (uint32_t i = 0; i < f->n_keys; i++) {
+        struct key_name name = object_name(c, &f->keys[i]);
+        if (is_over(&s->d->shm, &name)) {
+            return -EIDRM;
+        }
+    }
     struct conn_keys *w = calloc(1, sizeof(*w) + f->n_keys * sizeof(w->w[0]));
     if (!w) {
         return -ENOMEM;
@@ -255,8 +269,10 @@ static int serve_inside(struct shm *s, void *arg) {
     struct conn *c = v->conn;
     const struct conn_keys *w = c->keys;
     struct key_name name = name_of(v->e);
-    (void)s;
     c->out.tail = c->out.head + v->mark;
+    if (is_over(s, &name)) {
+        return -EIDRM;
+    }
     switch (w->kind) {
     case WAIT_POP:
         return list_pop_one(c, &name, w->left, true);
@@ -271,14 +287,14 @@ static int serve_inside(struct shm *s, void *arg) {
 
 struct peek {
     struct key_name name;
-    bool full;
+    bool full; /* of elements, or there will never be any */
 };
 
 static int peek_inside(struct shm *s, void *arg) {
     struct peek *p = arg;
     struct list_object l;
     int r = list_open(s, &p->name, false, &l);
-    p->full = r == 0 && list_count(&l) > 0;
+    p->full = (r == 0 && list_count(&l) > 0) || is_over(s, &p->name);
     return r == -ESTALE ? r : 0;
 }
 

@@ -519,9 +519,13 @@ int keys_flush(struct shm *s, unsigned shard) {
     tx_set(s, &d->doomed, off);
     tx_set(s, &d->expiring, 0);
     r = manager_count_none(s, shard);
+    r = r ? r : tx_need(s, 8);
+    if (r) {
+        return r;
+    }
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
-    return r;
+    return 0;
 }
 
 struct weigh {

@@ -64,10 +64,33 @@ static uint32_t used_places(const struct shm *s) {
     return n < s->n_managers ? (uint32_t)n : s->n_managers;
 }
 
-int manager_open(struct shm *s, uint64_t *ret_id) {
-    uint32_t i = 0, used = used_places(s), random = 0;
+static int hold_all(struct shm *s, void *arg) {
+    (void)s;
+    (void)arg;
+    return 0;
+}
+
+/* Frees the places of ended managers that have no keys, at once rather than after the next pass. */
+static void reclaim(struct shm *s) {
+    struct manager_pass pass;
+    manager_pass_begin(s, &pass);
+    pass.missed = op_run(s, OP_ALL, hold_all, NULL) != 0;
+    manager_pass_end(s, &pass);
+}
+
+static uint32_t free_place(const struct shm *s) {
+    uint32_t i = 0, used = used_places(s);
     while (i < used && get(&s->managers[i].word)) {
         i++;
+    }
+    return i;
+}
+
+int manager_open(struct shm *s, uint64_t *ret_id) {
+    uint32_t i = free_place(s), random = 0;
+    if (i == s->n_managers) {
+        reclaim(s);
+        i = free_place(s);
     }
     if (i == s->n_managers) {
         return -ENOSPC;
@@ -80,8 +103,8 @@ int manager_open(struct shm *s, uint64_t *ret_id) {
     }
     uint64_t id = uses << 32 | (uint64_t)(random >> (32 - RANDOM_BITS)) << INDEX_BITS | i;
     put(&m->uses, uses);
-    if (i == used) {
-        put(&s->head->managers_used, used + 1);
+    if (i == used_places(s)) {
+        put(&s->head->managers_used, i + 1);
     }
     atomic_store_explicit(&m->word, id, memory_order_release);
     *ret_id = id;

@@ -30,7 +30,7 @@ static inline bool manager_name_is_over(const struct shm *s, const void *name, s
 }
 
 /* ---- for the daemon alone ---- */
-/* -ENOSPC: as many are open, or ended and not yet swept, as the segment has room for. */
+/* -ENOSPC: as many are open, or ended with keys not yet swept, as the segment has room for. */
 int manager_open(struct shm *s, uint64_t *ret_id);
 /* Ends a manager; waits for nothing. Those who wait for one of its lists are woken. -ENOENT: it is not open. */
 int manager_end(struct shm *s, uint64_t id);

@@ -127,7 +127,7 @@ Test(manager, its_keys_end_with_it_and_no_others) {
                  "never opened");
     cr_assert_eq(keys_count(&s), 101);
     do {
-        cr_assert_eq(objects_keys(&o, &cursor, 1000, &names, &n), 0);
+        cr_assert_eq(objects_keys(&o, &cursor, 1000, NULL, &names, &n), 0);
         for (size_t i = 0; i < n; i++) {
             cr_assert_neq(manager_of(names[i].data, names[i].len), a);
         }
@@ -219,15 +219,21 @@ Test(manager, places_are_used_again_after_the_sweep_only) {
     uint64_t id[64], more;
     unsigned n = 0;
     struct manager_pass pass;
+    struct objects o;
+    objects_init(&o, &s);
     while (n < 64 && manager_open(&s, &id[n]) == 0) {
         n++;
     }
     cr_assert_eq(n, 16);
     cr_assert_eq(manager_open(&s, &more), -ENOSPC);
+    cr_assert_eq(manager_end(&s, id[5]), 0);
+    cr_assert_eq(manager_open(&s, &more), 0, "it had no keys");
+    cr_assert_neq(more, id[5]);
+    cr_assert_eq(objects_value_set(&o, in(id[3], "k"), text("v"), 0, 0), 0);
     cr_assert_eq(manager_end(&s, id[3]), 0);
     cr_assert_eq(manager_open(&s, &more), -ENOSPC, "it has not been swept");
     manager_pass_begin(&s, &pass);
-    cr_assert_eq(sweep(&s), 0);
+    cr_assert_eq(sweep(&s), 1);
     cr_assert_not(manager_pass_end(&s, &pass));
     cr_assert_eq(manager_open(&s, &more), 0);
     cr_assert_neq(more, id[3]);
@@ -236,6 +242,7 @@ Test(manager, places_are_used_again_after_the_sweep_only) {
     for (unsigned i = 0; i < n; i++) {
         cr_assert(manager_is_over(&s, id[i]));
     }
+    objects_deinit(&o);
     shm_detach(&s);
 }
 
