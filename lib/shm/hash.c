@@ -191,17 +191,18 @@ struct shm_node *hash_recall(const struct shm *s, const _Atomic uint64_t *slot,
     return n && key_is(s, n, key) ? n : NULL;
 }
 
-/* Bits for the slots of a bucket that have the tag: slot i's is bit SLOT_BIT(i). Empty ones have the tag 0. All are compared
+/* Bits for the slots of a bucket that have the tag: SLOT_OF() says which. Empty ones have the tag 0. All are compared
  * before any is looked at: which of them it is cannot be foreseen, so a jump for each would cost more than the comparisons. */
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-/* Sixteen bytes at a time; each word is loaded whole, as x86 has it, and looked at again by whoever follows the bit. */
+/* Sixteen bytes at a time, which only a damaged offset leaves unaligned. Each word is loaded whole, as x86 has it, and looked at
+ * again by whoever follows the bit. */
 #define SLOT_OF(bit) ((bit) >> 2)
 static inline unsigned slots_tagged(const _Atomic uint64_t *b, uint64_t tag) {
     const __m128i *v = (const __m128i *)(const void *)b, want = _mm_set1_epi16((short)tag);
-    __m128i a = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(v), want),
-                                _mm_cmpeq_epi16(_mm_load_si128(v + 1), want));
-    __m128i c = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(v + 2), want),
-                                _mm_cmpeq_epi16(_mm_load_si128(v + 3), want));
+    __m128i a = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_loadu_si128(v), want),
+                                _mm_cmpeq_epi16(_mm_loadu_si128(v + 1), want));
+    __m128i c = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_loadu_si128(v + 2), want),
+                                _mm_cmpeq_epi16(_mm_loadu_si128(v + 3), want));
     unsigned found = (unsigned)_mm_movemask_epi8(a) | (unsigned)_mm_movemask_epi8(c) << 16;
     return found &
            0x08888888; /* the tag is the last quarter of a word; the eighth word is the link */

@@ -191,6 +191,10 @@ static int in_read(struct shm *s, void *arg) {
     struct list_object l;
     struct task_bytes b;
     char digits[24];
+    const struct shm_hash *fields;
+    if (dict_fields(s, &k, &fields) == 0) {
+        hash_get(s, fields, "f4", 2, &b.data, &b.len);
+    }
     int r = value_get(s, &k, digits, &b);
     if (r == -EPROTOTYPE && dict_open(s, &k, false, &d) == 0) {
         r = dict_get(s, &d, "f3", 2, &b);
