@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Redis's own tests, unchanged, against the real daemon. Only with HEARTH_TEST_REDIS_SUITE=1 (the sources of the
-distribution's redis are fetched with `apt-get source redis`, which needs a deb-src line), or with the path of an unpacked
-tree in that variable. The sources go to a temporary directory and away again; nothing of Redis is in this tree.
+distribution's redis are fetched with `apt-get source redis`), or with the path of an unpacked tree in that variable. The sources go to a temporary directory and away again; nothing of Redis is in this tree.
 
 Redis's runner has a mode for a server that is already there, over TCP; here a forwarder on the loopback stands between it and
 our Unix socket. Each unit has a daemon of its own. The forwarder answers a few requests itself (KNOBS): those that turn
@@ -18,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 
@@ -25,16 +25,17 @@ import rig
 
 UNITS = ["type/hash", "type/list", "type/list-2", "type/list-3", "type/string", "type/incr", "keyspace", "expire", "scan",
          "sort", "multi", "pubsub", "dump", "protocol", "querybuf", "pendingquerybuf", "limits", "introspection",
-         "introspection-2", "info-command", "info", "other", "obuf-limits", "networking", "quit", "auth", "printver",
-         "lazyfree", "pause", "replybufsize"]
-MIN_PASSED = 1
+         "introspection-2", "info-command", "info", "other", "obuf-limits", "networking", "quit", "auth", "printver"]
+MIN_PASSED = 650
 UNIT_LIMIT = 120  # seconds without any news from a unit
 
 # CONFIG parameters that the forwarder takes and gives back, for whoever turns them to choose among Redis's encodings; and what
 # it says OK to. None of it reaches the daemon.
 KNOBS = re.compile(rb"(list|hash|set|zset)-max-|list-compress-depth$|stream-node-max|save$|activedefrag$|"
                    rb"proto-max-bulk-len$|client-query-buffer-limit$")
-SAY_OK = {(b"debug", b"quicklist-packed-threshold"), (b"debug", b"set-active-expire")}
+SAY_OK = {(b"debug", b"quicklist-packed-threshold")}
+# The unit sort makes sets outside of any case, and would end there. It is told that they are made; the cases that use them fail.
+SAY_ONE = {b"sadd", b"zadd"}
 
 
 def words_of(data):
@@ -96,8 +97,9 @@ class Side(asyncio.Protocol):
 class Forwarder:
     """A TCP port on the loopback in front of a Unix socket. Use as a context."""
 
-    def __init__(self, path):
+    def __init__(self, path, unit):
         self.path = path
+        self.unit = unit
         self.knobs = {}
         self.loop = asyncio.new_event_loop()
         self.port = None
@@ -125,6 +127,8 @@ class Forwarder:
             return None
         if tuple(words[:2]) in SAY_OK:
             return b"+OK\r\n"
+        if self.unit == "sort" and words[0] in SAY_ONE:
+            return b":1\r\n"
         if words[0] != b"config" or len(words) < 3 or not KNOBS.match(words[2]):
             return None
         if words[1] == b"set" and len(words) == 4:
@@ -136,11 +140,29 @@ class Forwarder:
 
 
 def fetch(work):
-    """The root of Redis's sources."""
+    """The root of Redis's sources: those given, or the distribution's, by apt's own sources with deb-src in place of deb."""
     given = os.environ["HEARTH_TEST_REDIS_SUITE"]
     if given != "1":
         return given
-    subprocess.run(["apt-get", "source", "-q", "redis"], cwd=work, check=True, stdout=subprocess.DEVNULL)
+    lists = os.path.join(work, "lists")
+    os.makedirs(os.path.join(lists, "partial"))
+    sources = [os.path.join(work, "apt.list"), os.path.join(work, "apt.sources")]
+    for to, patterns, binary, source in [
+            (sources[0], ["sources.list", "sources.list.d/*.list"], r"^deb\s", "deb-src "),
+            (sources[1], ["sources.list.d/*.sources"], r"^Types:.*", "Types: deb-src")]:
+        with open(to, "w", encoding="utf-8") as f:
+            for path in sum((sorted(glob.glob("/etc/apt/" + p)) for p in patterns), []):
+                with open(path, encoding="utf-8") as old:
+                    f.write(re.sub(binary, source, old.read(), flags=re.MULTILINE) + "\n")
+    apt = ["apt-get", "-q", "-o", "Dir::Etc::sourcelist=/dev/null", "-o", "Dir::Etc::sourceparts=" + work,
+           "-o", "Dir::State::lists=" + lists, "-o", "pkgCacheFile=", "-o", "APT::Sandbox::User=",
+           "-o", "Dir::Cache=" + work]
+    for verb in [["update"], ["source", "--download-only", "redis"]]:
+        done = subprocess.run(apt + verb, cwd=work, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise OSError(f"apt-get {verb[0]}: {done.stdout.decode(errors='replace')}")
+    with tarfile.open(glob.glob(os.path.join(work, "redis_*.orig.tar.*"))[0]) as tar:
+        tar.extractall(work)
     return glob.glob(os.path.join(work, "redis-*", ""))[0]
 
 
@@ -178,7 +200,7 @@ def run_unit(root, unit, skip):
     skipfile = os.path.join(root, "skip")
     with open(skipfile, "w", encoding="utf-8") as f:
         f.write("".join(name + "\n" for name in skip))
-    with rig.Daemon(CONF) as d, Forwarder(d.path) as forwarder:
+    with rig.Daemon(CONF) as d, Forwarder(d.path, unit) as forwarder:
         command = ["tclsh", "tests/test_helper.tcl", "--host", "127.0.0.1", "--port", str(forwarder.port),
                    "--single", "unit/" + unit, "--singledb", "--ignore-encoding", "--ignore-digest", "--durable",
                    "--tags", TAGS, "--timeout", str(UNIT_LIMIT), "--skipfile", skipfile]
