@@ -72,22 +72,50 @@ static int own(struct walk *w, uint64_t off, uint64_t need, const char *what, ui
     return 0;
 }
 
+/* The words of a record as they were at one moment: workers change them without a lock while a live check goes on. */
+struct task_words {
+    uint64_t state, owners[4], lens[5];
+};
+
+static void read_task(struct shm_task *t, struct task_words *ret) {
+    *ret = (struct task_words){
+        get(&t->state),
+        {get(&t->input_off), get(&t->output_off), get(&t->log_off), get(&t->spare_off)},
+        {peek(t->input_len), peek(t->args_len), peek(t->policy_len), peek(t->output_len),
+         peek(t->log_len)}};
+    atomic_thread_fence(memory_order_acquire);
+}
+
+enum { READS = 64 };
+
+static struct task_words task_now(struct shm_task *t) {
+    struct task_words a, b;
+    read_task(t, &a);
+    for (int i = 0; i < READS; i++) {
+        read_task(t, &b);
+        if (memcmp(&a, &b, sizeof(a)) == 0) {
+            break;
+        }
+        a = b;
+    }
+    return a;
+}
+
 static int collect_task(struct walk *w, uint32_t i) {
     struct shm_task *t = &w->s->tasks[i];
-    uint64_t word = get(&t->state);
-    uint32_t state = word & 15;
+    struct task_words now = task_now(t);
+    uint32_t state = now.state & 15;
     w->report->tasks[state]++;
     if (state >= TASK_STATES) {
         wrong(w, "task record %u: state %u", i, state);
     }
-    uint64_t owners[] = {get(&t->input_off), get(&t->output_off), get(&t->log_off),
-                         get(&t->spare_off)};
+    const uint64_t *owners = now.owners;
     bool free = state == TASK_FREE;
     bool waits = state == TASK_WAITING || state == TASK_QUEUED;
     bool settled = waits || task_state_is_terminal(state);
-    uint64_t len = peek(t->input_len);
-    uint64_t in = settled && len <= ALLOC_MAX ? len + peek(t->args_len) + peek(t->policy_len) : 0;
-    uint64_t out = task_state_is_terminal(state) ? peek(t->output_len) : 0;
+    uint64_t len = now.lens[0];
+    uint64_t in = settled && len <= ALLOC_MAX ? len + now.lens[1] + now.lens[2] : 0;
+    uint64_t out = task_state_is_terminal(state) ? now.lens[3] : 0;
     if (free && (owners[0] || owners[1] || owners[2] || owners[3])) {
         wrong(w, "task record %u is free and owns a block", i);
     }
@@ -101,7 +129,7 @@ static int collect_task(struct walk *w, uint32_t i) {
     }
     int r = own(w, owners[0], in, "input", i);
     r = r ? r : own(w, owners[1], out, "output", i);
-    r = r ? r : own(w, owners[2], task_state_is_terminal(state) ? peek(t->log_len) : 0, "log", i);
+    r = r ? r : own(w, owners[2], task_state_is_terminal(state) ? now.lens[4] : 0, "log", i);
     return r ? r : own(w, owners[3], 0, "spare", i);
 }
 
