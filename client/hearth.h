@@ -63,11 +63,12 @@ enum hearth_error {
     HEARTH_E_DISCONNECTED = 8, /* the connection is lost: see hearth_reconnect() */
     HEARTH_E_PROTOCOL =
         9, /* the other side does not speak Hearth's protocol; the connection is lost */
-    HEARTH_E_ABSENT = 10,    /* no such shared object, field or element */
-    HEARTH_E_EXISTS = 11,    /* there is one already */
-    HEARTH_E_TYPE = 12,      /* the object is of another type */
-    HEARTH_E_NUMBER = 13,    /* not a number, or the sum is none */
-    HEARTH_E_UNEXPECTED = 14 /* a transaction found something that was to be otherwise */
+    HEARTH_E_ABSENT = 10,     /* no such shared object, field or element */
+    HEARTH_E_EXISTS = 11,     /* there is one already */
+    HEARTH_E_TYPE = 12,       /* the object is of another type */
+    HEARTH_E_NUMBER = 13,     /* not a number, or the sum is none */
+    HEARTH_E_UNEXPECTED = 14, /* a transaction found something that was to be otherwise */
+    HEARTH_E_ENDED = 15       /* the manager that the name belongs to has ended */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -520,6 +521,31 @@ enum { HEARTH_OPS_MAX = 128 };
  * HEARTH_E_TYPE, HEARTH_E_OOM. That nothing was found where the comment says so is no failure: let an EXPECT say what must
  * be. -EINVAL: n, or an unknown kind. What they gave is defined only after 0. */
 HEARTH_API int hearth_transaction(struct hearth *h, struct hearth_op *ops, size_t n);
+
+/* ---- managers: scopes for shared objects ----
+ *
+ * Whatever has a name that begins with a manager's prefix belongs to it, whoever makes it, this client, another one or a worker;
+ * renaming gives away and takes in. When the manager ends, all of that is gone for everybody at that moment, and nobody can make
+ * anything under the prefix any more (HEARTH_E_ENDED; looking there finds nothing).
+ *
+ * To nest containers, put the *name* of another one into a dict or list. Nothing is copied: who follows the name changes the one
+ * object that all see. Removing the outer one leaves the inner ones; give them names under one prefix, and they go together.
+ * Inner names must be unique: the outer one's name, ':' and the field make one.
+ * client/examples/nested.c shows it. */
+
+/* The longest prefix, without its NUL. */
+#define HEARTH_PREFIX_MAX 31
+
+/* Opens a manager. It belongs to this handle and ends with hearth_manager_close(), hearth_close(), the end of the process, or a
+ * lost connection: hearth_reconnect() does not bring it back. Asks the daemon also when the handle is attached. HEARTH_E_BUSY: as
+ * many are open as may be; HEARTH_E_REFUSED: ... by this handle (64), or this user may not write. */
+HEARTH_API int hearth_manager_open(struct hearth *h, char ret_prefix[HEARTH_PREFIX_MAX + 1]);
+/* Ends a manager of this handle. HEARTH_E_ENDED: it is not open; HEARTH_E_REFUSED: it is another's. */
+HEARTH_API int hearth_manager_close(struct hearth *h, const char *prefix);
+/* Builds prefix and name in buf, which must have room for them and a NUL (-ENAMETOOLONG), and stay as long as *ret is used. Any
+ * thread; no handle is needed. */
+HEARTH_API int hearth_manager_name(const char *prefix, struct hearth_bytes name, char *buf,
+                                   size_t size, struct hearth_bytes *ret);
 
 /* ---- any command ---- */
 

@@ -47,6 +47,8 @@ static int error_of(int64_t r) {
         return HEARTH_E_BUSY;
     case -ETIMEDOUT:
         return HEARTH_E_PENDING;
+    case -EIDRM:
+        return HEARTH_E_ENDED;
     case -ECANCELED:
         return HEARTH_E_UNEXPECTED;
     default:

@@ -59,6 +59,8 @@ const char *hearth_strerror(int error) {
         return "the object is of another type";
     case HEARTH_E_NUMBER:
         return "not a number, or the sum is none";
+    case HEARTH_E_ENDED:
+        return "its manager has ended";
     case HEARTH_E_UNEXPECTED:
         return "something is not as expected";
     default:;
@@ -109,8 +111,9 @@ int result_error(struct hearth *h, const struct resp_value *v) {
         const char *word;
         int error;
     } codes[] = {
-        {"NOPOOL", HEARTH_E_NOPOOL}, {"NOHANDLER", HEARTH_E_NOHANDLER}, {"BUSY", HEARTH_E_BUSY},
-        {"OOM", HEARTH_E_OOM},       {"NOTASK", HEARTH_E_NOTASK},
+        {"NOPOOL", HEARTH_E_NOPOOL}, {"NOHANDLER", HEARTH_E_NOHANDLER},
+        {"BUSY", HEARTH_E_BUSY},     {"OOM", HEARTH_E_OOM},
+        {"NOTASK", HEARTH_E_NOTASK}, {"NOMANAGER", HEARTH_E_ENDED},
     };
     if (v->type != RESP_ERROR && v->type != RESP_BLOB_ERROR) {
         return result_say(h, HEARTH_E_PROTOCOL, "unexpected reply of type '%c'", v->type);

@@ -117,6 +117,10 @@ enum hearth_order {
     HEARTH_DESCENDING = 2 /* the largest first */
 };
 
+/* Names that begin with a manager's prefix (MANAGER.OPEN, hearth_manager_open()) are gone when it ends; a handler gets such names
+ * from who submits the task. Whatever would make one under the prefix of a manager that has ended returns -EIDRM and changes
+ * nothing, and so does list_pop_wait() there; looking there finds nothing. Nobody wants the result any more: fail the task.
+ * To nest containers, put the name of another one into a dict or list: nothing is copied, all see what is changed there. */
 struct hearth_objects {
     uint32_t size; /* sizeof(struct hearth_objects) of the running Hearth */
     uint32_t reserved;

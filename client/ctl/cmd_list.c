@@ -175,6 +175,16 @@ int cmd_pools(struct ctl *c) {
                 "no pools: see pools in hearthd.conf");
 }
 
+int ctl_list_managers(struct ctl *c) {
+    static const struct ctl_column columns[] = {
+        {"prefix", "PREFIX", CTL_TEXT},   {"client", "CLIENT", CTL_NUMBER},
+        {"uid", "UID", CTL_NUMBER},       {"keys", "KEYS", CTL_NUMBER},
+        {"age_ms", "AGE_MS", CTL_NUMBER},
+    };
+    const char *words[] = {"MANAGER.LIST"};
+    return list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]), "no managers");
+}
+
 int cmd_workers(struct ctl *c) {
     static const struct ctl_column columns[] = {
         {"pool", "POOL", CTL_TEXT},      {"pid", "PID", CTL_NUMBER},

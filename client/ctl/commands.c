@@ -124,6 +124,12 @@ const struct ctl_command ctl_commands[] = {
      "PATTERN is as in the shell: * ? [a-z]. The order is none; a name that comes or goes\n"
      "meanwhile may be listed or not.\n\n    hearth keys --long 'user:*'\n",
      keys_options, cmd_keys},
+    {"manager", "run COMMAND... | list", "Shared objects that vanish when a command ends",
+     "Opens a manager and runs COMMAND with its prefix in $HEARTH_MANAGER. Shared objects whose\n"
+     "names begin with it are gone when the command has ended, and nothing can be made there any\n"
+     "more. The exit status is the command's. `list` shows the managers that are open.\n\n"
+     "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
+     no_options, cmd_manager},
     {"fsck", "", "Check all of the shared memory, block by block",
      "Everybody waits meanwhile, a second or so for each gigabyte in use, so it is for the\n"
      "administrators (admin_users in hearthd.conf). Exit status 1 when there are errors.\n",

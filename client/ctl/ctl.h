@@ -238,3 +238,5 @@ int cmd_del(struct ctl *c);
 int cmd_expire(struct ctl *c);
 int cmd_keys(struct ctl *c);
 int cmd_fsck(struct ctl *c);
+int cmd_manager(struct ctl *c);
+int ctl_list_managers(struct ctl *c); /* cmd_list.c */

@@ -74,7 +74,7 @@ _hearth() {
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set incr del expire keys
-            fsck raw help
+            manager fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -97,9 +97,10 @@ _hearth() {
             ;;
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
+        manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set
-            incr del expire keys fsck raw exit' -- "$cur") ;;
+            incr del expire keys manager fsck raw exit' -- "$cur") ;;
         esac
     fi
 }

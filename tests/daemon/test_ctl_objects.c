@@ -146,3 +146,25 @@ Test(ctl_objects, the_segment_is_checked_while_it_is_used) {
     expect("hearth fsck --json | grep -o '\"errors\":0'", 0, "\"errors\":0\n", "");
     expect("hearth raw --json SEGMENT.INFO | grep -o '\"keys\":[0-9]*'", 0, "\"keys\":0\n", "");
 }
+
+Test(ctl_objects, in_the_scope_of_a_manager) {
+    expect("export HEARTH_CTL\n"
+           "hearth manager run -- bash -c 'n=${HEARTH_MANAGER}n; \"$HEARTH_CTL\" incr $n; "
+           "\"$HEARTH_CTL\" incr $n 4\n"
+           " \"$HEARTH_CTL\" manager list --json | sed \"s/[0-9a-f]\\{16\\}/P/; s/:[0-9]*/:N/g\"\n"
+           " echo $n >name; exit 3'",
+           3, "1\n5\n{\"prefix\":N\"@P:N\",\"client\":N,\"uid\":N,\"keys\":N,\"age_ms\":N}\n", "");
+    expect("hearth get $(cat name)", 8, "", "");
+    expect("hearth incr $(cat name)", 6, "", "NOMANAGER");
+    expect("hearth keys; hearth manager list", 0, "", "no managers");
+    expect("hearth manager run /nonesuch", 127, "", "cannot run /nonesuch");
+    expect("hearth manager run sh -c 'kill -9 $$'", 137, "", "");
+    expect("hearth manager", 2, "", "run or list?");
+    expect("hearth manager run", 2, "", "run what?");
+    /* killed, it leaves nothing; told to end, it tells the command */
+    expect("\"$HEARTH_CTL\" manager run -- bash -c '\"$HEARTH_CTL\" set ${HEARTH_MANAGER}x 1; echo "
+           "$HEARTH_MANAGER >p; \n"
+           " exec sleep 60' & pid=$!\n"
+           "until test -s p; do :; done; kill $pid; wait $pid; echo $?; hearth keys",
+           0, "143\n", "");
+}

@@ -676,3 +676,28 @@ Test(mapped, a_dead_daemon_is_noticed_and_a_new_one_attached_to) {
     OK(hearth_dict_get(h, T("d"), T("f"), &b));
     cr_expect(IS(b, "w"));
 }
+
+/* A mapped handle asks the daemon for a manager, and works in it in memory. */
+static void story_of_managers(void) {
+    char prefix[HEARTH_PREFIX_MAX + 1], buf[64], small[20];
+    struct hearth_bytes name, b, e = T("x");
+    uint64_t n = 0;
+    OK(hearth_manager_open(h, prefix));
+    cr_expect_eq(hearth_manager_name(prefix, T("list"), small, sizeof(small), &name),
+                 -ENAMETOOLONG);
+    cr_expect_eq(hearth_manager_name(prefix, T("list"), buf, sizeof(buf), &name), 0);
+    OK(hearth_list_push(h, name, HEARTH_RIGHT, &e, 1, &n));
+    OK(hearth_list_at(h, name, 0, &b));
+    OK(hearth_manager_close(h, prefix));
+    cr_expect_eq(hearth_manager_close(h, prefix), HEARTH_E_ENDED);
+    cr_expect_eq(hearth_list_at(h, name, 0, &b), HEARTH_E_ABSENT);
+    cr_expect_eq(hearth_list_push(h, name, HEARTH_RIGHT, &e, 1, &n), HEARTH_E_ENDED);
+    cr_expect_eq(hearth_list_pop_wait(h, name, HEARTH_LEFT, -1, &b), HEARTH_E_ENDED);
+    check();
+}
+
+Test(mapped, managers) {
+    story_of_managers();
+    OK(hearth_attach(h, 0));
+    story_of_managers();
+}

@@ -69,6 +69,20 @@ Test(shared, a_handler_waits_for_what_a_client_pushes) {
     cr_expect(strncmp(wait_end(&w, id), "cancelled|", 10) == 0);
 }
 
+Test(shared, containers_in_containers) {
+    char program[300], socket[200];
+    snprintf(program, sizeof(program), "%s/client/examples/example-nested", getenv("HEARTH_BUILD"));
+    snprintf(socket, sizeof(socket), "HEARTH_SOCKET=%s", d.socket);
+    const char *const argv[] = {program, "a b a", "c", NULL}, *const env[] = {socket, NULL};
+    struct child_output out = {0};
+    cr_assert_eq(child_run(argv, env, NULL, 0, &out), 0);
+    cr_expect_eq(out.status, 0, "%s", buf_head(&out.err));
+    cr_expect_str_eq(buf_head(&out.out), "texts:1: seen 1, 2 words\ntexts:2: seen 1, 1 words\n"
+                                         "left: 0; ended\n");
+    child_output_deinit(&out);
+    cr_expect_str_eq(wire_call(&w, "DBSIZE", NULL), ":0");
+}
+
 /* ---- counting words, as the shell does ---- */
 
 enum { DOCUMENTS = 300 };
