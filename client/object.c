@@ -240,7 +240,9 @@ static int put_transaction(struct hearth *h, const struct object_command *c, siz
 int object_ask_float(struct hearth *h, double *ret, double by, const struct hearth_bytes *first,
                      size_t n) {
     char text[64];
+    locale_t before = uselocale(num_locale());
     struct hearth_bytes sum, word = {text, (size_t)snprintf(text, sizeof(text), "%.17g", by)};
+    uselocale(before);
     const struct hearth_reply *reply;
     int r = object_ask_more(h, &reply, first, n, &word, 1);
     sum = object_text(r ? NULL : reply);
@@ -248,7 +250,7 @@ int object_ask_float(struct hearth *h, double *ret, double by, const struct hear
         return wrong_reply(h);
     }
     if (r == 0 && ret) {
-        *ret = strtod(sum.data, NULL);
+        *ret = strtod_l(sum.data, NULL, num_locale());
     }
     return r;
 }

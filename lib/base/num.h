@@ -3,6 +3,7 @@
  * silent clamp. Out parameters are untouched on failure. */
 #pragma once
 
+#include <locale.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,3 +22,9 @@ size_t num_put_i64(char *out, int64_t v);
 
 /* Writes a size for people, as "256 MiB", with NUL; returns out. */
 char *num_size_text(char out[24], uint64_t bytes);
+
+/* The locale "C", for numbers with a fraction: libraries run in processes that may have set another, whose comma is not ours.
+ * Nothing to free. */
+static inline locale_t num_locale(void) {
+    return newlocale(LC_ALL_MASK, "C", (locale_t)0);
+}

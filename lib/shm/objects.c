@@ -21,6 +21,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/glob.h"
+#include "lib/base/num.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/objects_run.h"
 #include "lib/shm/op.h"
@@ -194,7 +195,7 @@ int objects_float(struct task_bytes b, long double *ret) {
     memcpy(copy, b.data, b.len);
     copy[b.len] = '\0';
     errno = 0;
-    long double v = strtold(copy, &end);
+    long double v = strtold_l(copy, &end, num_locale());
     bool over = errno == ERANGE && (isinf(v) || fpclassify(v) == FP_ZERO);
     if (end != copy + b.len || over || isnan(v)) {
         return -EDOM;
@@ -204,7 +205,9 @@ int objects_float(struct task_bytes b, long double *ret) {
 }
 
 size_t objects_put_float(char out[OBJECTS_FLOAT], long double v) {
+    locale_t before = uselocale(num_locale());
     int n = snprintf(out, OBJECTS_FLOAT, "%.17Lf", v);
+    uselocale(before);
     size_t len = n > 0 && n < OBJECTS_FLOAT ? (size_t)n : 0;
     if (memchr(out, '.', len)) {
         while (out[len - 1] == '0') {

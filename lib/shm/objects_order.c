@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/num.h"
 #include "lib/shm/list.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/objects_run.h"
@@ -162,7 +163,7 @@ static int compare(const void *pa, const void *pb, void *arg) {
 static bool number_of(const struct task_bytes *b, double *ret) {
     char *end;
     errno = 0;
-    *ret = strtod(b->data, &end);
+    *ret = strtod_l(b->data, &end, num_locale());
     return end == (const char *)b->data + b->len && errno != ERANGE && !isnan(*ret);
 }
 
