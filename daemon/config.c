@@ -17,6 +17,7 @@
 #include <libconfig.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #include "daemon/config_scan.h"
@@ -206,6 +207,37 @@ static const char *keep_file(struct config *c, const char *file) {
     return c->files[n];
 }
 
+const char *const retry_kind_names[RETRY_KINDS] = {
+    [RETRY_ERROR] = "error",
+    [RETRY_CRASH] = "crash",
+    [RETRY_TIMEOUT] = "timeout",
+    [RETRY_MEMORY] = "memory",
+};
+
+uint32_t retry_kind_bit(const char *name, size_t len) {
+    for (uint32_t i = 0; i < RETRY_KINDS; i++) {
+        if (strlen(retry_kind_names[i]) == len &&
+            strncasecmp(retry_kind_names[i], name, len) == 0) {
+            return UINT32_C(1) << i;
+        }
+    }
+    return 0;
+}
+
+static int read_retry_kinds(const struct reader *r, const config_setting_t *group,
+                            struct pool_config *p) {
+    for (uint32_t i = 0; i < p->retry_on.n; i++) {
+        const char *name = p->retry_on.v[i];
+        uint32_t bit = retry_kind_bit(name, strlen(name));
+        if (!bit) {
+            return config_fail(r, config_setting_get_member(group, "retry_on"),
+                               "\"%s\" is no kind of failure: error, crash, timeout, memory", name);
+        }
+        p->retry_kinds |= bit;
+    }
+    return 0;
+}
+
 static int pool_check(const struct reader *r, const config_setting_t *group,
                       struct pool_config *p) {
     const config_setting_t *module = config_setting_get_member(group, "module");
@@ -220,6 +252,10 @@ static int pool_check(const struct reader *r, const config_setting_t *group,
                            p->name, module ? "both" : "neither");
     }
     p->kind = module ? POOL_MODULE : POOL_EXEC;
+    int k = read_retry_kinds(r, group, p);
+    if (k) {
+        return k;
+    }
     if (exec && p->args.n) {
         return config_fail(r, config_setting_get_member(group, "args"),
                            "args are for a module's initializer: write a command's words in exec");

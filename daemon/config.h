@@ -28,6 +28,12 @@ struct config_strings {
 
 enum pool_kind { POOL_MODULE, POOL_EXEC };
 
+/* How an attempt can fail; a set of them is a word of bits. */
+enum retry_kind { RETRY_ERROR, RETRY_CRASH, RETRY_TIMEOUT, RETRY_MEMORY, RETRY_KINDS };
+extern const char *const retry_kind_names[RETRY_KINDS]; /* "error" "crash" "timeout" "memory" */
+/* The bit of a kind by its name, in any case; 0: there is none. */
+uint32_t retry_kind_bit(const char *name, size_t len);
+
 struct pool_config {
     char *name;
     enum pool_kind kind;
@@ -42,11 +48,20 @@ struct pool_config {
     uint32_t kill_grace_ms;             /* from the cancel flag (exec: SIGTERM) to SIGKILL */
     uint32_t start_timeout_ms;          /* for loading the module and warming a worker */
     uint32_t queue_max;                 /* tasks waiting */
-    uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
-    uint64_t max_output;       /* bytes of one result */
-    struct config_strings env; /* "NAME=value", set over the daemon's own environment */
-    char *working_directory;   /* absolute */
-    int32_t nice;              /* added to the daemon's own */
+    uint64_t queue_bytes; /* bytes of their payloads and arguments; 0: as the segment holds */
+    uint32_t priority;    /* of a task that names none: 0 to 255 */
+    uint32_t ageing_ms;   /* what one level of priority is worth */
+    uint32_t expire_ms;   /* a task must have begun by then; 0: never mind */
+    uint32_t retries;
+    struct config_strings retry_on;
+    uint32_t retry_kinds; /* the same as bits */
+    uint32_t backoff_ms, backoff_max_ms;
+    uint32_t poison;               /* deaths of workers after which a task is given up */
+    uint32_t dead_letters;         /* kept */
+    uint64_t max_output;           /* bytes of one result */
+    struct config_strings env;     /* "NAME=value", set over the daemon's own environment */
+    char *working_directory;       /* absolute */
+    int32_t nice;                  /* added to the daemon's own */
     uint64_t rlimit[RLIM_NLIMITS]; /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
     const char *file;              /* where it is defined, for messages; owned by the config */
     unsigned line;

@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "daemon/schedule.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 
@@ -63,7 +64,7 @@ static uint64_t difference(uint64_t in, uint64_t out) {
 }
 
 uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough) {
-    uint64_t in = difference(p->count.submitted, p->count.cancelled_queued);
+    uint64_t in = difference(p->count.submitted + p->count.retried, p->count.cancelled_queued);
     uint64_t bound = difference(in, p->count.buried_claims + p->claims_seen);
 
     if (bound < enough || bound == 0) {
@@ -74,7 +75,8 @@ uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough) {
 }
 
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough) {
-    uint64_t in = difference(p->count.submitted_bytes, p->count.cancelled_queued_bytes);
+    uint64_t in = difference(p->count.submitted_bytes + p->count.retried_bytes,
+                             p->count.cancelled_queued_bytes);
     uint64_t bound = difference(in, p->count.buried_bytes + p->bytes_seen);
 
     if (bound < enough || bound == 0) {
@@ -96,6 +98,7 @@ uint32_t pool_busy(struct hearthd *d, const struct pool *p) {
 }
 
 void hearthd_flush_wakes(struct hearthd *d) {
+    schedule_feed(d);
     for (uint32_t i = 0; i < d->n_pools; i++) {
         struct pool *p = &d->pools[i];
         if (p->wake > 0) {

@@ -14,6 +14,7 @@
 
 struct event_base;
 struct tasks;
+struct schedule;
 struct supervise;
 struct serve;
 
@@ -23,12 +24,13 @@ enum pool_state { POOL_STARTING, POOL_READY, POOL_FAILING, POOL_STOPPING };
 extern const char *const pool_state_names[]; /* "starting" "ready" "failing" "stopping" */
 
 struct pool_counters {
-    uint64_t submitted, done, failed, lost, timeout, cancelled;
-    uint64_t submitted_bytes;  /* payloads and arguments */
-    uint64_t cancelled_queued; /* ended by the daemon while queued, ... */
+    uint64_t submitted, done, failed, lost, timeout, cancelled, expired;
+    uint64_t submitted_bytes;        /* payloads and arguments */
+    uint64_t retried, retried_bytes; /* queued again after a failed attempt */
+    uint64_t cancelled_queued;       /* ended by the daemon while queued, ... */
     uint64_t cancelled_queued_bytes;
     uint64_t buried_claims; /* claims by workers that are gone, ... */
-    uint64_t buried_bytes;  /* so that queued = submitted - claims - these */
+    uint64_t buried_bytes;  /* so that queued = submitted + retried - claims - these */
     uint64_t spawned, deaths, recycled, spawn_failures;
     uint64_t busy_refused;
 };
@@ -45,8 +47,9 @@ struct pool {
     uint32_t n_workers;
     char *last_error; /* why the pool is failing, or why it last was; NULL: never */
     uint64_t backoff_until_ns;
-    void *zygote;  /* supervise's own */
-    uint32_t wake; /* tasks queued in this turn whose workers must still be woken:
+    void *zygote;   /* supervise's own */
+    bool paused_in; /* takes no tasks */
+    uint32_t wake;  /* tasks queued in this turn whose workers must still be woken:
                       hearthd_flush_wakes() */
 };
 
@@ -73,6 +76,7 @@ struct hearthd {
     uint32_t n_pools;
     struct worker **workers; /* by slot; NULL: none */
     struct tasks *tasks;
+    struct schedule *schedule;
     struct supervise *supervise;
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */

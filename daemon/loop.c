@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "daemon/notify.h"
+#include "daemon/schedule.h"
 #include "daemon/serve/serve.h"
 #include "daemon/supervise/supervise.h"
 #include "daemon/tasks.h"
@@ -116,7 +117,8 @@ static uint64_t figures(const struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         const struct pool *p = &d->pools[i];
         const struct pool_counters *c = &p->count;
-        sum += c->submitted + c->done + c->failed + c->lost + c->timeout + c->cancelled;
+        sum += c->submitted + c->done + c->failed + c->lost + c->timeout + c->cancelled +
+               c->expired + c->retried;
         sum += ((uint64_t)p->n_workers << 32) + ((uint64_t)p->state << 48) + c->spawned;
     }
     return sum;
@@ -137,7 +139,8 @@ static void look_at_figures(struct loop *l) {
 /* ---- waiting ---- */
 
 static bool anything(struct hearthd *d) {
-    return task_any_ended(&d->shm) || supervise_has_news(d) || (d->serve && serve_has_news(d));
+    return task_any_ended(&d->shm) || schedule_has_news(d) || supervise_has_news(d) ||
+           (d->serve && serve_has_news(d));
 }
 
 /* True: something came. */
@@ -198,6 +201,7 @@ void loop_work(struct loop *l) {
     d->turns++;
     l->more = tasks_turn(d);
     supervise_turn(d);
+    l->more |= schedule_turn(d);
     if (d->serve) {
         l->more |= serve_turn(d);
     }

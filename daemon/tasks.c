@@ -10,6 +10,10 @@
  *        |                  v                          v                  v needed, result_keep over
  *        +--task_free()-- DOOMED <---------------------+------------------+
  *
+ * A task whose retries are used up goes from LIVE to DEAD instead of KEPT: there it stays until it is
+ * purged, or too many of its pool have come after it. One that has failed and is to be tried again
+ * stays LIVE, and nobody hears of it (daemon/schedule.h).
+ *
  * Every known entry is on the chain `all` (in order of submission) and on the chain of its state.
  * KEPT is in order of expiry, because result_keep is one constant; so one timer, for the heads,
  * serves all. DOOMED entries are those whose memory could not be given back yet: a worker held a
@@ -31,6 +35,7 @@
 #include <sys/time.h>
 
 #include "daemon/log.h"
+#include "daemon/schedule.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/alloc.h"
@@ -41,11 +46,12 @@ enum {
     TURN_FORGET = 4096, /* entries forgotten or tried again in one turn */
     FETCHED_MAX = 1024, /* results that stay after they were fetched */
     FETCHED_SHARE = 16, /* ... as long as they hold less than this part of the segment */
-    WEIGHT_MAX = (1 << 26) - 1,
+    WEIGHT_UNIT = 256,
+    WEIGHT_MAX = (1 << 20) - 1,
     RETRY_MS = 2, /* until memory that a lock kept from us is tried again */
 };
 
-enum where { UNKNOWN, LIVE, KEPT, FETCHED, PINNED, DOOMED };
+enum where { UNKNOWN, LIVE, KEPT, FETCHED, DEAD, PINNED, DOOMED };
 enum { ALL, STATE, LINKS }; /* the two chains an entry is on */
 
 struct entry {
@@ -58,12 +64,16 @@ struct entry {
     char *text; /* who cancelled it, or what else there is to say about its end */
     uint32_t pins;
     uint32_t
-        weight : 26;    /* bytes it holds in the segment, in units of 16; known once it has ended */
-    uint32_t where : 4; /* enum where */
-    uint32_t orphaned : 1; /* abandoned: its end goes to those who wait for it already, and to
+        weight : 20; /* bytes it holds in the segment, in WEIGHT_UNITs; known once it has ended */
+    uint32_t where : 3; /* enum where */
+    uint32_t pool : 6;
+    uint32_t planned : 1;   /* the schedule knows of it */
+    uint32_t cancelled : 1; /* is not to be tried again */
+    uint32_t orphaned : 1;  /* abandoned: its end goes to those who wait for it already, and to
                               nobody else */
 };
 _Static_assert(sizeof(struct entry) == 64, "one cache line per task");
+_Static_assert(SHM_POOLS <= 64, "entry.pool");
 
 struct chain {
     uint32_t first, last; /* index + 1; 0: empty */
@@ -74,6 +84,9 @@ struct tasks {
     struct entry *book;
     uint32_t n; /* entries, one per record */
     struct chain all, live, kept, fetched, pinned, doomed;
+    struct chain dead[SHM_POOLS];
+    uint32_t live_of[SHM_POOLS];
+    uint64_t dead_dropped;
     uint64_t fetched_weight, fetched_max;
     uint64_t now_ns;     /* as of this turn */
     uint32_t sweep_from; /* n: no sweep under way */
@@ -116,14 +129,16 @@ static void chain_remove(struct tasks *t, struct chain *c, int k, uint32_t idx) 
     c->n--;
 }
 
-static struct chain *chain_of(struct tasks *t, unsigned where) {
-    switch (where) {
+static struct chain *chain_of(struct tasks *t, uint32_t idx) {
+    switch (t->book[idx].where) {
     case LIVE:
         return &t->live;
     case KEPT:
         return &t->kept;
     case FETCHED:
         return &t->fetched;
+    case DEAD:
+        return &t->dead[t->book[idx].pool];
     case PINNED:
         return &t->pinned;
     case DOOMED:
@@ -136,14 +151,14 @@ static struct chain *chain_of(struct tasks *t, unsigned where) {
 /* Known to those who ask; else the entry is unused, or merely waits for its record to be given
  * back. */
 static bool is_known(unsigned where) {
-    return where == LIVE || where == KEPT || where == FETCHED;
+    return where == LIVE || where == KEPT || where == FETCHED || where == DEAD;
 }
 
 /* The only place where an entry changes its state. */
 static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
     struct entry *e = &t->book[idx];
     if (e->where != UNKNOWN) {
-        chain_remove(t, chain_of(t, e->where), STATE, idx);
+        chain_remove(t, chain_of(t, idx), STATE, idx);
         if (e->where == FETCHED) {
             t->fetched_weight -= e->weight;
         }
@@ -153,9 +168,11 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
     } else if (!is_known(e->where) && is_known(to)) {
         chain_append(t, &t->all, ALL, idx);
     }
+    t->live_of[e->pool] -= e->where == LIVE;
+    t->live_of[e->pool] += to == LIVE;
     e->where = to;
     if (to != UNKNOWN) {
-        chain_append(t, chain_of(t, e->where), STATE, idx);
+        chain_append(t, chain_of(t, idx), STATE, idx);
         if (to == FETCHED) {
             t->fetched_weight += e->weight;
         }
@@ -183,9 +200,13 @@ static void give_back(struct hearthd *d, uint32_t idx) {
 
 static void forget(struct hearthd *d, uint32_t idx) {
     struct entry *e = &d->tasks->book[idx];
-    assert(e->where == KEPT || e->where == FETCHED);
+    assert(is_known(e->where) && e->where != LIVE);
     free(e->text);
     e->text = NULL;
+    if (e->planned) {
+        schedule_forget(d, idx);
+        e->planned = 0;
+    }
     if (e->pins > 0) {
         entry_move(d->tasks, idx, PINNED);
         return;
@@ -290,7 +311,7 @@ int tasks_open(struct hearthd *d) {
     shm_usage(&d->shm, &u);
     t->n = u.tasks;
     t->sweep_from = t->n;
-    t->fetched_max = d->shm.size / FETCHED_SHARE / 16;
+    t->fetched_max = d->shm.size / FETCHED_SHARE / WEIGHT_UNIT;
     t->now_ns = clock_now();
     t->book = mmap(NULL, sizeof(struct entry) * t->n, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -303,7 +324,11 @@ int tasks_open(struct hearthd *d) {
         return -ENOMEM;
     }
     d->tasks = steal_ptr(t);
-    return 0;
+    int r = schedule_open(d, u.tasks);
+    if (r < 0) {
+        tasks_close(d);
+    }
+    return r;
 }
 
 void tasks_close(struct hearthd *d) {
@@ -313,7 +338,11 @@ void tasks_close(struct hearthd *d) {
     }
     for (uint32_t at = t->all.first; at; at = t->book[at - 1].link[ALL].next) {
         free(t->book[at - 1].text);
+        if (t->book[at - 1].planned) {
+            schedule_forget(d, at - 1);
+        }
     }
+    schedule_close(d);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
     free(t);
@@ -334,6 +363,10 @@ uint64_t tasks_bytes(const struct task_spec *spec) {
 int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
     uint64_t max = p->config->queue_max, max_bytes = p->config->queue_bytes;
     if (n > max || pool_queued(d, p, max - n + 1) + n > max) {
+        p->count.busy_refused++;
+        return -EBUSY;
+    }
+    if (p->paused_in) {
         p->count.busy_refused++;
         return -EBUSY;
     }
@@ -363,13 +396,22 @@ static int submit_with_room(struct hearthd *d, struct pool *p, const struct task
 }
 
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
-                 struct task_ref *ret) {
+                 const struct policy *policy, struct task_ref *ret) {
     struct tasks *t = d->tasks;
+    struct task_spec planned;
+    uint8_t block[POLICY_BLOCK_MAX];
+    bool plan = spec->priority != p->config->priority || policy || p->config->expire_ms;
     if (d->stopping) {
         return -ESHUTDOWN;
     }
     uint64_t bytes = tasks_bytes(spec);
     int r = tasks_room(d, p, 1, bytes);
+    if (r == 0 && plan) {
+        planned = *spec;
+        spec = &planned;
+        r = schedule_prepare(d, p, policy, &planned, block);
+        plan = r == 1;
+    }
     if (r < 0) {
         return r;
     }
@@ -384,11 +426,17 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     e->id = ref.id;
     e->weight = 0;
     e->orphaned = 0;
+    e->cancelled = 0;
+    e->pool = p->index & 63;
+    e->planned = plan;
     list_init(&e->waiters);
     entry_move(t, ref.idx, LIVE);
     p->count.submitted++;
     p->count.submitted_bytes += bytes;
-    p->wake++;
+    if (plan) {
+        schedule_add(d, p, policy, spec, &ref);
+    }
+    p->wake += !spec->hold;
     *ret = ref;
     return 0;
 }
@@ -428,6 +476,9 @@ static void count_end(struct hearthd *d, const struct task_view *v) {
         break;
     case TASK_TIMEOUT:
         c->timeout++;
+        break;
+    case TASK_EXPIRED:
+        c->expired++;
         break;
     default:
         c->cancelled++;
@@ -472,6 +523,35 @@ static void view_damaged(struct hearthd *d, uint32_t idx, struct task_view *ret)
     *ret = (struct task_view){.id = e->id, .state = TASK_LOST, .pool = UINT32_MAX};
 }
 
+static uint64_t expiry_of(const struct hearthd *d) {
+    return d->tasks->now_ns + (uint64_t)d->config->result_keep_ms * NS_PER_MS;
+}
+
+/* It has failed, but this is not its end. *ret_dead: it is, and it belongs to the dead letters. */
+static bool tried_again(struct hearthd *d, uint32_t idx, const struct task_view *v,
+                        bool *ret_dead) {
+    struct entry *e = &d->tasks->book[idx];
+    if (d->stopping || e->cancelled || e->orphaned || schedule_kind(v) == RETRY_KINDS ||
+        (!e->planned && d->pools[e->pool].config->retries == 0)) {
+        return false;
+    }
+    bool again = schedule_retry(d, idx, v, ret_dead);
+    e->planned = schedule_knows(d, idx);
+    *ret_dead = *ret_dead && d->pools[e->pool].config->dead_letters > 0;
+    return again;
+}
+
+/* Those that are too many, the oldest first: from now on results like any other. */
+static void drop_dead(struct hearthd *d, uint32_t pool) {
+    struct tasks *t = d->tasks;
+    while (t->dead[pool].n > d->pools[pool].config->dead_letters) {
+        uint32_t idx = t->dead[pool].first - 1;
+        t->dead_dropped++;
+        t->book[idx].expires_ns = expiry_of(d);
+        entry_move(t, idx, KEPT);
+    }
+}
+
 void tasks_ended(struct hearthd *d, uint32_t idx) {
     struct tasks *t = d->tasks;
     if (idx >= t->n || t->book[idx].where != LIVE) {
@@ -479,17 +559,26 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     }
     struct entry *e = &t->book[idx];
     struct task_view v;
+    bool dead = false;
     int r = task_view(&d->shm, idx, &v);
     if (r < 0) {
         view_damaged(d, idx, &v);
-    } else if (v.id != e->id || !task_state_is_terminal(v.state)) {
+    } else if (v.id != e->id || !task_state_is_terminal(v.state) ||
+               tried_again(d, idx, &v, &dead)) {
         return;
     }
+    if (e->planned) {
+        schedule_ended(d, idx);
+    }
     count_end(d, &v);
-    e->expires_ns = t->now_ns + (uint64_t)d->config->result_keep_ms * NS_PER_MS;
-    e->weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len + 256) / 16 & WEIGHT_MAX;
-    entry_move(t, idx, KEPT);
+    uint64_t weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len) / WEIGHT_UNIT + 1;
+    e->expires_ns = expiry_of(d);
+    e->weight = weight & WEIGHT_MAX;
+    entry_move(t, idx, dead ? DEAD : KEPT);
     deliver(d, idx, &v);
+    if (dead) {
+        drop_dead(d, e->pool);
+    }
     if (e->orphaned && is_known(e->where)) {
         forget(d, idx);
     }
@@ -574,6 +663,56 @@ void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const str
     }
 }
 
+int tasks_set_priority(struct hearthd *d, uint32_t idx, uint32_t priority) {
+    struct entry *e = &d->tasks->book[idx];
+    struct task_view v;
+    assert(idx < d->tasks->n);
+    if (e->where != LIVE || task_view(&d->shm, idx, &v) < 0 || task_state_is_terminal(v.state)) {
+        return -EALREADY;
+    }
+    int r = schedule_set_priority(d, idx, &v, priority);
+    e->planned |= r == 0;
+    return r;
+}
+
+uint32_t tasks_live(const struct hearthd *d, const struct pool *p) {
+    return d->tasks->live_of[p->index];
+}
+
+void tasks_each_dead(struct hearthd *d, const struct pool *p,
+                     bool (*fn)(void *arg, uint32_t idx, const struct task_view *v), void *arg) {
+    struct tasks *t = d->tasks;
+    uint32_t at = t->dead[p->index].last;
+    while (at) {
+        uint32_t idx = at - 1;
+        struct task_view v;
+        at = t->book[idx].link[STATE].prev;
+        if (task_view(&d->shm, idx, &v) == 0 && !fn(arg, idx, &v)) {
+            return;
+        }
+    }
+}
+
+bool tasks_is_dead_letter(struct hearthd *d, uint32_t idx) {
+    return idx < d->tasks->n && d->tasks->book[idx].where == DEAD;
+}
+
+uint32_t tasks_dead(const struct hearthd *d, const struct pool *p) {
+    return d->tasks->dead[p->index].n;
+}
+
+bool tasks_oldest_dead(const struct hearthd *d, const struct pool *p, uint32_t *ret_idx) {
+    uint32_t first = d->tasks->dead[p->index].first;
+    *ret_idx = first - 1;
+    return first != 0;
+}
+
+void tasks_purge(struct hearthd *d, uint32_t idx) {
+    if (tasks_is_dead_letter(d, idx)) {
+        forget(d, idx);
+    }
+}
+
 /* ---- cancelling ---- */
 
 static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
@@ -595,9 +734,15 @@ static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
     return 0;
 }
 
-/* Tells a running task to stop, and plans what happens if it does not. */
-static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view *v) {
-    task_set_cancel(&d->shm, idx, v->id);
+/* Tells a running task to stop, and plans what happens if it does not: a handler that is late has no
+ * grace, as with its time limit. */
+static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view *v,
+                         enum task_cause why) {
+    if (why == CAUSE_DEADLINE) {
+        task_set_late(&d->shm, idx, v->id);
+    } else {
+        task_set_cancel(&d->shm, idx, v->id);
+    }
     uint32_t slot = (v->owner & 0xffff) - 1;
     struct shm_usage u;
     shm_usage(&d->shm, &u);
@@ -605,13 +750,15 @@ static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view
     if (!w) {
         return; /* it is dead already: the reaper ends the task */
     }
-    uint64_t at = clock_now() + (uint64_t)w->pool->config->kill_grace_ms * NS_PER_MS;
+    const struct pool_config *c = w->pool->config;
+    bool at_once = why == CAUSE_DEADLINE && c->kind == POOL_MODULE;
+    uint64_t at = clock_now() + (at_once ? 0 : (uint64_t)c->kill_grace_ms * NS_PER_MS);
     if (w->kill_at_ns && w->kill_task_id == v->id && w->kill_at_ns <= at) {
         return;
     }
     w->kill_at_ns = at;
     w->kill_task_id = v->id;
-    w->kill_cause = CAUSE_CANCELLED;
+    w->kill_cause = (int)why;
     d->check_deadlines = true;
 }
 
@@ -624,8 +771,28 @@ static int cancel(struct hearthd *d, uint32_t idx) {
     if (task_view(&d->shm, idx, &v) < 0 || v.state != TASK_RUNNING) {
         return -EALREADY; /* its end is on the way to us */
     }
-    stop_running(d, idx, &v);
+    stop_running(d, idx, &v, CAUSE_CANCELLED);
     return 1;
+}
+
+void tasks_expire(struct hearthd *d, uint32_t idx) {
+    struct task_view v;
+    if (d->tasks->book[idx].where == LIVE && task_view(&d->shm, idx, &v) == 0 && v.attempt == 0 &&
+        end_queued(d, idx, TASK_EXPIRED, CAUSE_EXPIRED) == 0) {
+        tasks_ended(d, idx);
+    }
+}
+
+void tasks_deadline(struct hearthd *d, uint32_t idx) {
+    struct task_view v;
+    if (d->tasks->book[idx].where != LIVE || task_view(&d->shm, idx, &v) < 0) {
+        return;
+    }
+    if (end_queued(d, idx, v.attempt ? TASK_TIMEOUT : TASK_EXPIRED, CAUSE_DEADLINE) == 0) {
+        tasks_ended(d, idx);
+    } else if (task_view(&d->shm, idx, &v) == 0 && v.state == TASK_RUNNING) {
+        stop_running(d, idx, &v, CAUSE_DEADLINE);
+    }
 }
 
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text) {
@@ -641,6 +808,7 @@ int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text) {
     if (r < 0) {
         return r;
     }
+    e->cancelled = 1;
     if (!e->text && text) {
         e->text = strdup(text); /* without it the cause merely names nobody */
     }
@@ -696,5 +864,9 @@ void tasks_cause_text(struct hearthd *d, uint32_t idx, const struct task_view *v
 void tasks_stats(struct hearthd *d, struct tasks_stats *ret) {
     const struct tasks *t = d->tasks;
     *ret = (struct tasks_stats){.live = t->live.n, .kept = t->kept.n, .fetched = t->fetched.n};
+    ret->dead_dropped = t->dead_dropped;
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        ret->dead += t->dead[i].n;
+    }
     memcpy(ret->ended, t->ended, sizeof(ret->ended));
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/hearthd.h"
+#include "daemon/policy.h"
 #include "lib/shm/task.h"
 
 int tasks_open(struct hearthd *d);
@@ -18,8 +19,9 @@ void tasks_close(struct hearthd *d);
  * queue_max or queue_bytes reached (nothing queued); -ENOMEM: segment or table full, even after
  * forgetting fetched tasks; -ESHUTDOWN: stopping; -EMSGSIZE; -EAGAIN: locks busy, the caller tries
  * again on a later turn. */
+/* policy: what the submitter asked for beyond that; NULL: nothing. spec->priority must be set. */
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
-                 struct task_ref *ret);
+                 const struct policy *policy, struct task_ref *ret);
 /* What a task counts towards queue_bytes. */
 uint64_t tasks_bytes(const struct task_spec *spec);
 /* For MSUBMIT: room for n tasks of `bytes` in all? 0 or -EBUSY. */
@@ -42,6 +44,10 @@ void tasks_on_ended(struct hearthd *d,
 
 /* A hint that idx has ended: delivers it once, however often it is hinted. */
 void tasks_ended(struct hearthd *d, uint32_t idx);
+/* It has not been begun by the time it should: ends EXPIRED, if it still has not. */
+void tasks_expire(struct hearthd *d, uint32_t idx);
+/* Its deadline has come: ends EXPIRED or TIMEOUT; a running one is stopped. */
+void tasks_deadline(struct hearthd *d, uint32_t idx);
 /* Takes the ends the workers reported (bounded number), frees what is due. True: there is more. */
 bool tasks_turn(struct hearthd *d);
 
@@ -62,8 +68,23 @@ void tasks_unpin(struct hearthd *d, uint32_t idx);
 void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),
                 void *arg);
 
+/* Of a task that has not ended. 0; -EALREADY: it has; -ENOMEM. */
+int tasks_set_priority(struct hearthd *d, uint32_t idx, uint32_t priority);
+/* Tasks of the pool that have not ended. */
+uint32_t tasks_live(const struct hearthd *d, const struct pool *p);
+
+/* ---- dead letters: ended, and not forgotten until somebody says so or there are too many ---- */
+/* Newest first; fn returns false to stop. */
+void tasks_each_dead(struct hearthd *d, const struct pool *p,
+                     bool (*fn)(void *arg, uint32_t idx, const struct task_view *v), void *arg);
+bool tasks_is_dead_letter(struct hearthd *d, uint32_t idx);
+uint32_t tasks_dead(const struct hearthd *d, const struct pool *p);
+bool tasks_oldest_dead(const struct hearthd *d, const struct pool *p, uint32_t *ret_idx);
+/* Forgets a dead letter. */
+void tasks_purge(struct hearthd *d, uint32_t idx);
+
 /* ---- cancelling ---- */
-/* Queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's
+/* Waiting or queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's
  * kill_grace. `text` (who) becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text);
 /* Takes back a task whose id its submitter has not been told: cancelled, not found any more, its end
@@ -77,6 +98,7 @@ void tasks_cause_text(struct hearthd *d, uint32_t idx, const struct task_view *v
 
 struct tasks_stats {
     uint64_t live, kept, fetched; /* known and not ended; ended and kept; ended and fetched */
+    uint64_t dead, dead_dropped;  /* dead letters; those that were too many */
     uint64_t ended[TASK_STATES];
 };
 void tasks_stats(struct hearthd *d, struct tasks_stats *ret);

@@ -296,9 +296,13 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
         *ret =
             (struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = t->used};
     } else {
-        bool cancelled = task_cancel_wanted(s, ref);
-        *ret = (struct task_outcome){.state = cancelled ? TASK_CANCELLED : TASK_FAILED,
-                                     .cause = cancelled ? CAUSE_CANCELLED : CAUSE_ERROR,
+        bool cancelled = task_cancel_wanted(s, ref), late = task_is_late(s, ref);
+        *ret = (struct task_outcome){.state = late        ? TASK_TIMEOUT
+                                              : cancelled ? TASK_CANCELLED
+                                                          : TASK_FAILED,
+                                     .cause = late        ? CAUSE_DEADLINE
+                                              : cancelled ? CAUSE_CANCELLED
+                                                          : CAUSE_ERROR,
                                      .code = cancelled ? 0 : t->code,
                                      .output_len = put_message(t)};
     }

@@ -523,9 +523,9 @@ static void judge(struct job *j, const struct task_view *v, int status, struct t
         ret->state = TASK_DONE;
         ret->cause = CAUSE_RESULT;
     } else if (was_stopped(j, status)) {
-        bool late = is_over_time(v);
-        ret->state = late ? TASK_TIMEOUT : TASK_CANCELLED;
-        ret->cause = late ? CAUSE_TIMEOUT : CAUSE_CANCELLED;
+        bool over = is_over_time(v), late = task_is_late(j->s, j->ref);
+        ret->state = over || late ? TASK_TIMEOUT : TASK_CANCELLED;
+        ret->cause = over ? CAUSE_TIMEOUT : late ? CAUSE_DEADLINE : CAUSE_CANCELLED;
     } else if (WIFSIGNALED(status)) {
         ret->cause = CAUSE_SIGNAL;
         ret->signal = (uint8_t)WTERMSIG(status);

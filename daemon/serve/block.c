@@ -21,6 +21,7 @@ void block_end(struct conn *c) {
     if (c->block == BLOCK_NONE) {
         return;
     }
+    c->serve->n_draining -= c->block == BLOCK_DRAIN;
     c->block = BLOCK_NONE;
     tasks_unwait(&c->one.waiter);
     for (uint32_t i = 0; i < c->n_many; i++) {
@@ -57,7 +58,7 @@ static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_vi
 }
 
 void block_reply_over(struct conn *c) {
-    if (c->block == BLOCK_CALL) {
+    if (c->block == BLOCK_CALL || c->block == BLOCK_DRAIN) {
         reply_null(c);
     } else {
         reply_null_array(c);
@@ -123,6 +124,29 @@ int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout
         wait_on(c, many ? &many[i] : &c->one, idx[i], wait_ended);
     }
     return 0;
+}
+
+int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_DRAIN;
+    c->drain = p;
+    c->serve->n_draining++;
+    return 0;
+}
+
+void block_drain_turn(struct serve *s) {
+    if (s->n_draining == 0) {
+        return;
+    }
+    list_for_each (it, &s->conns) {
+        struct conn *c = list_entry(it, struct conn, node);
+        if (c->block == BLOCK_DRAIN && tasks_live(s->d, c->drain) == 0) {
+            reply_ok(c);
+            block_end(c);
+        }
+    }
 }
 
 int block_keys(struct conn *c, uint64_t timeout_ms) {

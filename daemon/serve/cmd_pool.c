@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* POOL.* and WORKER.*: what the pools and their workers are and do. Only reads; figures of workers
+/* POOL.* and WORKER.*: what the pools and their workers are and do, and pausing them. Figures of workers
  * come from their slots in the segment and are as fresh as this moment.
  *
  * Fails: replies. */
 #include <string.h>
 
+#include "daemon/schedule.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
+#include "lib/base/num.h"
 #include "lib/shm/slot.h"
 
-enum { SHOWN = 64, MAIN_FIELDS = 12 };
+enum { SHOWN = 64, MAIN_FIELDS = 17 };
 
 static struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
     struct pool *p = hearthd_pool(c->serve->d, a->data, a->len);
@@ -27,15 +29,26 @@ static void reply_main_fields(struct conn *c, struct pool *p) {
     reply_field_text(c, "kind", p->config->kind == POOL_EXEC ? "exec" : "module");
     reply_field_text(c, "state", pool_state_names[p->state]);
     reply_field_int(c, "workers", p->n_workers);
-    uint32_t busy = pool_busy(d, p);
+    uint32_t busy = pool_busy(d, p), delayed = schedule_delayed(d, p);
+    uint64_t queued = pool_queued(d, p, 0);
     reply_field_int(c, "busy", busy);
-    reply_field_int(c, "queued", (int64_t)pool_queued(d, p, 0));
+    reply_field_int(c, "queued", (int64_t)(queued > delayed ? queued - delayed : 0));
+    reply_field_int(c, "delayed", delayed);
     reply_field_int(c, "running", busy);
     reply_field_int(c, "done", (int64_t)p->count.done);
     reply_field_int(c, "failed", (int64_t)p->count.failed);
     reply_field_int(c, "lost", (int64_t)p->count.lost);
     reply_field_int(c, "timeout", (int64_t)p->count.timeout);
     reply_field_int(c, "cancelled", (int64_t)p->count.cancelled);
+    reply_field_int(c, "expired", (int64_t)p->count.expired);
+    reply_field_int(c, "retried", (int64_t)p->count.retried);
+    reply_field_int(c, "dead", tasks_dead(d, p));
+    bool out = task_is_paused(&d->shm, p->index);
+    reply_field_text(c, "paused",
+                     p->paused_in && out ? "in out"
+                     : p->paused_in      ? "in"
+                     : out               ? "out"
+                                         : "");
 }
 
 int cmd_POOL_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
@@ -93,6 +106,75 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     reply_field_text(c, "last_error", p->last_error ? p->last_error : "");
     return 0;
 }
+
+/* ---- steering ---- */
+
+enum { WAY_IN = 1, WAY_OUT = 2 };
+
+static bool ways_arg(struct conn *c, const struct resp_arg *argv, uint32_t argc, int *ret) {
+    *ret = argc == 2                               ? WAY_IN | WAY_OUT
+           : argc == 3 && resp_is(&argv[2], "IN")  ? WAY_IN
+           : argc == 3 && resp_is(&argv[2], "OUT") ? WAY_OUT
+                                                   : 0;
+    if (!*ret) {
+        reply_syntax(c);
+    }
+    return *ret != 0;
+}
+
+static int set_paused(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool on) {
+    struct hearthd *d = c->serve->d;
+    struct pool *p = pool_arg(c, &argv[1]);
+    int ways;
+    if (!p || !ways_arg(c, argv, argc, &ways)) {
+        return 0;
+    }
+    if (ways & WAY_IN) {
+        p->paused_in = on;
+    }
+    if (ways & WAY_OUT) {
+        task_pause(&d->shm, p->index, on);
+        p->wake = on ? p->wake : p->n_workers;
+    }
+    reply_ok(c);
+    return 0;
+}
+
+int cmd_POOL_PAUSE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    return set_paused(c, argv, argc, true);
+}
+
+int cmd_POOL_RESUME(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    return set_paused(c, argv, argc, false);
+}
+
+int cmd_POOL_DRAIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct pool *p = pool_arg(c, &argv[1]);
+    uint64_t ms = UINT64_MAX;
+    if (!p) {
+        return 0;
+    }
+    if (argc != 2 && (argc != 4 || !resp_is(&argv[2], "TIMEOUT"))) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (argc == 4 &&
+        (num_u64(argv[3].data, argv[3].len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS)) {
+        reply_error(c, "ERR timeout is not an integer or out of range");
+        return 0;
+    }
+    p->paused_in = true;
+    if (tasks_live(c->serve->d, p) == 0) {
+        reply_ok(c);
+    } else if (ms == 0) {
+        reply_null(c);
+    } else if (block_drain(c, p, ms) < 0) {
+        reply_error(c, "OOM the daemon is out of memory");
+    }
+    return 0;
+}
+
+/* ---- workers ---- */
 
 /* The id of the task in hand, or null. */
 static void reply_task_of(struct conn *c, const struct slot_view *v) {

@@ -2,7 +2,7 @@
 /* TASK.*: submitting, waiting, looking, cancelling.
  *
  * Whoever asks about a task has its end delivered first if the segment already knows of it
- * (look_up), so that one command never says "done" and the next "not ended".
+ * (status_look_up), so that one command never says "done" and the next "not ended".
  *
  * Fails: replies, in Redis's form "CODE text"; -EAGAIN from the submitting ones when a lock in the
  * segment is busy. */
@@ -14,6 +14,7 @@
 #include "daemon/serve/end.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/status.h"
 #include "daemon/serve/submit.h"
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
@@ -30,7 +31,9 @@ static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc
         return 1;
     }
     w.spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
-    int r = accounts_may_submit(c, 1) ? tasks_submit(c->serve->d, w.pool, &w.spec, ret) : -EDQUOT;
+    int r = accounts_may_submit(c, 1)
+                ? tasks_submit(c->serve->d, w.pool, &w.spec, submit_policy(&w), ret)
+                : -EDQUOT;
     if (r == 0) {
         c->live++;
     } else if (r != -EAGAIN) {
@@ -80,31 +83,6 @@ int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
 
 /* ---- looking ---- */
 
-/* The record of an id, its end delivered if there is one. False: not known, and replied. */
-static bool look_up(struct conn *c, const struct resp_arg *id, uint32_t *ret_idx) {
-    struct hearthd *d = c->serve->d;
-    uint32_t idx;
-    if (tasks_find(d, id->data, id->len, &idx) == 0) {
-        tasks_ended(d, idx);
-        if (tasks_find(d, id->data, id->len, &idx) == 0) {
-            *ret_idx = idx;
-            return true;
-        }
-    }
-    reply_errorf(c, "NOTASK no such task '%.*s'",
-                 (int)strnlen(id->data, id->len < SHOWN ? id->len : SHOWN), id->data);
-    return false;
-}
-
-/* The view of an ended task; false when it is damaged, and replied. */
-static bool view_of(struct conn *c, uint32_t idx, struct task_view *ret) {
-    if (task_view(&c->serve->d->shm, idx, ret) == 0) {
-        return true;
-    }
-    reply_error(c, "ERR the task's record is damaged");
-    return false;
-}
-
 static bool parse_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t *ret_n,
                        uint64_t *ret_ms) {
     *ret_ms = UINT64_MAX;
@@ -125,7 +103,7 @@ static void wait_for(struct conn *c, const struct resp_arg *ids, uint32_t n, uin
                      uint32_t *idx) {
     struct hearthd *d = c->serve->d;
     for (uint32_t i = 0; i < n; i++) {
-        if (!look_up(c, &ids[i], &idx[i])) {
+        if (!status_look_up(c, &ids[i], &idx[i])) {
             return;
         }
     }
@@ -134,7 +112,7 @@ static void wait_for(struct conn *c, const struct resp_arg *ids, uint32_t n, uin
         if (!tasks_is_ended(d, idx[i])) {
             continue;
         }
-        if (view_of(c, idx[i], &v)) {
+        if (status_view(c, idx[i], &v)) {
             end_reply_wait(c, idx[i], &v);
             tasks_fetched(d, idx[i]);
         }
@@ -171,12 +149,12 @@ int cmd_TASK_RESULT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     struct hearthd *d = c->serve->d;
     struct task_view v;
     uint32_t idx;
-    if (!look_up(c, &argv[1], &idx)) {
+    if (!status_look_up(c, &argv[1], &idx)) {
         return 0;
     }
     if (!tasks_is_ended(d, idx)) {
         reply_null_array(c);
-    } else if (view_of(c, idx, &v)) {
+    } else if (status_view(c, idx, &v)) {
         end_reply_result(c, idx, &v);
         tasks_fetched(d, idx);
     }
@@ -185,61 +163,31 @@ int cmd_TASK_RESULT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
 
 /* ---- status ---- */
 
-static const char *pool_name(struct hearthd *d, const struct task_view *v) {
-    return v->pool < d->n_pools ? d->pools[v->pool].config->name : "?";
-}
-
-static const char *handler_name(struct hearthd *d, const struct task_view *v) {
-    if (v->pool >= d->n_pools || v->handler >= d->pools[v->pool].n_handlers) {
-        return "?";
-    }
-    return d->pools[v->pool].handlers[v->handler];
-}
-
-static int64_t us_between(uint64_t from_ns, uint64_t to_ns) {
-    return from_ns && to_ns > from_ns ? (int64_t)((to_ns - from_ns) / 1000) : 0;
-}
-
-/* The time of day at which a moment of the monotonic clock was. */
-static int64_t wall_ms(uint64_t at_ns) {
-    uint64_t now = clock_now();
-    return (int64_t)(clock_wall_ms() - (now > at_ns ? (now - at_ns) / NS_PER_MS : 0));
-}
-
-static void reply_status(struct conn *c, uint32_t idx, const struct task_view *v) {
-    struct hearthd *d = c->serve->d;
-    char id[TASK_ID_TEXT], cause[END_CAUSE];
-    uint64_t now = clock_now();
-    bool ended = task_state_is_terminal(v->state);
-    uint64_t until = ended ? v->ended_ns : now;
-    task_id_text(id, v->id, idx);
-    end_cause(d, idx, v, cause);
-    reply_map(c, 15);
-    reply_field_text(c, "id", id);
-    reply_field_text(c, "pool", pool_name(d, v));
-    reply_field_text(c, "handler", handler_name(d, v));
-    reply_field_text(c, "state", task_state_names[v->state]);
-    reply_field_int(c, "attempt", v->attempt);
-    reply_field_int(c, "worker_pid", v->worker_pid);
-    reply_field_int(c, "wait_us",
-                    us_between(v->submitted_ns, v->started_ns ? v->started_ns : until));
-    reply_field_int(c, "run_us", us_between(v->started_ns, until));
-    reply_field_int(c, "submitted_ms", wall_ms(v->submitted_ns));
-    reply_field_int(c, "payload_bytes", (int64_t)v->payload.len);
-    reply_field_int(c, "result_bytes", v->state == TASK_DONE ? (int64_t)v->output.len : 0);
-    reply_field_text(c, "cause", ended ? task_cause_names[v->cause] : "");
-    reply_field_int(c, "cause_code", v->cause == CAUSE_SIGNAL ? v->signal : v->code);
-    reply_field_text(c, "cause_text", ended ? cause : "");
-    reply_text(c, "stderr");
-    reply_bulk(c, v->log.data ? v->log.data : "", v->log.len);
-}
-
 int cmd_TASK_STATUS(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     uint32_t idx;
     struct task_view v;
-    if (look_up(c, &argv[1], &idx) && view_of(c, idx, &v)) {
-        reply_status(c, idx, &v);
+    if (status_look_up(c, &argv[1], &idx) && status_view(c, idx, &v)) {
+        status_reply(c, idx, &v);
+    }
+    return 0;
+}
+
+int cmd_TASK_PRIORITY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    uint32_t idx;
+    uint64_t n;
+    if (num_u64(argv[2].data, argv[2].len, &n) < 0 || n > 255) {
+        reply_error(c, "ERR priority is not an integer from 0 to 255");
+        return 0;
+    }
+    if (status_look_up(c, &argv[1], &idx)) {
+        int r = tasks_set_priority(c->serve->d, idx, (uint32_t)n);
+        if (r == -ENOMEM) {
+            reply_error(c, "OOM the daemon is out of memory");
+        } else {
+            reply_int(c, r == 0);
+        }
     }
     return 0;
 }
@@ -332,25 +280,6 @@ static bool parse_list(struct conn *c, const struct resp_arg *argv, uint32_t arg
     return true;
 }
 
-static void reply_listed(struct conn *c, uint32_t idx) {
-    struct hearthd *d = c->serve->d;
-    char id[TASK_ID_TEXT];
-    struct task_view v;
-    if (task_view(&d->shm, idx, &v) < 0) {
-        v = (struct task_view){.pool = UINT32_MAX};
-    }
-    uint64_t until = task_state_is_terminal(v.state) ? v.ended_ns : clock_now();
-    task_id_text(id, v.id, idx);
-    reply_map(c, 7);
-    reply_field_text(c, "id", id);
-    reply_field_text(c, "pool", pool_name(d, &v));
-    reply_field_text(c, "handler", handler_name(d, &v));
-    reply_field_text(c, "state", task_state_names[v.state]);
-    reply_field_int(c, "worker_pid", v.worker_pid);
-    reply_field_int(c, "wait_us", us_between(v.submitted_ns, v.started_ns ? v.started_ns : until));
-    reply_field_int(c, "run_us", us_between(v.started_ns, until));
-}
-
 int cmd_TASK_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct listing l = {.c = c, .state = -1, .count = LIST_DEFAULT};
     if (!parse_list(c, argv, argc, &l)) {
@@ -366,7 +295,7 @@ int cmd_TASK_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     tasks_each(c->serve->d, list_one, &l);
     reply_array(c, (uint32_t)l.found);
     for (uint64_t i = 0; i < l.found; i++) {
-        reply_listed(c, idx[i]);
+        status_reply_short(c, idx[i]);
     }
     return 0;
 }

@@ -32,9 +32,10 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
 
 /*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
+ *    |  |--POOL.DRAIN-> DRAIN -+
  *    |  \--BLPOP ...--> KEYS --+
  *    +-------------------------+  */
-enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_KEYS };
+enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_DRAIN, BLOCK_KEYS };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
 struct out_ref {
@@ -96,9 +97,10 @@ struct conn {
     struct conn_waiter one; /* TASK.CALL, or TASK.WAIT for one task */
     struct conn_waiter *many;
     uint32_t n_many;
-    struct conn_keys *keys; /* BLPOP and its kin */
-    struct event *timer;    /* a wait with a limit, ... */
-    uint64_t wait_until_ns; /* ... which is then */
+    const struct pool *drain; /* BLOCK_DRAIN */
+    struct conn_keys *keys;   /* BLPOP and its kin */
+    struct event *timer;      /* a wait with a limit, ... */
+    uint64_t wait_until_ns;   /* ... which is then */
     struct partial *partial;
     struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
     struct peer *peer;   /* has the segment mapped: mapped.c; NULL: not */
@@ -142,6 +144,7 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
+    uint32_t n_draining;   /* connections in BLOCK_DRAIN */
     uint64_t charged;      /* bytes of all connections' buffers */
     uint64_t charged_most; /* since memory was last given back */
     struct conn **by_id;   /* hash: id & (by_id_size - 1) */
@@ -213,6 +216,10 @@ void block_call(struct conn *c, uint32_t idx);
 /* TASK.WAIT for the first of n tasks, none of which has ended. timeout_ms UINT64_MAX: for ever. 0
  * or -ENOMEM. */
 int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms);
+/* POOL.DRAIN: until no task of the pool is left. As block_wait(). */
+int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms);
+/* Answers those whose pools are empty. */
+void block_drain_turn(struct serve *s);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
 int block_keys(struct conn *c, uint64_t timeout_ms);
 /* The time is up: the reply of a wait that nothing came of. */

@@ -77,6 +77,9 @@ void end_reply_call(struct conn *c, uint32_t idx, const struct task_view *v) {
     case TASK_TIMEOUT:
         reply_errorf(c, "TIMEOUT %s", cause);
         break;
+    case TASK_EXPIRED:
+        reply_errorf(c, "EXPIRED %s", cause);
+        break;
     case TASK_CANCELLED:
         reply_errorf(c, "CANCELLED %s", cause);
         break;

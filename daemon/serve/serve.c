@@ -190,6 +190,7 @@ bool serve_turn(struct hearthd *d) {
     struct serve *s = d->serve;
     keyspace_stir(s);
     wait_keys_turn(s);
+    block_drain_turn(s);
     go_on(s);
     flush_dirty(s);
     accounts_relieve(s);

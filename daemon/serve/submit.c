@@ -11,10 +11,13 @@
 #include <string.h>
 
 #include "daemon/serve/reply.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/num.h"
 #include "lib/shm/alloc.h"
 
 enum { SHOWN = 64, ARGS_MAX = 65535, ARGS_FIRST = 16 };
+#define SPAN_MAX (UINT64_C(10) * 366 * 86400 * 1000) /* ms */
 
 static int shown(const struct resp_arg *a) {
     return (int)strnlen(a->data, a->len < SHOWN ? a->len : SHOWN);
@@ -68,34 +71,157 @@ static bool add_arg(struct conn *c, struct submit_words *w, const struct resp_ar
     return true;
 }
 
+/* ---- options ---- */
+
+static bool bad_number(struct conn *c, const char *what) {
+    reply_errorf(c, "ERR %s is not an integer or out of range", what);
+    return false;
+}
+
 /* 0 leaves the pool's own limit. */
-static bool read_timeout(struct conn *c, const struct resp_arg *a, uint32_t *ret) {
+static bool read_timeout(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
     uint64_t ms;
     if (num_u64(a->data, a->len, &ms) < 0 || ms > UINT32_MAX) {
-        reply_error(c, "ERR timeout is not an integer or out of range");
-        return false;
+        return bad_number(c, "timeout");
     }
     if (ms != 0) {
-        *ret = (uint32_t)ms;
+        w->spec.timeout_ms = (uint32_t)ms;
     }
     return true;
 }
 
-bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t options,
+static bool read_priority(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    uint64_t n;
+    if (num_u64(a->data, a->len, &n) < 0 || n > 255) {
+        reply_error(c, "ERR priority is not an integer from 0 to 255");
+        return false;
+    }
+    w->spec.priority = (uint32_t)n;
+    return true;
+}
+
+static void set_policy(struct submit_words *w, enum policy_field f, uint64_t v) {
+    w->policy.set |= UINT32_C(1) << f;
+    *policy_number(&w->policy, f) = v;
+}
+
+/* A time from now on. */
+static bool read_span(struct conn *c, const struct resp_arg *a, struct submit_words *w,
+                      enum policy_field f, const char *what) {
+    uint64_t ms;
+    if (num_u64(a->data, a->len, &ms) < 0 || ms > SPAN_MAX) {
+        return bad_number(c, what);
+    }
+    set_policy(w, f, clock_now() + ms * NS_PER_MS);
+    return true;
+}
+
+static bool read_delay(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    return read_span(c, a, w, POLICY_DUE, "delay");
+}
+
+static bool read_expire(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    return read_span(c, a, w, POLICY_EXPIRE, "expire");
+}
+
+static bool read_deadline(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    return read_span(c, a, w, POLICY_DEADLINE, "deadline");
+}
+
+/* A time of day, which may be over. */
+static bool read_at(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    uint64_t at, now = clock_wall_ms();
+    if (num_u64(a->data, a->len, &at) < 0 || (at > now && at - now > SPAN_MAX)) {
+        return bad_number(c, "at");
+    }
+    set_policy(w, POLICY_DUE, clock_now() + (at > now ? at - now : 0) * NS_PER_MS);
+    return true;
+}
+
+/* error,crash,... */
+static bool read_on(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    uint32_t kinds = 0;
+    for (size_t at = 0; at <= a->len;) {
+        const char *comma = memchr(a->data + at, ',', a->len - at);
+        size_t len = comma ? (size_t)(comma - a->data) - at : a->len - at;
+        uint32_t bit = retry_kind_bit(a->data + at, len);
+        if (!bit) {
+            reply_error(c, "ERR on is a list of error, crash, timeout, memory, with commas");
+            return false;
+        }
+        kinds |= bit;
+        at += len + 1;
+    }
+    set_policy(w, POLICY_RETRY_ON, kinds);
+    return true;
+}
+
+static bool read_arg(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    return add_arg(c, w, a);
+}
+
+static const struct option {
+    const char *name;
+    bool (*read)(struct conn *c, const struct resp_arg *a, struct submit_words *w);
+} options[] = {
+    {"ARG", read_arg},           {"TIMEOUT", read_timeout}, {"PRIORITY", read_priority},
+    {"DELAY", read_delay},       {"AT", read_at},           {"EXPIRE", read_expire},
+    {"DEADLINE", read_deadline}, {"ON", read_on},
+};
+
+/* Those that are a number of the policy and nothing else. */
+static const struct {
+    const char *name;
+    uint64_t max;
+} numbers[POLICY_FIELDS] = {
+#define POLICY(bit, field, option, most, ...) [POLICY_##bit] = {option, most},
+#include "daemon/policy.def"
+#undef POLICY
+};
+
+static bool read_number(struct conn *c, const struct resp_arg *name, const struct resp_arg *value,
+                        struct submit_words *w) {
+    for (uint32_t f = 0; f < POLICY_FIELDS; f++) {
+        uint64_t n;
+        if (!numbers[f].name || !resp_is(name, numbers[f].name)) {
+            continue;
+        }
+        if (num_u64(value->data, value->len, &n) < 0 || n > numbers[f].max) {
+            reply_errorf(c, "ERR %s is not an integer from 0 to %llu", numbers[f].name,
+                         (unsigned long long)numbers[f].max);
+            return false;
+        }
+        set_policy(w, f, n);
+        return true;
+    }
+    reply_syntax(c);
+    return false;
+}
+
+static bool read_option(struct conn *c, const struct resp_arg *name, const struct resp_arg *value,
+                        struct submit_words *w) {
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        if (resp_is(name, options[i].name)) {
+            return options[i].read(c, value, w);
+        }
+    }
+    return read_number(c, name, value, w);
+}
+
+bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t first,
                   struct submit_words *ret) {
     struct submit_words w = {.spec = {.uid = c->uid, .client = c->id}};
     if (!find_target(c, argv, &w)) {
         return false;
     }
     w.spec.timeout_ms = w.pool->config->timeout_ms;
-    for (uint32_t i = options; i < argc; i += 2) {
-        bool arg = resp_is(&argv[i], "ARG");
-        if (i + 1 == argc || (!arg && !resp_is(&argv[i], "TIMEOUT"))) {
+    w.spec.priority = w.pool->config->priority;
+    for (uint32_t i = first; i < argc; i += 2) {
+        if (i + 1 == argc) {
             reply_syntax(c);
             return false;
         }
-        if (arg ? !add_arg(c, &w, &argv[i + 1])
-                : !read_timeout(c, &argv[i + 1], &w.spec.timeout_ms)) {
+        if (!read_option(c, &argv[i], &argv[i + 1], &w)) {
             return false;
         }
     }
@@ -107,6 +233,10 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
 void submit_refused(struct conn *c, const struct pool *p, int r) {
     switch (r) {
     case -EBUSY:
+        if (p->paused_in) {
+            reply_errorf(c, "BUSY pool '%s' is paused", p->config->name);
+            break;
+        }
         reply_errorf(c, "BUSY the queue of pool '%s' is full", p->config->name);
         break;
     case -EDQUOT:

@@ -8,11 +8,16 @@
 struct submit_words {
     struct pool *pool;
     struct task_spec spec; /* all but the payload; its args are in serve.args */
+    struct policy policy;
 };
 
-/* Reads pool, handler (argv[1], argv[2]) and the options from argv[options] on. True, or false with
+/* Reads pool, handler (argv[1], argv[2]) and the options from argv[first] on. True, or false with
  * the refusal replied. */
-bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t options,
+bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t first,
                   struct submit_words *ret);
+/* What tasks_submit() wants to hear of it. */
+static inline const struct policy *submit_policy(const struct submit_words *w) {
+    return w->policy.set ? &w->policy : NULL;
+}
 /* Replies to what tasks_submit() returned (not 0, not -EAGAIN). */
 void submit_refused(struct conn *c, const struct pool *p, int r);

@@ -112,7 +112,7 @@ static void strike(struct supervise *s, struct worker *w, uint64_t task, bool fo
  * was cancelled has had its SIGTERM already. (A handler does not get its grace beyond its limit.) */
 static bool limit_counts(const struct worker *w) {
     return w->kill_at_ns == 0 ||
-           (w->kill_cause != CAUSE_TIMEOUT && w->pool->config->kind != POOL_EXEC);
+           (w->kill_cause == CAUSE_CANCELLED && w->pool->config->kind != POOL_EXEC);
 }
 
 static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {

@@ -99,9 +99,9 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
     if (x->killed && task != 0 && task == w->kill_task_id) {
         o.signal = 0;
         o.cause = (enum task_cause)w->kill_cause;
-        o.state = o.cause == CAUSE_TIMEOUT     ? TASK_TIMEOUT
-                  : o.cause == CAUSE_CANCELLED ? TASK_CANCELLED
-                                               : TASK_LOST;
+        o.state = o.cause == CAUSE_TIMEOUT || o.cause == CAUSE_DEADLINE ? TASK_TIMEOUT
+                  : o.cause == CAUSE_CANCELLED                          ? TASK_CANCELLED
+                                                                        : TASK_LOST;
     } else if (x->status.si_pid != 0 && x->status.si_code == CLD_EXITED) {
         o.cause = CAUSE_EXIT;
         o.code = x->status.si_status;
@@ -132,6 +132,7 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
         log_notice(&about, "worker %d was killed%s", (int)w->pid,
                    x->late                            ? ": it did not start or leave in time"
                    : w->kill_cause == CAUSE_TIMEOUT   ? ": over the time limit"
+                   : w->kill_cause == CAUSE_DEADLINE  ? ": its task was over its deadline"
                    : w->kill_cause == CAUSE_CANCELLED ? ": its task was cancelled"
                    : w->kill_cause == CAUSE_STOPPING  ? ": stopping"
                                                       : "");

@@ -141,13 +141,12 @@ int task_recall(struct shm *s, uint32_t idx, uint64_t id);
 int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed);
 /* Drops the hints of tasks that are not queued any more from the front ring. */
 void task_prune_front(struct shm *s, uint32_t pool);
-/* When the first task of the ready ring was submitted, and its priority; hints before it that count
- * no more are taken off. 0, or -EAGAIN: the ring is empty. */
-struct task_head {
-    uint64_t submitted_ns;
-    uint32_t priority;
-};
-int task_ready_head(struct shm *s, uint32_t pool, struct task_head *ret);
+/* When the first task of the ready ring was submitted; hints before it that count no more are taken
+ * off. 0, or -EAGAIN: the ring is empty. */
+int task_ready_head(struct shm *s, uint32_t pool, uint64_t *ret_submitted_ns);
+bool task_is_queued(struct shm *s, uint32_t idx, uint64_t id);
+/* How many hints have ever been taken from the pool's rings. */
+uint64_t task_taken(struct shm *s, uint32_t pool);
 /* Hints in the front ring, those that count no more included. */
 uint64_t task_front_length(struct shm *s, uint32_t pool);
 /* While on, workers ring the daemon at each claim, and when they find nothing. */

@@ -106,13 +106,12 @@ int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed) {
     return r;
 }
 
-int task_ready_head(struct shm *s, uint32_t pool, struct task_head *ret) {
+int task_ready_head(struct shm *s, uint32_t pool, uint64_t *ret_submitted_ns) {
     struct shm_pool *p = &s->pools[pool];
     uint32_t idx;
     while (ring_peek(s, &p->ready, &idx) == 0) {
         if (is_queued(s, idx, pool)) {
-            ret->submitted_ns = peek(s->tasks[idx].submitted_ns);
-            ret->priority = peek(s->tasks[idx].priority);
+            *ret_submitted_ns = peek(s->tasks[idx].submitted_ns);
             return 0;
         }
         /* a worker may have taken that one meanwhile, and we the next: it stays the first */
@@ -122,6 +121,16 @@ int task_ready_head(struct shm *s, uint32_t pool, struct task_head *ret) {
         hand_clear(s);
     }
     return -EAGAIN;
+}
+
+bool task_is_queued(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    return task_record(s, idx, id, &v) && word_state(v) == TASK_QUEUED;
+}
+
+uint64_t task_taken(struct shm *s, uint32_t pool) {
+    const struct shm_pool *p = &s->pools[pool];
+    return atomic_load(&p->front.head) + atomic_load(&p->ready.head);
 }
 
 void task_refill(struct shm *s, uint32_t pool, bool on) {

@@ -18,6 +18,7 @@ ROOMS = {
     "client/ctl": ("lib/base", "client/hearth.h"),
     "client/examples": ("client/hearth.h",),
     "daemon": ("lib/base", "lib/wire", "lib/shm", "daemon/supervise", "daemon/serve"),
+    "daemon/schedule": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/supervise": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/serve": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "tests": ("lib", "worker", "client", "daemon", "tests"),

@@ -454,7 +454,7 @@ static void release_all(struct collector *c) {
 static void recall_one(struct collector *c) {
     uint32_t idx = (uint32_t)(pattern_random(&c->random) % TASKS);
     struct task_view v;
-    struct task_head head;
+    uint64_t head;
     if (task_view(&c->s, idx, &v) || v.state != TASK_QUEUED || task_recall(&c->s, idx, v.id)) {
         return;
     }

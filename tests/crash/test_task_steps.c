@@ -408,7 +408,7 @@ static void setup_stale_head(struct shm *s) {
     assert(r == 0);
 }
 static void op_head(struct shm *s) {
-    struct task_head head;
+    uint64_t head;
     int r = task_ready_head(s, STEP_POOL, &head);
     assert(r == 0 && task_ring_length(s, STEP_POOL) == 1);
 }

@@ -100,15 +100,17 @@ Test(serve_task, results_stay_until_looked_at_and_after) {
     cr_assert_str_eq(wire_show(&w), want);
     expect(&w,
            "[\"id\" \"*\" \"pool\" \"demo\" \"handler\" \"echo\" \"state\" \"done\" \"attempt\" :1 "
+           "\"kills\" :0 \"priority\" :128 \"waits_for\" \"\" \"due_ms\" :0 \"expire_ms\" :0 "
+           "\"deadline_ms\" :0 "
            "\"worker_pid\" :* \"wait_us\" :* \"run_us\" :* \"submitted_ms\" :1* \"payload_bytes\" "
            ":5 \"result_bytes\" :5 \"cause\" \"result\" \"cause_code\" :0 \"cause_text\" \"\" "
-           "\"stderr\" \"\"]",
+           "\"stderr\" \"\" \"failures\" []]",
            "TASK.STATUS %s", id);
     submit_line(&w, id, "shell run '' ARG sh ARG -c ARG 'echo oops >&2; exit 4'");
     expect(&w, "[\"*\" \"failed\" nil \"exit status 4\"]", "TASK.WAIT %s", id);
     expect(&w,
            "*\"cause\" \"exit\" \"cause_code\" :4 \"cause_text\" \"exit status 4\" \"stderr\" "
-           "\"oops\\n\"]",
+           "\"oops\\n\" \"failures\" []]",
            "TASK.STATUS %s", id);
     expect(&w, "[[\"id\" \"*\"*\"pool\" \"shell\"*\"failed\"*] [*\"pool\" \"demo\"*\"done\"*]]",
            "TASK.LIST");

@@ -202,7 +202,7 @@ Test(shm, held_tasks_are_claimed_in_the_order_of_their_release) {
     struct shm s = new_segment(4 << 20), w = second(&s);
     struct task_ref held[3], plain, c;
     struct task_view v;
-    struct task_head head;
+    uint64_t head;
     cr_expect_eq(task_ready_head(&s, 0, &head), -EAGAIN);
     for (uint32_t i = 0; i < 3; i++) {
         hold(&s, 10 + i, &held[i]);

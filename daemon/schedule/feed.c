@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* The order of a pool's tasks. Each has a key that never changes by itself: when it came, less what
+ * its priority is worth in time (config key `ageing`, per level). So there is nothing to re-sort as
+ * tasks age, and none starves: whoever comes later by more than the levels between them are worth
+ * has the larger key. Plain tasks have the time of their submission as key and lie in the ready
+ * ring, in order; all others lie in a heap.
+ *
+ * Workers look at the front ring first. It is fed a few at a time, as long as the first of the heap
+ * comes before the head of the ready ring; the daemon hears of each claim meanwhile (task_refill).
+ * When one that comes before what has been fed turns up, on the heap or in the ready ring, all that
+ * is fed and not yet claimed is recalled and the front is fed anew. So the order is exact, but for
+ * what a worker had already claimed.
+ *
+ * How many are fed: one for each worker, so that one who is through finds its next task without us;
+ * twice as many each time all were gone when we came, half when half of them were still there.
+ *
+ * Fails: without memory for the list of the fed, nothing is fed until a later turn. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/schedule/private.h"
+
+enum { DEPTH_MAX = 64, FED_MAX = 1024, FED_FIRST = 16 };
+
+static bool due_is_live(void *arg, const struct heap_entry *e) {
+    const struct schedule *s = arg;
+    const struct plan *p = &s->plans[e->idx];
+    return p->id == e->id && p->place == DUE && p->key == e->key;
+}
+
+int lane_open(struct schedule *s, uint32_t pool) {
+    struct lane *l = &s->lanes[pool];
+    heap_init(&l->due, due_is_live, s);
+    l->depth = 1;
+    return 0;
+}
+
+void lane_close(struct lane *l) {
+    heap_deinit(&l->due);
+    free(l->fed);
+    l->fed = NULL;
+}
+
+static struct lane *lane_of(struct schedule *s, uint32_t idx) {
+    return &s->lanes[s->plans[idx].pool];
+}
+
+void lane_push(struct schedule *s, uint32_t idx) {
+    const struct plan *p = &s->plans[idx];
+    const struct heap_entry e = {.key = p->key, .id = p->id, .idx = idx};
+    plan_move(s, idx, DUE);
+    heap_push(&lane_of(s, idx)->due, &e);
+    lane_of(s, idx)->dirty = true;
+}
+
+void lane_drop(struct schedule *s, uint32_t idx) {
+    struct lane *l = lane_of(s, idx);
+    for (uint32_t i = 0; s->plans[idx].listed && i < l->n_fed; i++) {
+        if (l->fed[i] == idx) {
+            l->fed[i] = l->fed[--l->n_fed];
+            s->plans[idx].listed = false;
+        }
+    }
+}
+
+static int fed_reserve(struct lane *l) {
+    if (l->n_fed < l->cap_fed) {
+        return 0;
+    }
+    uint32_t cap = l->cap_fed ? l->cap_fed * 2 : FED_FIRST;
+    uint32_t *fed = realloc(l->fed, cap * sizeof(*fed));
+    if (!fed) {
+        return -ENOMEM;
+    }
+    l->fed = fed;
+    l->cap_fed = cap;
+    return 0;
+}
+
+/* Forgets what has been claimed. Claimed plans stay FED until they end: only their records know. */
+static void settle_fed(struct schedule *s, struct lane *l) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->n_fed; i++) {
+        uint32_t idx = l->fed[i];
+        if (task_is_queued(&s->d->shm, idx, s->plans[idx].id)) {
+            l->fed[n++] = idx;
+        } else {
+            s->plans[idx].listed = false;
+        }
+    }
+    l->n_fed = n;
+}
+
+static void recall_all(struct schedule *s, struct lane *l, uint32_t pool) {
+    for (uint32_t i = 0; i < l->n_fed; i++) {
+        uint32_t idx = l->fed[i];
+        s->plans[idx].listed = false;
+        if (task_recall(&s->d->shm, idx, s->plans[idx].id) == 0) {
+            lane_push(s, idx);
+        }
+    }
+    l->n_fed = 0;
+    task_prune_front(&s->d->shm, pool);
+}
+
+/* The key of what a worker would take from the ready ring. */
+static int64_t ready_key(struct schedule *s, uint32_t pool) {
+    uint64_t submitted;
+    return task_ready_head(&s->d->shm, pool, &submitted) == 0 ? (int64_t)submitted : INT64_MAX;
+}
+
+/* As many as there should be on the front. */
+static uint32_t wanted(struct lane *l, const struct pool *p, uint32_t before) {
+    if (before > 0 && l->n_fed == 0) {
+        l->depth = l->depth * 2 < DEPTH_MAX ? l->depth * 2 : DEPTH_MAX;
+    } else if (l->n_fed > before / 2) {
+        l->depth = l->depth > 1 ? l->depth / 2 : 1;
+    }
+    uint32_t n = l->depth * (p->n_workers ? p->n_workers : 1);
+    return n < FED_MAX ? n : FED_MAX;
+}
+
+/* False: it cannot be fed now. */
+static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry *e) {
+    struct lane *l = &s->lanes[p->index];
+    uint32_t idx = e->idx;
+    int64_t key = e->key;
+    if (fed_reserve(l) < 0) {
+        return false;
+    }
+    int r = task_release(&s->d->shm, idx, e->id, true);
+    if (r == -ENOBUFS) {
+        task_prune_front(&s->d->shm, p->index);
+        r = task_release(&s->d->shm, idx, e->id, true);
+    }
+    if (r == -ENOBUFS) {
+        return false;
+    }
+    heap_pop(&l->due);
+    plan_move(s, idx, FED);
+    if (r == 0) {
+        l->fed[l->n_fed++] = idx;
+        s->plans[idx].listed = true;
+        l->fed_last = l->n_fed == 1 || key > l->fed_last ? key : l->fed_last;
+        p->wake++;
+    }
+    return true;
+}
+
+void lane_feed(struct schedule *s, struct pool *p) {
+    struct lane *l = &s->lanes[p->index];
+    uint64_t taken = task_taken(&s->d->shm, p->index);
+    if (taken == l->taken && !l->dirty && p->wake == 0) {
+        return;
+    }
+    uint32_t before = l->n_fed;
+    settle_fed(s, l);
+    const struct heap_entry *first = heap_first(&l->due);
+    int64_t ready = first || l->n_fed > 0 ? ready_key(s, p->index) : 0;
+    uint32_t want = wanted(l, p, before);
+    if (l->n_fed > 0 && (ready < l->fed_last || (first && first->key < l->fed_last))) {
+        recall_all(s, l, p->index);
+    }
+    while (l->n_fed < want && (first = heap_first(&l->due)) && first->key <= ready) {
+        if (!feed_one(s, p, first)) {
+            break;
+        }
+    }
+    bool more = heap_first(&l->due) != NULL;
+    if (more != task_refill_is_on(&s->d->shm, p->index)) {
+        task_refill(&s->d->shm, p->index, more);
+    }
+    l->taken = taken;
+    l->dirty = false;
+}

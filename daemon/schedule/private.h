@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of daemon/schedule share. */
+#pragma once
+
+#include "daemon/schedule.h"
+#include "daemon/schedule/heap.h"
+
+/*              +------------ to be tried again ------------+
+ *              v                                           |
+ *  NOWHERE -> DELAYED --due--> DUE --fed--> FED --claimed--+--> ENDED -> NOWHERE
+ *       |                       ^--recalled--|             |
+ *       +--> READY -----------------------------claimed----+
+ * DELAYED in `times`, DUE in the lane's heap, FED in the lane's list and the segment's front ring,
+ * READY in the segment's ready ring. FED and READY may have been claimed: the record knows. STUCK:
+ * failed, to be tried again, but a lock was busy. */
+enum place { NOWHERE, DELAYED, DUE, FED, READY, STUCK, ENDED, PLACES };
+
+struct history {
+    uint32_t n; /* ever */
+    struct attempt attempts[ATTEMPTS_KEPT];
+};
+
+/* One per record, at the same index, in memory that costs nothing until it is touched. */
+struct plan {
+    uint64_t id;
+    int64_t key; /* in the lane: smaller is sooner */
+    uint64_t due_ns, expire_ns, deadline_ns;
+    struct history *history; /* NULL: no attempt has failed */
+    uint8_t place;           /* enum place */
+    uint8_t pool;
+    bool listed; /* in the lane's `fed`: as far as we know not claimed */
+};
+
+/* The scheduled tasks of one pool. */
+struct lane {
+    struct heap due;
+    uint32_t n[PLACES];
+    uint32_t *fed; /* indices */
+    uint32_t n_fed, cap_fed;
+    int64_t fed_last; /* largest key of those */
+    uint32_t depth;   /* how many are fed per worker */
+    uint64_t taken;   /* as task_taken() was when it was fed */
+    bool dirty;       /* look again, whatever the workers did */
+};
+
+enum { TIME_DUE, TIME_EXPIRE, TIME_DEADLINE, TIMES };
+
+struct event;
+
+struct schedule {
+    struct hearthd *d;
+    struct plan *plans;
+    uint32_t n;
+    uint32_t live;     /* plans that have not ended */
+    struct heap times; /* what: TIME_* */
+    struct lane *lanes;
+    struct event *timer;
+    uint64_t timer_at_ns; /* 0: not set */
+    uint64_t random;
+};
+
+/* ---- schedule.c ---- */
+/* Makes a plan for a task that has none. False: no memory. */
+bool plan_make(struct schedule *s, uint32_t idx, const struct task_view *v);
+/* The only place where a plan changes its place. */
+void plan_move(struct schedule *s, uint32_t idx, enum place to);
+/* WAITING in the segment: held until at_ns, or now to be fed in its turn. */
+void plan_wait(struct schedule *s, uint32_t idx, uint64_t at_ns);
+int64_t plan_key(const struct pool *p, uint64_t from_ns, uint32_t priority);
+void time_push(struct schedule *s, uint32_t idx, uint32_t what, uint64_t at_ns);
+
+/* ---- feed.c ---- */
+int lane_open(struct schedule *s, uint32_t pool);
+void lane_close(struct lane *l);
+/* Into the order of those that are due. */
+void lane_push(struct schedule *s, uint32_t idx);
+/* No longer fed, if it was. */
+void lane_drop(struct schedule *s, uint32_t idx);
+void lane_feed(struct schedule *s, struct pool *p);
