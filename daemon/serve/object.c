@@ -181,7 +181,7 @@ static void drop_reply(const struct call *k) {
 
 static int call_handler(struct shm *s, void *arg) {
     struct call *k = arg;
-    (void)s;
+    s->op_gone = 0;
     drop_reply(k);
     return dispatch_handler(k->id)(k->c, k->argv, k->argc);
 }
@@ -189,6 +189,8 @@ static int call_handler(struct shm *s, void *arg) {
 static void count_looks(struct conn *c) {
     c->serve->hits += c->hits;
     c->serve->misses += c->misses;
+    keyspace_note_expired(c->serve, object_shm(c)->op_gone);
+    object_shm(c)->op_gone = 0;
 }
 
 static int try_once(struct call *k, uint64_t shards) {
@@ -218,23 +220,20 @@ bool object_again(int *tries) {
 /* What is left of an expired key goes when somebody has asked for it, as in Redis: DBSIZE tells. If a lock is busy it is left to
  * the sweep. */
 static int remove_expired(struct shm *s, void *arg) {
-    const struct key_name *name = arg;
     struct key key;
-    s->op_expired = false;
-    int r = key_find(s, name, &key);
-    bool over = r == -ENOENT && s->op_expired;
-    s->op_expired = false;
-    r = over ? key_find_write(s, name, &key) : r;
-    return over && r == -ENOENT ? 1 : r == -ENOENT ? 0 : r;
+    s->op_gone = 0;
+    int r = key_find_write(s, arg, &key);
+    return r == -ENOENT ? 0 : r;
 }
 
 static void remove_if_expired(void *arg, uint32_t i) {
     const struct call *k = arg;
+    struct shm *s = object_shm(k->c);
     struct key_name name = object_name(k->c, &k->argv[i]);
-    int r = op_run(object_shm(k->c), key_shard_bit(&name), remove_expired, &name);
-    if (r > 0) {
-        keyspace_note_expired(k->c->serve, (uint64_t)r);
+    if (op_run(s, key_shard_bit(&name), remove_expired, &name) == 0) {
+        keyspace_note_expired(k->c->serve, s->op_gone);
     }
+    s->op_gone = 0;
 }
 
 static void look_for_expired(struct call *k) {

@@ -133,6 +133,7 @@ int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) 
     int r = find(s, name, ret);
     if (r == 0 && is_over(s, ret)) {
         r = key_delete(s, ret);
+        s->op_gone += r == 0;
         return r ? r : -ENOENT;
     }
     return r == -ESTALE ? -EBADMSG : r;

@@ -55,6 +55,7 @@ struct shm {
     bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
     bool
         op_expired; /* a reading verb has met a key whose time is over; whoever cares sets it back */
+    uint32_t op_gone;           /* expired keys that changing verbs have removed; the same */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
     /* where things are, checked once when the segment was attached, so that nobody can move them

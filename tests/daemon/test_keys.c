@@ -222,7 +222,7 @@ Test(keys, watch_of_a_key_that_is_not_there) {
 Test(keys, an_expired_key_counts_until_somebody_asks_for_it) {
     begin(NULL);
     expect(&w, "+OK", "DEBUG SET-ACTIVE-EXPIRE 0");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         expect(&w, "+OK", "SET e:%d x PX 1", i);
     }
     expect(&w, "+OK", "SET stays x");
@@ -230,11 +230,15 @@ Test(keys, an_expired_key_counts_until_somebody_asks_for_it) {
     while (clock_now() < until) {
         expect(&w, "+PONG", "PING");
     }
+    expect(&w, ":6", "DBSIZE");
+    expect(&w, ":1", "HSET e:4 f v"); /* a writing command finds nothing there either */
+    expect(&w, ":1", "DEL e:4");
     expect(&w, ":5", "DBSIZE");
     expect(&w, "nil", "GET e:0");
     expect(&w, ":4", "DBSIZE");
     expect(&w, "[nil nil \"x\"]", "MGET e:1 e:2 stays");
     expect(&w, ":2", "DBSIZE");
+    cr_assert_not_null(strstr(wire_call(&w, "INFO", "stats", NULL), "expired_keys:4\\r"));
     expect(&w, "+OK", "DEBUG SET-ACTIVE-EXPIRE 1");
     until = clock_now() + 10 * NS_PER_SEC;
     while (strcmp(wire_call(&w, "DBSIZE", NULL), ":1") != 0) {
