@@ -395,7 +395,8 @@ static int add_to_field(struct shm *s, void *arg) {
 
 int objects_dict_add(struct objects *o, struct task_bytes name, struct task_bytes field, int64_t by,
                      int64_t *ret) {
-    struct ask a = objects_ask(o, name);
+    struct ask a;
+    objects_ask_only(&a, o, name);
     a.field = field;
     a.by = by;
     int r = objects_change(&a, false, add_to_field);

@@ -19,8 +19,9 @@ static int get_value(struct shm *s, void *arg) {
 }
 
 int objects_value_get(struct objects *o, struct task_bytes name, struct task_bytes *ret) {
-    struct ask a = objects_ask(o, name);
-    int r = objects_look(&a, get_value);
+    struct ask a;
+    objects_ask_only(&a, o, name);
+    int r = objects_glance(&a, get_value);
     if (r == 0) {
         *ret = objects_item(&a);
     }
@@ -108,7 +109,8 @@ static int add_value(struct shm *s, void *arg) {
 }
 
 int objects_value_add(struct objects *o, struct task_bytes name, int64_t by, int64_t *ret) {
-    struct ask a = objects_ask(o, name);
+    struct ask a;
+    objects_ask_only(&a, o, name);
     a.by = by;
     int r = objects_change(&a, false, add_value);
     if (r == 0 && ret) {
