@@ -122,16 +122,21 @@ struct hearth_task {
     const size_t *arg_lens;  /* their lengths; NULL: they end at their NUL */
     size_t n_args;
     uint64_t timeout_ms; /* time limit of a run, from its start; 0: the pool's own */
+    /* Further options of TASK.SUBMIT, a name and a value in turn: "PRIORITY", "200", "DELAY", "5000",
+     * "EXPIRE", "DEADLINE", "RETRY", "3", "ON", "crash,timeout", "BACKOFF", "MAX". */
+    const char *const *options;
+    size_t n_options; /* words: even */
 };
 
 enum hearth_status {
-    HEARTH_DONE = 0,        /* data is the result */
-    HEARTH_FAILED = 1,      /* the handler said so: code and cause */
-    HEARTH_LOST = 2,        /* its worker died: cause says how */
-    HEARTH_TIMEOUT = 3,     /* over its time limit */
-    HEARTH_CANCELLED = 4,   /* cancelled by someone, or the daemon stopped */
-    HEARTH_REFUSED = 5,     /* never accepted: error says why. No id */
-    HEARTH_DISCONNECTED = 6 /* the connection was lost first: see hearth_reconnect() */
+    HEARTH_DONE = 0,         /* data is the result */
+    HEARTH_FAILED = 1,       /* the handler said so: code and cause */
+    HEARTH_LOST = 2,         /* its worker died: cause says how */
+    HEARTH_TIMEOUT = 3,      /* over its time limit */
+    HEARTH_CANCELLED = 4,    /* cancelled by someone, or the daemon stopped */
+    HEARTH_REFUSED = 5,      /* never accepted: error says why. No id */
+    HEARTH_DISCONNECTED = 6, /* the connection was lost first: see hearth_reconnect() */
+    HEARTH_EXPIRED = 7 /* not begun in time: EXPIRE or DEADLINE of its options, or the pool's */
 };
 
 /* "done", "failed", ... A static text, never NULL. Thread-safe. */

@@ -22,6 +22,7 @@ static const char *const status_names[] = {
     [HEARTH_CANCELLED] = "cancelled",
     [HEARTH_REFUSED] = "refused",
     [HEARTH_DISCONNECTED] = "disconnected",
+    [HEARTH_EXPIRED] = "expired",
 };
 
 const char *hearth_status_name(enum hearth_status status) {
@@ -143,7 +144,7 @@ static int cause_code(const char *cause) {
 }
 
 static int status_of(const char *text, size_t len) {
-    for (int i = HEARTH_DONE; i <= HEARTH_CANCELLED; i++) {
+    for (int i = HEARTH_DONE; i <= HEARTH_EXPIRED; i++) {
         if (strlen(status_names[i]) == len && memcmp(status_names[i], text, len) == 0) {
             return i;
         }
@@ -185,10 +186,8 @@ int result_call_error(struct hearth *h, const struct resp_value *v, struct heart
         const char *word;
         enum hearth_status status;
     } ends[] = {
-        {"FAILED", HEARTH_FAILED},
-        {"LOST", HEARTH_LOST},
-        {"TIMEOUT", HEARTH_TIMEOUT},
-        {"CANCELLED", HEARTH_CANCELLED},
+        {"FAILED", HEARTH_FAILED},       {"LOST", HEARTH_LOST},       {"TIMEOUT", HEARTH_TIMEOUT},
+        {"CANCELLED", HEARTH_CANCELLED}, {"EXPIRED", HEARTH_EXPIRED},
     };
     for (size_t i = 0; v->type == RESP_ERROR && i < sizeof(ends) / sizeof(ends[0]); i++) {
         if (!has_code(v, ends[i].word)) {

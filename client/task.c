@@ -49,11 +49,14 @@ static int put_rest(struct hearth *h, const struct hearth_task *task) {
             r = command_put(h, digits, num_put_u64(digits, task->timeout_ms));
         }
     }
+    for (size_t i = 0; i < task->n_options && r == 0; i++) {
+        r = command_put_text(h, task->options[i]);
+    }
     return r;
 }
 
 static size_t n_words(const struct hearth_task *task) {
-    return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0);
+    return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0) + task->n_options;
 }
 
 static int put_names(struct hearth *h, const char *verb, size_t words,

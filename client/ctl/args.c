@@ -179,3 +179,31 @@ bool ctl_target(struct ctl *c, char *text, struct hearth_task *ret) {
     }
     return true;
 }
+
+bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hearth_task *task) {
+    static const struct {
+        const char *word;
+        bool time;
+    } options[] = {{"PRIORITY", false}, {"DELAY", true}, {"EXPIRE", true}, {"DEADLINE", true},
+                   {"RETRY", false},    {"ON", false},   {"BACKOFF", true}};
+    o -= CTL_PRIORITY;
+    const char *word = options[o].word, *value = c->value;
+    size_t at = 0;
+    if (options[o].time) {
+        uint64_t ms;
+        if (!ctl_duration(c, value, &ms)) {
+            return false;
+        }
+        snprintf(w->numbers[o], sizeof(w->numbers[0]), "%llu", (unsigned long long)ms);
+        value = w->numbers[o];
+    }
+    while (at < w->n && strcmp(w->words[at], word) != 0) { /* the last of its name counts */
+        at += 2;
+    }
+    w->words[at] = word;
+    w->words[at + 1] = value;
+    w->n = at == w->n ? w->n + 2 : w->n;
+    task->options = w->words;
+    task->n_options = w->n;
+    return true;
+}

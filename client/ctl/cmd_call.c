@@ -15,6 +15,7 @@
 struct run {
     struct ctl *c;
     struct hearth_task task;
+    struct ctl_task_words words;
     char *payload;
     bool ended;
     int status;
@@ -28,7 +29,8 @@ static bool parse(struct ctl *c, struct run *run, const char **ret_in) {
         while ((o = ctl_option(c)) > 0) {
             if (o == 'i') {
                 *ret_in = c->value;
-            } else if (!ctl_duration(c, c->value, &run->task.timeout_ms)) {
+            } else if (o < ' ' ? !ctl_task_option(c, o, &run->words, &run->task)
+                               : !ctl_duration(c, c->value, &run->task.timeout_ms)) {
                 run->status = CTL_USAGE;
                 return false;
             }
@@ -123,7 +125,7 @@ int cmd_call(struct ctl *c) {
 static int submit(struct ctl *c, struct run *run) {
     const struct hearth_task *t = &run->task;
     char limit[24];
-    size_t n = 0, words = 4 + 2 * t->n_args + 2;
+    size_t n = 0, words = 4 + 2 * t->n_args + 2 + t->n_options;
     _cleanup_free_ const char **argv = calloc(words, sizeof(*argv));
     _cleanup_free_ size_t *lens = calloc(words, sizeof(*lens));
     if (!argv || !lens) {
@@ -141,6 +143,9 @@ static int submit(struct ctl *c, struct run *run) {
         snprintf(limit, sizeof(limit), "%llu", (unsigned long long)t->timeout_ms);
         argv[n++] = "TIMEOUT";
         argv[n++] = limit;
+    }
+    for (size_t i = 0; i < t->n_options; i++) {
+        argv[n++] = t->options[i];
     }
     for (size_t i = 0; i < n; i++) {
         /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): all are texts */

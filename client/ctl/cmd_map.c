@@ -40,6 +40,7 @@ struct worker_count {
 struct map {
     struct ctl *c;
     struct hearth_map map;
+    struct ctl_task_words words;
     const char *out;
     bool files, null, plain, quiet, summary;
     struct input *inputs; /* map.window of them */
@@ -352,6 +353,8 @@ static int set_option(struct map *m, int o) {
         break;
     case 't':
         return ctl_duration(c, c->value, &m->map.task.timeout_ms) ? CTL_OK : CTL_USAGE;
+    case CTL_PRIORITY ... CTL_BACKOFF:
+        return ctl_task_option(c, o, &m->words, &m->map.task) ? CTL_OK : CTL_USAGE;
     default:
         if (!ctl_count(c, c->value, JOBS_MAX, &n)) {
             return CTL_USAGE;

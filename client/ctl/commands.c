@@ -8,6 +8,7 @@
 static const struct ctl_option run_options[] = {
     {"in", 'i', "FILE", "the payload is this file's content (- for standard input)"},
     {"timeout", 't', "TIME", "time limit of the run: 500ms, 2s, 1.5m (plain numbers: seconds)"},
+    CTL_TASK_OPTIONS,
     {0},
 };
 static const struct ctl_option wait_options[] = {
@@ -24,13 +25,15 @@ static const struct ctl_option map_options[] = {
     {"jobs", 'j', "N", "tasks in the daemon at a time (default 64)"},
     {"arg", 'a', "ARG", "an argument for the handler; may be repeated"},
     {"timeout", 't', "TIME", "time limit of each run: 500ms, 2s, 1.5m"},
+    CTL_TASK_OPTIONS,
     {"summary", 'S', NULL, "end with a table of figures (default on a terminal)"},
     {"quiet", 'q', NULL, "no progress bar, no summary"},
     {0},
 };
 static const struct ctl_option tasks_options[] = {
     {"pool", 'p', "POOL", "only tasks of this pool"},
-    {"state", 'S', "STATE", "queued, running, done, failed, lost, timeout or cancelled"},
+    {"state", 'S', "STATE",
+     "waiting, queued, running, done, failed, lost, timeout, cancelled or expired"},
     {"count", 'n', "N", "at most N tasks (default 100)"},
     {0},
 };

@@ -15,7 +15,7 @@ enum ctl_exit {
     CTL_FAILED = 1,    /* the handler failed */
     CTL_USAGE = 2,     /* wrong words on the command line */
     CTL_LOST = 3,      /* the worker died */
-    CTL_TIMEOUT = 4,   /* over the task's time limit */
+    CTL_TIMEOUT = 4,   /* over the task's time limit, or not begun in time */
     CTL_CANCELLED = 5, /* cancelled, or the daemon stopped */
     CTL_REFUSED = 6,   /* the daemon refused: busy, out of memory, no such pool or handler */
     CTL_CONNECT = 7,   /* no connection, or it was lost */
@@ -31,6 +31,24 @@ struct ctl_option {
     char letter;      /* what ctl_option() returns, and -t; a letter below ' ' has no short form */
     const char *arg;  /* name of its value; NULL: it has none */
     const char *help;
+};
+
+enum { CTL_PRIORITY = 16, CTL_BACKOFF = CTL_PRIORITY + 6 }; /* letters that are none */
+/* What call, submit and map say about a task beside its time limit. */
+#define CTL_TASK_OPTIONS                                                                           \
+    {"priority", CTL_PRIORITY, "N", "0 to 255, higher is sooner (default: the pool's, 128)"},      \
+        {"delay", CTL_PRIORITY + 1, "TIME", "not before so long from now"},                        \
+        {"expire", CTL_PRIORITY + 2, "TIME", "expired if not begun so long from now"},             \
+        {"deadline", CTL_PRIORITY + 3, "TIME",                                                     \
+         "to be ended so long from now, in the queue or running"},                                 \
+        {"retry", CTL_PRIORITY + 4, "N", "attempts more after a failed one"},                      \
+        {"on", CTL_PRIORITY + 5, "KINDS", "after error, crash, timeout, memory (with commas)"}, {  \
+        "backoff", CTL_BACKOFF, "TIME", "pause before the second attempt, then doubled"            \
+    }
+struct ctl_task_words {
+    const char *words[14]; /* as hearth_task.options */
+    char numbers[7][24];
+    size_t n;
 };
 
 struct ctl {
@@ -86,6 +104,8 @@ int ctl_option(struct ctl *c);
 const char *ctl_operand(struct ctl *c);
 /* "500ms", "2s", "1.5m", "1h" or seconds, as milliseconds of at least 1. Reports a mistake: false.
  */
+/* One of CTL_TASK_OPTIONS: c->value is its value. False: refused, and said. */
+bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hearth_task *task);
 bool ctl_duration(struct ctl *c, const char *text, uint64_t *ret_ms);
 bool ctl_count(struct ctl *c, const char *text, uint64_t max, uint64_t *ret);
 /* Splits "pool.handler" in place; without a dot the handler is "run", that of exec pools. Reports a

@@ -4,9 +4,9 @@
 
 _hearth_options() {
     case $1 in
-    call | submit) echo --in --timeout ;;
+    call | submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff ;;
     wait) echo --any --timeout ;;
-    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet ;;
+    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     ping) echo --count ;;
@@ -56,7 +56,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl) ((i++)) ;;
+        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then

@@ -196,6 +196,7 @@ int ctl_exit_of(const struct hearth_result *r) {
         [HEARTH_CANCELLED] = CTL_CANCELLED,
         [HEARTH_REFUSED] = CTL_REFUSED,
         [HEARTH_DISCONNECTED] = CTL_CONNECT,
+        [HEARTH_EXPIRED] = CTL_TIMEOUT,
     };
     return exits[r->status];
 }

@@ -69,6 +69,21 @@ Test(ctl, call_runs_commands_without_a_shell) {
     cr_expect(strstr(buf_head(&out.err), "exit status 7"), "%s", buf_head(&out.err));
 }
 
+Test(ctl, options_say_when_a_task_runs) {
+    expect(
+        "hearth call shell --retry 3 --on error --backoff 10ms sh -c 'test $HEARTH_ATTEMPT = 2 && "
+        "echo $HEARTH_ATTEMPT'",
+        0, "2\n", "");
+    expect("hearth call demo.echo --delay 5s --expire 20ms", 4, "", "not begun in time");
+    expect("hearth call demo.sleep --deadline 50ms 30000", 4, "", "not ended by its deadline");
+    expect("id=$(hearth submit demo.echo --priority 200 --delay 30); hearth tasks --state waiting "
+           "--json | wc -l; hearth cancel $id",
+           0, "1\n1\n", "");
+    expect("printf 'a\nb\n' | hearth map -pk --priority 7 demo.echo", 0, "a\nb\n", "");
+    expect("hearth call demo.echo --priority 256", 6, "",
+           "priority is not an integer from 0 to 255");
+}
+
 Test(ctl, an_interrupted_call_cancels) {
     expect("\"$HEARTH_CTL\" call demo.sleep 30000 & pid=$!\n"
            "until [ \"$(hearth tasks --state running --json | wc -l)\" = 1 ]; do :; done\n"

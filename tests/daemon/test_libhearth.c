@@ -70,6 +70,16 @@ Test(libhearth, call_ends_in_every_way) {
     cr_assert_eq(hearth_call(h, &t, &r), 0);
     cr_assert_eq(r.status, HEARTH_TIMEOUT);
     cr_assert_str_eq(r.cause, "time limit of 50 ms");
+    t.timeout_ms = 0;
+    t.options = (const char *const[]){"PRIORITY", "200", "DEADLINE", "50"};
+    t.n_options = 4;
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_TIMEOUT);
+    t.options = (const char *const[]){"DELAY", "30000", "EXPIRE", "20"};
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_eq(r.status, HEARTH_EXPIRED);
+    cr_assert_str_eq(hearth_status_name(r.status), "expired");
+    cr_assert_str_eq(r.cause, "not begun in time");
     t = task_of("nonesuch", NULL);
     cr_assert_eq(hearth_call(h, &t, &r), HEARTH_E_NOHANDLER);
     t.pool = "nonesuch";
@@ -77,7 +87,7 @@ Test(libhearth, call_ends_in_every_way) {
 }
 
 struct tally {
-    size_t ended[7];
+    size_t ended[8];
     char last_id[HEARTH_ID_MAX + 1];
 };
 
