@@ -11,6 +11,7 @@
 
 #include "client/handle.h"
 #include "lib/base/cleanup.h"
+#include "lib/shm/account.h"
 #include "lib/shm/slot.h"
 
 static void drop_fds(struct hearth *h) {
@@ -49,6 +50,7 @@ static int take_slot(struct hearth *h, const struct hearth_reply *map) {
     h->shm.bell_fd = steal_fd(&h->fds[1]);
     h->n_fds = 1;
     slot_set_state(&h->shm, SLOT_SERVING);
+    account_act_as(&h->shm, geteuid());
     return 0;
 }
 

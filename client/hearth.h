@@ -68,7 +68,9 @@ enum hearth_error {
     HEARTH_E_TYPE = 12,       /* the object is of another type */
     HEARTH_E_NUMBER = 13,     /* not a number, or the sum is none */
     HEARTH_E_UNEXPECTED = 14, /* a transaction found something that was to be otherwise */
-    HEARTH_E_ENDED = 15       /* the manager that the name belongs to has ended */
+    HEARTH_E_ENDED = 15,      /* the manager that the name belongs to has ended */
+    HEARTH_E_QUOTA =
+        16 /* a user would have more objects, or bytes in them, than the daemon's limits let him */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -296,7 +298,7 @@ HEARTH_API int hearth_map(struct hearth *h, const struct hearth_map *map);
  * They go over the connection or, after hearth_attach(), are done in memory with no round trip; the caller need not know.
  * A `ret` may be NULL when a function does something besides. What is given is followed by a NUL that is not counted.
  *
- * Errors of all: HEARTH_E_TYPE, HEARTH_E_OOM (the segment is full; nothing has changed), HEARTH_E_BUSY (somebody sits on a lock
+ * Errors of all: HEARTH_E_TYPE, HEARTH_E_OOM (the segment is full; nothing has changed), HEARTH_E_QUOTA (likewise), HEARTH_E_BUSY (somebody sits on a lock
  * in memory), HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM; -EDEADLK from a callback, unless done in memory. */
 
 /* A C string as bytes, without its NUL. */

@@ -43,6 +43,8 @@ static int error_of(int64_t r) {
         return HEARTH_E_NUMBER;
     case -ENOMEM:
         return HEARTH_E_OOM;
+    case -EDQUOT:
+        return HEARTH_E_QUOTA;
     case -EAGAIN:
         return HEARTH_E_BUSY;
     case -ETIMEDOUT:

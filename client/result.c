@@ -44,6 +44,8 @@ const char *hearth_strerror(int error) {
         return "the queue is full";
     case HEARTH_E_OOM:
         return "the daemon's segment is full";
+    case HEARTH_E_QUOTA:
+        return "over the limits of the user whose object it is";
     case HEARTH_E_NOTASK:
         return "no such task";
     case HEARTH_E_PENDING:
@@ -115,6 +117,7 @@ int result_error(struct hearth *h, const struct resp_value *v) {
         {"NOPOOL", HEARTH_E_NOPOOL}, {"NOHANDLER", HEARTH_E_NOHANDLER},
         {"BUSY", HEARTH_E_BUSY},     {"OOM", HEARTH_E_OOM},
         {"NOTASK", HEARTH_E_NOTASK}, {"NOMANAGER", HEARTH_E_ENDED},
+        {"QUOTA", HEARTH_E_QUOTA},
     };
     if (v->type != RESP_ERROR && v->type != RESP_BLOB_ERROR) {
         return result_say(h, HEARTH_E_PROTOCOL, "unexpected reply of type '%c'", v->type);

@@ -74,6 +74,8 @@ struct config_limits {
     uint64_t
         client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
     uint32_t max_mapped;   /* clients that have the segment mapped for writing */
+    uint64_t user_memory;  /* bytes of one user's objects; 0: no limit */
+    uint64_t user_objects; /* ... and how many; 0: no limit */
     uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 

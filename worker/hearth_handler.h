@@ -87,9 +87,10 @@ enum hearth_log_level {
  * argument of the next one), and no longer than the task. A NUL follows each text. A `ret` may be NULL when a call does
  * something besides.
  *
- * Errors of every call: -EPROTOTYPE (the name is of another type), -ENOMEM (the segment is full; nothing has changed), -EAGAIN
- * (somebody sits on a lock), -EMSGSIZE (over 64 MiB), -EPERM (in init(): there are no shared objects yet), -EBADMSG (the
- * memory is damaged), -EDEADLK (in a transaction: a name it does not list, or a call that waits). */
+ * Errors of every call: -EPROTOTYPE (the name is of another type), -ENOMEM (the segment is full; nothing has changed), -EDQUOT
+ * (likewise: the user whose object it is, for a new one the task's submitter, has as much as he may), -EAGAIN (somebody sits
+ * on a lock), -EMSGSIZE (over 64 MiB), -EPERM (in init(): there are no shared objects yet), -EBADMSG (the memory is damaged),
+ * -EDEADLK (in a transaction: a name it does not list, or a call that waits). */
 
 enum hearth_object_type {
     HEARTH_TYPE_NONE = 0,

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/shm/account.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 #include "worker/api.h"
@@ -50,6 +51,7 @@ static bool run_one(const struct options *o, const struct module *m, struct exec
         say(HEARTH_LOG_ERROR, NULL, "the record of a claimed task is damaged: %s", strerror(-r));
         return false;
     }
+    account_act_as(s, v.uid); /* what a task makes is its submitter's */
     if (m != NULL) {
         api_run(m, s, ref, &v, o->max_output, &end);
     } else {

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Who is connected, by id, and what one connection may cause. Ids count up and are never used
+/* Who is connected, by id, and what one connection and one user may cause. Ids count up and are never used
  * twice, so a task's record names its submitter by id, and the submitter's being gone shows as "not
  * found". The table is indexed by the low bits of the id: as ids are given out in order, entries
  * hardly ever share a place.
+ *
+ * A user's objects are counted in the segment (lib/shm/account.h); here he gets his account when he first connects. Root and
+ * the daemon's own user have no limits.
  *
  * Fails: -ENOMEM when it is opened. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "daemon/log.h"
 #include "daemon/serve/conn.h"
 #include "daemon/serve/multi.h"
+#include "lib/shm/account.h"
 
 enum {
     FLOOD = 16 * 1024 * 1024, /* bytes of buffers after which memory is given back ... */
@@ -25,6 +31,7 @@ int accounts_open(struct serve *s) {
     s->by_id = calloc(size, sizeof(*s->by_id));
     s->by_id_size = size;
     s->next_id = 1;
+    account_open(&s->d->shm, getuid(), 0, 0, &s->d->shm.account);
     return s->by_id ? 0 : -ENOMEM;
 }
 
@@ -32,8 +39,24 @@ static struct conn **place_of(struct serve *s, uint64_t id) {
     return &s->by_id[id & (s->by_id_size - 1)];
 }
 
+static void charge_to_user(struct conn *c) {
+    struct serve *s = c->serve;
+    const struct config_limits *l = &s->d->config->limits;
+    bool free = c->uid == 0 || c->uid == getuid();
+    int r = account_open(&s->d->shm, c->uid, free ? 0 : l->user_memory, free ? 0 : l->user_objects,
+                         &c->account);
+    if (r < 0 && !s->accounts_full) {
+        s->accounts_full = true;
+        log_warn(LOG_ABOUT(.message = MESSAGE_ACCOUNTS_FULL),
+                 "user %u is one more than there are accounts in the segment: he and further ones "
+                 "share the last one, and its limits",
+                 (unsigned)c->uid);
+    }
+}
+
 void accounts_add(struct conn *c) {
     struct serve *s = c->serve;
+    charge_to_user(c);
     c->id = s->next_id++;
     struct conn **place = place_of(s, c->id);
     c->hash_next = *place;

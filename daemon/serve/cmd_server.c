@@ -17,6 +17,7 @@
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
 #include "lib/base/clock.h"
+#include "lib/shm/account.h"
 #include "lib/shm/keys.h"
 
 #define REDIS_VERSION "7.0.15"
@@ -177,17 +178,33 @@ static int info_pools(struct serve *s, struct buf *b) {
     return r;
 }
 
+/* What each user has in the keyspace, and may have (0: no limit). */
+static int info_accounts(struct serve *s, struct buf *b) {
+    struct account_view v;
+    int r = buf_printf(b, "# Accounts\r\n");
+    for (unsigned i = 0; i < SHM_ACCOUNTS && r >= 0; i++) {
+        if (account_view(&s->d->shm, i, &v)) {
+            r = buf_printf(b,
+                           "user_%u:%sobjects=%llu,bytes=%llu,max_objects=%llu,max_bytes=%llu\r\n",
+                           (unsigned)v.uid, v.shared ? "shared=1," : "", (ull)v.objects,
+                           (ull)v.bytes, (ull)v.max_objects, (ull)v.max_bytes);
+        }
+    }
+    return r;
+}
+
 static const struct info_section {
     const char *name;
     bool usual; /* in INFO without arguments */
     int (*put)(struct serve *s, struct buf *b);
 } sections[] = {
-    {"server", true, info_server},   {"clients", true, info_clients},
-    {"memory", true, info_memory},   {"persistence", true, info_persistence},
-    {"stats", true, info_stats},     {"replication", true, info_replication},
-    {"cpu", true, info_cpu},         {"commandstats", false, info_commandstats},
-    {"cluster", true, info_cluster}, {"keyspace", true, info_keyspace},
-    {"tasks", true, info_tasks},     {"pools", true, info_pools},
+    {"server", true, info_server},     {"clients", true, info_clients},
+    {"memory", true, info_memory},     {"persistence", true, info_persistence},
+    {"stats", true, info_stats},       {"replication", true, info_replication},
+    {"cpu", true, info_cpu},           {"commandstats", false, info_commandstats},
+    {"cluster", true, info_cluster},   {"keyspace", true, info_keyspace},
+    {"tasks", true, info_tasks},       {"pools", true, info_pools},
+    {"accounts", true, info_accounts},
 };
 
 static bool section_wanted(const struct info_section *s, const struct resp_arg *argv,
@@ -248,6 +265,8 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     V("limits.client_max_input", "%llu", (ull)(f)->limits.client_max_input)                        \
     V("limits.client_max_output", "%llu", (ull)(f)->limits.client_max_output)                      \
     V("limits.clients_memory", "%llu", (ull)(f)->limits.clients_memory)                            \
+    V("limits.user_memory", "%llu", (ull)(f)->limits.user_memory)                                  \
+    V("limits.user_objects", "%llu", (ull)(f)->limits.user_objects)                                \
     V("maxclients", "%u", (f)->limits.max_clients)                                                 \
     V("maxmemory", "%llu", (ull)(f)->segment_size)                                                 \
     V("maxmemory-policy", "%s", "noeviction")                                                      \

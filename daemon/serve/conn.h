@@ -114,6 +114,7 @@ struct conn {
     uint32_t live;  /* tasks submitted here that have not ended */
     uid_t uid;
     pid_t pid;
+    unsigned account;    /* in the segment: lib/shm/account.h */
     uint32_t roles;      /* enum role bits, ... */
     uint64_t may_submit; /* ... and pools, by index: what this user may do, as of connecting */
     char *name, *lib_name, *lib_ver; /* NULL: none */
@@ -145,6 +146,7 @@ struct serve {
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
     uint32_t n_draining;   /* connections in BLOCK_DRAIN */
+    bool accounts_full;    /* it was said */
     uint64_t charged;      /* bytes of all connections' buffers */
     uint64_t charged_most; /* since memory was last given back */
     struct conn **by_id;   /* hash: id & (by_id_size - 1) */

@@ -253,6 +253,7 @@ int dispatch(struct conn *c) {
     if (argc == 0) {
         return 0;
     }
+    c->serve->d->shm.account = c->account;
     c->muted = c->reply_mode == REPLY_OFF || c->skip;
     bool skip = c->skip;
     c->skip = false;

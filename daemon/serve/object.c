@@ -21,6 +21,7 @@
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cpu.h"
+#include "lib/shm/account.h"
 
 enum {
     SPINS = 200, /* tries with a pause between: longer than an operation lasts */
@@ -149,8 +150,24 @@ const char *object_error_text(int r) {
     }
 }
 
+static void reply_over_quota(struct conn *c) {
+    const struct shm *s = object_shm(c);
+    struct account_view v = {0};
+    account_view(s, s->over, &v);
+    reply_errorf(
+        c,
+        "QUOTA user %u would have more than the limits let him: %llu bytes (limit %llu) and "
+        "%llu objects (limit %llu) are in use",
+        (unsigned)v.uid, (unsigned long long)v.bytes, (unsigned long long)v.max_bytes,
+        (unsigned long long)v.objects, (unsigned long long)v.max_objects);
+}
+
 void object_error(struct conn *c, int r) {
     const char *text = object_error_text(r);
+    if (r == -EDQUOT) {
+        reply_over_quota(c);
+        return;
+    }
     if (text) {
         reply_error(c, text);
         return;

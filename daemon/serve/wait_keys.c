@@ -319,6 +319,7 @@ static int serve_first(struct serve *s, struct waited *e) {
         struct key_name dest = dest_of(c);
         shards |= key_shard_bit(&dest);
     }
+    s->d->shm.account = c->account;
     int r = try_some(&s->d->shm, shards, &v);
     if (r != 0) {
         c->out.tail = c->out.head + v.mark;

@@ -25,6 +25,7 @@
 #include <stdbool.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/shm/account.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
 
@@ -348,11 +349,19 @@ int alloc_tx(struct shm *s, uint64_t size, uint64_t *ret_off) {
         return r;
     }
     if (size <= CLASS_MAX) {
-        return give_small(s, s->slot % SHM_ARENAS, class_for(size), ret_off);
+        unsigned cls = class_for(size);
+        r = give_small(s, s->slot % SHM_ARENAS, cls, ret_off);
+        size = class_size[cls];
+    } else {
+        /* lock order: it may be needed later in the operation */
+        r = hold_arena(s, s->slot % SHM_ARENAS);
+        r = r ? r : give_run(s, size, ret_off);
+        size = (size + SHM_CHUNK - 1) / SHM_CHUNK * SHM_CHUNK;
     }
-    r = hold_arena(s,
-                   s->slot % SHM_ARENAS); /* lock order: it may be needed later in the operation */
-    return r ? r : give_run(s, size, ret_off);
+    if (r == 0) {
+        account_took(s, (int64_t)size);
+    }
+    return r;
 }
 
 static int give_once(struct shm *s, _Atomic uint64_t *owner, uint64_t size, unsigned arena) {

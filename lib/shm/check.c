@@ -3,7 +3,7 @@
  * to be taken apart or given back) is collected and sorted; then
  * each chunk is gone through in the same order: its free list, its owned blocks and what was never
  * used must add up, a run must have one owner and be marked used in the map, a free chunk must be
- * free everywhere, and each chunk with room must be on its class's list exactly once.
+ * free everywhere, each account must have what its counters say, and each chunk with room must be on its class's list exactly once.
  *
  * Everything is read once and bounds-checked; every walk is bounded by the size of what it walks,
  * so a hostile segment costs time in proportion to its size and nothing else. Fails: -ENOMEM. */
@@ -32,6 +32,9 @@ struct walk {
     uint64_t *owned; /* offsets some word owns, sorted */
     size_t n, cap, at;
     uint64_t owned_keys[SHM_MANAGERS]; /* of the shard in hand, by manager */
+    struct {
+        uint64_t bytes, objects;
+    } uses[SHM_ACCOUNTS]; /* what accounts have, counted */
 };
 
 __attribute__((format(printf, 2, 3))) static void wrong(struct walk *w, const char *fmt, ...) {
@@ -139,12 +142,18 @@ struct part {
     struct walk *w;
     const char *what;
     uint32_t who;
+    int account;    /* whose its blocks are; NOBODY */
     uint64_t nodes; /* met in this table */
     bool keyspace;  /* its names are those of living keys */
 };
 
+enum { NOBODY = -1, FLUSHED = -2 }; /* FLUSHED: nobody's either, and the keys in it count no more */
+
 static int own_part(void *arg, uint64_t off, uint64_t bytes) {
     const struct part *p = arg;
+    if (p->account >= 0) {
+        p->w->uses[p->account].bytes += alloc_size(p->w->s, off);
+    }
     return own(p->w, off, bytes, p->what, p->who);
 }
 
@@ -199,17 +208,25 @@ static int check_key(void *arg, struct shm_node *n);
 
 static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole) {
     struct shm_object *o = alloc_ptr(w->s, off, sizeof(*o));
-    int r = own(w, off, sizeof(*o), "object of shard", shard);
-    if (r || !o) {
+    if (!o) {
+        return own(w, off, sizeof(*o), "object of shard", shard);
+    }
+    uint64_t kind = get(&o->kind) & 0xff;
+    struct part p = {.w = w,
+                     .what = "object of shard",
+                     .who = shard,
+                     .account = kind == DOOMED_KEYS ? FLUSHED : (int)object_account(o)};
+    int r = own_part(&p, off, sizeof(*o));
+    if (r) {
         return r;
     }
-    if (get(&o->kind) == KEY_LIST) {
-        struct part p = {.w = w, .what = "a list", .who = shard};
+    if (kind == KEY_LIST) {
+        p.what = "a list";
         return whole ? check_list(&p, &o->list)
                      : walked(&p, list_blocks(w->s, &o->list, own_part, &p));
     }
-    struct part p = {.w = w, .what = "a dict", .who = shard};
-    return check_hash(&p, &o->dict, get(&o->kind) == DOOMED_KEYS ? check_key : count_node);
+    p.what = "a dict";
+    return check_hash(&p, &o->dict, kind == DOOMED_KEYS ? check_key : count_node);
 }
 
 /* A key with the name of a manager is one of those that its place in the table counts. */
@@ -251,10 +268,14 @@ static int check_key(void *arg, struct shm_node *n) {
         return 0;
     }
     uint64_t kind = get(&k->kind) & 0xff;
+    unsigned account = key_record_account(k);
+    p->w->uses[account].bytes += alloc_size(p->w->s, (uint64_t)((uint8_t *)n - p->w->s->base));
+    p->w->uses[account].objects += p->account != FLUSHED;
     if (kind == KEY_DICT || kind == KEY_LIST) {
         const struct shm_object *o = alloc_ptr(p->w->s, get(&k->object), sizeof(*o));
-        if (o && get(&o->kind) != kind) {
-            wrong(p->w, "a key of shard %u and its object are of different types", p->who);
+        if (o && ((get(&o->kind) & 0xff) != kind || object_account(o) != account)) {
+            wrong(p->w, "a key of shard %u and its object are of different types or accounts",
+                  p->who);
         }
         return check_object(p->w, p->who, get(&k->object), true);
     }
@@ -280,7 +301,7 @@ static int check_chain(struct walk *w, uint32_t shard, const _Atomic uint64_t *f
 
 static int collect_shard(struct walk *w, uint32_t i) {
     struct shm_shard *d = &w->s->shards[i];
-    struct part p = {.w = w, .what = "the keys", .who = i, .keyspace = true};
+    struct part p = {.w = w, .what = "the keys", .who = i, .account = NOBODY, .keyspace = true};
     memset(w->owned_keys, 0, sizeof(w->owned_keys));
     int r = check_hash(&p, &d->keys, check_key);
     if (r == 0) {
@@ -288,6 +309,21 @@ static int collect_shard(struct walk *w, uint32_t i) {
     }
     r = r ? r : check_chain(w, i, &d->garbage, false);
     return r ? r : check_chain(w, i, &d->doomed, true);
+}
+
+static void check_accounts(struct walk *w) {
+    for (unsigned a = 0; a < SHM_ACCOUNTS; a++) {
+        uint64_t bytes = 0, objects = 0;
+        for (unsigned i = 0; i < SHM_SHARDS; i++) {
+            bytes += get(&w->s->uses[i * SHM_ACCOUNTS + a].bytes);
+            objects += get(&w->s->uses[i * SHM_ACCOUNTS + a].objects);
+        }
+        if (bytes != w->uses[a].bytes || objects != w->uses[a].objects) {
+            wrong(w, "account %u has %llu bytes and %llu objects, the counts say %llu and %llu", a,
+                  (unsigned long long)w->uses[a].bytes, (unsigned long long)w->uses[a].objects,
+                  (unsigned long long)bytes, (unsigned long long)objects);
+        }
+    }
 }
 
 static int collect(struct walk *w) {
@@ -471,6 +507,7 @@ int shm_check(struct shm *s, struct shm_report *ret) {
             qsort(w.owned, w.n, sizeof(*w.owned), by_offset);
         }
         check_chunks(&w);
+        check_accounts(&w);
     }
     free(w.owned);
     if (r == 0) {

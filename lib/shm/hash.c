@@ -709,7 +709,7 @@ struct apart {
 
 /* Gives the nodes in the slots of one bucket to the garbage. */
 static int drop_nodes(struct apart *a, _Atomic uint64_t *b, bool clear) {
-    int r = tx_need(a->s, SLOTS * 6 + 8);
+    int r = tx_need(a->s, SLOTS * 8 + 16);
     for (int i = 0; r == 0 && i < SLOTS; i++) {
         uint64_t slot = get(&b[i]);
         if (!slot) {

@@ -101,7 +101,7 @@ struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint
                              struct hash_ref *ret);
 
 /* Gives about `budget` entries and what held them to the garbage. 1: there is more; 0: the table is empty and owns
- * nothing. Afterwards it can be used anew. node (NULL: none) is called for each entry before, and may change two words. */
+ * nothing. Afterwards it can be used anew. node (NULL: none) is called for each entry before, and may change three words. */
 int hash_take_apart(struct shm *s, unsigned shard, struct shm_hash *h, int budget, hash_visit *node,
                     void *arg);
 

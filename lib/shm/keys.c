@@ -17,6 +17,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
@@ -161,12 +162,22 @@ static int note_made(struct shm *s, const struct key_name *name) {
     return r;
 }
 
-static int make_object(struct shm *s, enum key_type type, uint64_t *ret_off) {
+static int64_t node_bytes(const struct shm *s, const void *node) {
+    return (int64_t)alloc_size(s, (uint64_t)((const uint8_t *)node - s->base));
+}
+
+/* What holds a shard's keys together is nobody's, each key's node is its account's: so they are charged here. */
+static void key_came(struct shm *s, const struct key *key, int sign) {
+    account_add(s, key->name.shard, key_account(key), sign * node_bytes(s, key->ref.node), sign);
+}
+
+static int make_object(struct shm *s, unsigned shard, enum key_type type, uint64_t *ret_off) {
+    account_pays(s, shard, s->account);
     int r = alloc_tx(s, sizeof(struct shm_object), ret_off);
     if (r == 0) {
         struct shm_object *o = (void *)(s->base + *ret_off);
         memset(o, 0, sizeof(*o));
-        put(&o->kind, type);
+        put(&o->kind, type | (uint64_t)s->account << KEY_ACCOUNT_SHIFT);
     }
     return r;
 }
@@ -188,8 +199,9 @@ int key_make(struct shm *s, const struct key_name *name, enum key_type type, siz
     op_changes(s, name->shard);
     int r = may_make(s, name);
     if (r == 0 && type != KEY_VALUE) {
-        r = make_object(s, type, &object);
+        r = make_object(s, name->shard, type, &object);
     }
+    account_nobody_pays(s);
     if (r == 0) {
         r = hash_add(s, name->shard, &d->keys, &name->word, NULL, KEY_HEAD + room, &ref);
     }
@@ -201,10 +213,11 @@ int key_make(struct shm *s, const struct key_name *name, enum key_type type, siz
     }
     /* the node is new: nobody sees it before the commit */
     memset(ret->k, 0, KEY_HEAD);
-    put(&ret->k->kind, type);
+    put(&ret->k->kind, type | (uint64_t)s->account << KEY_ACCOUNT_SHIFT);
     put(&ret->k->object, object);
     put(&ret->k->used_ms, clock_wall_ms());
     tx_set(s, &d->moved, get(&d->moved) + 1);
+    key_came(s, ret, 1);
     r = note_made(s, name);
     r = r ? r : count_owned(s, name, true);
     return r ? r : key_changed(s, ret);
@@ -254,6 +267,8 @@ static int unlink_key(struct shm *s, struct key *key) {
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
     count_expiring(s, key->name.shard, key_expire(key) != 0, false);
+    key_came(s, key, -1);
+    account_nobody_pays(s);
     r = count_owned(s, &key->name, false);
     return r ? r : hash_del(s, key->name.shard, &d->keys, &key->ref);
 }
@@ -283,6 +298,7 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
     if (!value) {
         return -EBADMSG;
     }
+    account_nobody_pays(s);
     int r = may_make(s, to);
     r = r ? r : hash_add(s, to->shard, &d->keys, &to->word, value, len, &ref);
     if (r == 0) {
@@ -295,6 +311,7 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
     if (r == 0) {
         tx_set(s, &d->moved, get(&d->moved) + 1);
         count_expiring(s, to->shard, false, key_expire(&moved) != 0);
+        key_came(s, &moved, 1);
         r = note_made(s, to);
         r = r ? r : count_owned(s, to, true);
         r = r ? r : key_changed(s, &moved);
@@ -503,8 +520,9 @@ int keys_flush(struct shm *s, unsigned shard) {
         return 0;
     }
     int r = tx_need(s, 32);
+    account_nobody_pays(s);
     r = r ? r : alloc_tx(s, sizeof(struct shm_object), &off);
-    r = r ? r : tx_need(s, 32);
+    r = r ? r : tx_need(s, 32 + SHM_ACCOUNTS);
     if (r) {
         return r;
     }
@@ -520,10 +538,11 @@ int keys_flush(struct shm *s, unsigned shard) {
     tx_set(s, &d->doomed, off);
     tx_set(s, &d->expiring, 0);
     r = manager_count_none(s, shard);
-    r = r ? r : tx_need(s, 8);
+    r = r ? r : tx_need(s, SHM_ACCOUNTS + 8);
     if (r) {
         return r;
     }
+    account_flushed(s, shard);
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
     return 0;
@@ -588,7 +607,7 @@ uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples) {
 
 struct doom {
     struct shm *s;
-    struct shm_shard *shard;
+    unsigned shard;
 };
 
 /* A key of a flushed table goes: its object joins the doomed. */
@@ -597,19 +616,23 @@ static int doom_object(void *arg, struct shm_node *n) {
     size_t len;
     const struct shm_key *k = hash_value(w->s, n, &len);
     enum key_type type = k && len >= KEY_HEAD ? key_record_type(k) : KEY_NONE;
+    struct shm_shard *d = &w->s->shards[w->shard];
+    if (type != KEY_NONE) { /* its account has one object fewer since the flush */
+        account_add(w->s, w->shard, key_record_account(k), -node_bytes(w->s, n), 0);
+    }
     if (type == KEY_DICT || type == KEY_LIST) {
         struct shm_object *o = alloc_ptr(w->s, get(&k->object), sizeof(*o));
         if (o) {
-            tx_set(w->s, &o->link, get(&w->shard->doomed));
-            tx_set(w->s, &w->shard->doomed, get(&k->object));
+            tx_set(w->s, &o->link, get(&d->doomed));
+            tx_set(w->s, &d->doomed, get(&k->object));
         }
     }
     return 0;
 }
 
 static int take_object_apart(struct shm *s, unsigned shard, struct shm_object *o) {
-    struct doom w = {s, &s->shards[shard]};
-    switch (get(&o->kind)) {
+    struct doom w = {s, shard};
+    switch (get(&o->kind) & 0xff) {
     case KEY_LIST:
         return list_take_apart(s, shard, &o->list, TAKE_APART);
     case DOOMED_KEYS:
@@ -631,6 +654,11 @@ int keys_take_apart(struct shm *s, unsigned shard) {
         tx_set(s, &d->doomed,
                0); /* damaged by somebody: what is behind it cannot be found any more */
         return 0;
+    }
+    if ((get(&o->kind) & 0xff) == DOOMED_KEYS) {
+        account_nobody_pays(s);
+    } else {
+        account_pays(s, shard, object_account(o));
     }
     int r = take_object_apart(s, shard, o);
     if (r) {

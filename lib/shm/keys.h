@@ -45,8 +45,22 @@ static inline enum key_type key_record_type(const struct shm_key *k) {
     uint64_t kind = atomic_load_explicit(&k->kind, memory_order_relaxed) & 0xff;
     return kind < KEY_TYPES ? (enum key_type)kind : KEY_NONE;
 }
+/* Whose it is (account.h). Bits of the words `kind` of keys and objects. */
+enum { KEY_ACCOUNT_SHIFT = 16 };
+static inline unsigned kind_account(uint64_t kind) {
+    return (kind >> KEY_ACCOUNT_SHIFT & 0xff) % SHM_ACCOUNTS;
+}
+static inline unsigned key_record_account(const struct shm_key *k) {
+    return kind_account(atomic_load_explicit(&k->kind, memory_order_relaxed));
+}
+static inline unsigned object_account(const struct shm_object *o) {
+    return kind_account(atomic_load_explicit(&o->kind, memory_order_relaxed));
+}
 static inline enum key_type key_type(const struct key *key) {
     return key_record_type(key->k);
+}
+static inline unsigned key_account(const struct key *key) {
+    return key_record_account(key->k);
 }
 
 /* Notes that the key is being used, and when it last was, ms since 1970: OBJECT IDLETIME. No lock is needed. */
@@ -60,7 +74,7 @@ int key_find_typed(struct shm *s, const struct key_name *name, enum key_type typ
 /* For changing verbs: an expired key is removed at once. */
 int key_find_write(struct shm *s, const struct key_name *name, struct key *ret);
 
-/* Makes a key that is not there: a value with room for `room` bytes (its len is 0), or an empty dict or list. -EIDRM: the
+/* Makes a key that is not there, for the account that the handle acts for: a value with room for `room` bytes (its len is 0), or an empty dict or list. -EIDRM: the
  * name is that of a manager that has ended. So does whatever makes keys: key_open, key_rename, value_set ... */
 int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
              struct key *ret);
@@ -153,6 +167,8 @@ int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const
              size_t value_len);
 /* 1: removed, 0: there was none. An empty dict is not removed: dict_close(). */
 int dict_remove(struct shm *s, struct dict *d, const void *field, size_t len);
+/* A field that was found. */
+int dict_remove_found(struct shm *s, struct dict *d, const struct hash_ref *ref);
 uint64_t dict_count(const struct dict *d);
 /* The end of a change: marks the key, and removes an empty dict. */
 int dict_close(struct shm *s, struct dict *d);

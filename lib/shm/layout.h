@@ -10,6 +10,8 @@
  *   tasks_off    task records  256 bytes each
  *   shards_off   shards        the keyspace: a lock, a table of keys, what is to be tidied
  *   managers_off managers      scopes that keys belong to, and how many they have
+ *   uses_off     uses          what each account has in each shard
+ *   accounts_off accounts      whose they are, and how much each may have
  *   arenas_off   arenas        a lock, and lists of partly used chunks, per size class
  *   chunks_off   chunk heads   what each chunk of the data area is used for
  *   map_off      chunk map     one bit per chunk: 1 = free
@@ -28,7 +30,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 7u
+#define SHM_VERSION 8u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -37,6 +39,7 @@ enum {
     SHM_CHUNK = 16384,   /* bytes of a chunk */
     SHM_SHARDS = 64,     /* of the keyspace; a set of them is one word */
     SHM_MANAGERS = 1024, /* in segments of 16 MiB or more, 16 in smaller ones */
+    SHM_ACCOUNTS = 64,   /* users whose use of the keyspace is counted; a set of them is one word */
     SHM_ARENAS = 8,   /* small blocks are sharded by slot, so that workers rarely meet on a lock */
     SHM_CLASSES = 32, /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
@@ -211,6 +214,20 @@ struct shm_manager {
     _Alignas(SHM_LINE) _Atomic uint64_t keys[SHM_SHARDS];
 };
 
+/* A user. Written by the daemon. */
+struct shm_account {
+    _Atomic uint64_t user;      /* uid + 1; 0: unused, and so are those behind it */
+    _Atomic uint64_t max_bytes; /* 0: no limit */
+    _Atomic uint64_t max_objects;
+    _Atomic uint64_t reserved;
+};
+
+/* What an account has of a shard: modulo 2^64, only the sum over all shards is a number by itself. Under the shard's lock. */
+struct shm_use {
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t objects;
+};
+
 /* A list: the first and the last leaf, and a tree of the leaves between them with the number of elements below each branch
  * (list.c). All words under the lock of the shard. */
 struct shm_list {
@@ -228,7 +245,7 @@ struct shm_list {
 struct shm_object {
     _Atomic uint64_t
         link; /* next of the doomed; the block's first word, so that it can go to the garbage as well */
-    _Atomic uint64_t kind; /* enum key_type */
+    _Atomic uint64_t kind; /* enum key_type (8) | 0 (8) | account (8) */
     union {
         struct shm_hash dict;
         struct shm_list list;
@@ -238,7 +255,7 @@ struct shm_object {
 /* The value of a node in shard.keys: what a key is. For values the bytes follow. */
 struct shm_key {
     _Atomic uint64_t
-        kind; /* enum key_type (8) | encoding (8) | owner slot's word (32) << 32, 0: nobody's */
+        kind; /* enum key_type (8) | encoding (8) | account (8) | 0 (8) | owner slot's word (32), 0: nobody's */
     _Atomic uint64_t expire;  /* ms since 1970; 0: never */
     _Atomic uint64_t version; /* of the shard, when it was last changed */
     _Atomic uint64_t
@@ -255,7 +272,7 @@ struct shm_header {
     uint64_t size;
     uint64_t created_ms;
     uint64_t pools_off, slots_off, done_off, free_off, tasks_off, shards_off, managers_off,
-        arenas_off, chunks_off, map_off, data_off;
+        uses_off, accounts_off, arenas_off, chunks_off, map_off, data_off;
     uint32_t pools, slots, tasks, managers, chunks;
     uint64_t seed; /* of the hash of keys and fields */
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/list_inner.h"
@@ -51,8 +52,10 @@ static int parts_of(const struct shm *s, const struct shm_list *l, struct parts 
 
 /* Every changing verb begins and ends with these. */
 static int begin(struct shm *s, struct list_object *l, struct edit *ret) {
-    *ret = (struct edit){.s = s, .shard = l->key.name.shard, .list = l->list};
+    *ret = (struct edit){
+        .s = s, .shard = l->key.name.shard, .list = l->list, .account = key_account(&l->key)};
     op_changes(s, ret->shard);
+    account_pays(s, ret->shard, ret->account);
     int r = get(&l->list->dead) ? tree_free_dead(ret, TIDY) : 0;
     return r < 0 ? r : tx_need(s, 16);
 }

@@ -44,7 +44,7 @@ struct entry {
 /* A change under way. */
 struct edit {
     struct shm *s;
-    unsigned shard;
+    unsigned shard, account;
     struct shm_list *list;
     const struct entry *ins; /* what is inserted or set, or NULL */
     uint64_t doomed;         /* object that collects what is cut off */

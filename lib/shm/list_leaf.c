@@ -423,7 +423,7 @@ int leaf_merge(struct edit *e, struct branch *a, const struct branch *b) {
 
 int leaf_strip(struct edit *e, struct leaf *f, int max) {
     struct item it;
-    int r = tx_need(e->s, 2 * (uint32_t)max + 4);
+    int r = tx_need(e->s, 3 * (uint32_t)max + 8);
     if (r || !f->big) {
         return r;
     }

@@ -187,7 +187,7 @@ static int root_store(struct edit *e, const struct branches *top) {
         root = r ? 0 : made.off;
         height++;
     }
-    r = r ? r : tx_need(e->s, 2 * HEIGHT_MAX + 4);
+    r = r ? r : tx_need(e->s, 3 * HEIGHT_MAX + 4);
     while (r == 0 && height > 1) {
         r = node_read(e->s, root, &nd);
         if (r || nd.n != 1) {
@@ -273,7 +273,7 @@ static int cut_off(struct edit *e, uint64_t off, unsigned level) {
         }
         struct shm_object *o = (void *)(e->s->base + at);
         memset(o, 0, sizeof(*o));
-        put(&o->kind, KEY_LIST);
+        put(&o->kind, KEY_LIST | (uint64_t)e->account << KEY_ACCOUNT_SHIFT);
         put(&o->link, get(&d->doomed));
         tx_set(e->s, &d->doomed, at);
         e->doomed = at;

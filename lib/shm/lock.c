@@ -36,7 +36,7 @@ enum { SPINS = 100, WAIT_STEP_NS = 2000000, TX_FIRST_MORE = 4096 };
 /* ---- the undo log ---- */
 
 /* Entry n of a log: the first ones lie in the slot, more of them in the block that the slot owns. */
-static struct shm_undo *undo_entry(struct shm *s, struct shm_slot *d, uint64_t n) {
+static struct shm_undo *undo_entry(const struct shm *s, struct shm_slot *d, uint64_t n) {
     if (n < SHM_UNDO) {
         return &d->undo[n];
     }
@@ -133,6 +133,17 @@ void tx_set32(struct shm *s, _Atomic uint32_t *word, uint32_t value) {
     unsigned shift = off & 4 ? 32 : 0; /* little-endian halves */
     uint64_t old = get(pair);
     tx_set(s, pair, (old & ~(UINT64_C(0xffffffff) << shift)) | (uint64_t)value << shift);
+}
+
+uint64_t tx_before(const struct shm *s, const _Atomic uint64_t *word, uint32_t from) {
+    uint64_t off = (uint64_t)((const uint8_t *)word - s->base);
+    for (uint32_t n = from; n < s->tx_entries; n++) {
+        const struct shm_undo *u = undo_entry(s, s->mine, n);
+        if (!u || get(&u->off) == off) {
+            return u ? get(&u->old) : get(word);
+        }
+    }
+    return get(word);
 }
 
 void tx_commit(struct shm *s) {

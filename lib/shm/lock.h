@@ -39,6 +39,8 @@ void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n);
 int tx_need(struct shm *s, uint32_t n);
 /* At least doubles the room, between transactions. -ENOMEM, -EAGAIN. */
 int tx_grow(struct shm *s);
+/* What a word was when this transaction's log had `from` entries. */
+uint64_t tx_before(const struct shm *s, const _Atomic uint64_t *word, uint32_t from);
 void tx_commit(struct shm *s);
 void tx_abort(struct shm *s); /* everything as before */
 /* As it was when the log had `entries` (s->tx_entries then); the transaction goes on from there. */

@@ -339,7 +339,7 @@ static int pop_some(struct shm *s, void *arg) {
         return -ESTALE;
     }
     r = keep_pair(&t, ref.node);
-    r = r ? r : hash_del(s, d.key.name.shard, d.fields, &ref);
+    r = r ? r : dict_remove_found(s, &d, &ref);
     return r ? r : dict_close(s, &d);
 }
 

@@ -18,6 +18,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/cpu.h"
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
@@ -127,6 +128,7 @@ void op_free(struct shm *s, unsigned shard, uint64_t off) {
     if (size) {
         tx_set(s, (_Atomic uint64_t *)(void *)(s->base + off), get(&d->garbage));
         tx_set(s, &d->garbage, off);
+        account_took(s, -(int64_t)size);
         forget_vacated(s, off, size);
     }
 }
@@ -227,9 +229,13 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     s->op_depth = 1;
     s->op_short = false;
     s->vacated.n = 0;
+    s->op_grown = 0;
     r = fn(s, arg);
     if (s->op_short) {
         r = -ENOBUFS; /* whatever was made of it inside: some of it was not done */
+    } else if (r >= 0 && s->op_grown) {
+        int e = account_check(s, 0);
+        r = e ? e : r;
     }
     if (r >= 0) {
         tx_commit(s);
@@ -256,13 +262,17 @@ static int run_inner(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     assert((shards & ~s->op_shards) == 0);
     op_mark(s, &mark);
     int r = fn(s, arg);
+    if (r >= 0 && s->op_grown) {
+        int e = account_check(s, mark.entries);
+        r = e ? e : r;
+    }
     if (r < 0) {
         op_undo(s, &mark);
     }
     return r;
 }
 
-/* The segment is full: gives back what waits to be. True when there was something. */
+/* The segment, or an account, is full: gives back what waits to be. True when there was something. */
 static bool reclaim(struct shm *s) {
     bool some = false;
     for (unsigned i = 0; i < SHM_SHARDS; i++) {
@@ -288,7 +298,7 @@ int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), 
                 continue;
             }
         }
-        if (r != -ENOMEM || reclaimed++ == RECLAIM || !reclaim(s)) {
+        if ((r != -ENOMEM && r != -EDQUOT) || reclaimed++ == RECLAIM || !reclaim(s)) {
             return r;
         }
     }

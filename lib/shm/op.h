@@ -16,14 +16,15 @@
 
 /* Runs fn with the shards locked. fn returns 0 or a positive value (committed; op_run returns it), or a negative one
  * (everything is as before; op_run returns it). It may be run again from the beginning when the undo log was too small,
- * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience. Nested: fn's
+ * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience.
+ * -EDQUOT: it took more than the limit of an account (shm.over) lets it. Nested: fn's
  * shards must be among those held; when it fails, what it changed is undone and the outer operation may go on. */
 int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg);
 
 /* ---- for the functions that run inside ---- */
 /* Before the first change under a shard's lock: readers look again from now on. */
 void op_changes(struct shm *s, unsigned shard);
-/* A block nothing refers to any more as of this transaction; it is given back after the commit. */
+/* A block nothing refers to any more as of this transaction; it is given back after the commit. Three logged words. */
 void op_free(struct shm *s, unsigned shard, uint64_t off);
 /* Bytes outside of what is in use need no log when they are written, unless they were in use when the operation began (a
  * roll-back brings them back) or somebody was given them (list_pop). Who takes bytes out of use says so, and who wants to

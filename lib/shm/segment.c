@@ -42,6 +42,8 @@ static uint32_t layout_signature(void) {
         sizeof(struct shm_manager),
         sizeof(struct shm_key),
         sizeof(struct shm_hash),
+        sizeof(struct shm_use),
+        sizeof(struct shm_account),
         sizeof(struct shm_arena),
         sizeof(struct shm_chunk),
         sizeof(struct shm_task),
@@ -54,6 +56,7 @@ static uint32_t layout_signature(void) {
         offsetof(struct shm_task, in),
         SHM_CHUNK,
         SHM_CLASSES,
+        SHM_ACCOUNTS,
         SHM_UNDO,
     };
     uint32_t h = 2166136261u;
@@ -105,6 +108,10 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
     at += SHM_SHARDS * sizeof(struct shm_shard);
     h->managers_off = at;
     at += h->managers * sizeof(struct shm_manager);
+    h->uses_off = at;
+    at += SHM_SHARDS * SHM_ACCOUNTS * sizeof(struct shm_use);
+    h->accounts_off = at;
+    at += SHM_ACCOUNTS * sizeof(struct shm_account);
     h->arenas_off = at;
     at = align_up(at + SHM_ARENAS * sizeof(struct shm_arena), 4096);
     if (at + 4 * SHM_CHUNK > size) {
@@ -142,6 +149,8 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .tasks = (void *)(base + h->tasks_off),
         .shards = (void *)(base + h->shards_off),
         .managers = (void *)(base + h->managers_off),
+        .uses = (void *)(base + h->uses_off),
+        .accounts = (void *)(base + h->accounts_off),
         .arenas = (void *)(base + h->arenas_off),
         .chunks = (void *)(base + h->chunks_off),
         .chunk_map = (void *)(base + h->map_off),

@@ -15,6 +15,8 @@ struct shm_task;
 struct shm_arena;
 struct shm_shard;
 struct shm_manager;
+struct shm_account;
+struct shm_use;
 struct shm_chunk;
 
 /* Bytes that an operation took out of use and a roll-back may bring back. */
@@ -47,12 +49,16 @@ struct shm {
     uint32_t tx_room;      /* words the undo log has room for */
     uint32_t tx_entries;   /* entries of the undo log in this transaction, beyond anybody's reach */
     /* the operation on objects under way (op.c) */
-    uint64_t op_shards;  /* locks held, a bit per shard */
-    uint64_t op_changed; /* shards whose seq is odd */
-    uint32_t op_depth;   /* operations inside of an operation */
-    int32_t op_arena;    /* arena whose lock is held; -1: none */
-    bool op_chunks;      /* the chunk lock is held */
-    bool op_short;       /* tx_need() said no: the operation is run again with a larger log */
+    uint64_t op_shards;    /* locks held, a bit per shard */
+    uint64_t op_changed;   /* shards whose seq is odd */
+    uint64_t op_grown;     /* accounts that took something, a bit each (account.c) */
+    struct shm_use *payer; /* who takes and gives back blocks; NULL: nobody */
+    uint32_t account;      /* whose the keys are that are made */
+    uint32_t over;         /* account over its limit, when an operation returned -EDQUOT */
+    uint32_t op_depth;     /* operations inside of an operation */
+    int32_t op_arena;      /* arena whose lock is held; -1: none */
+    bool op_chunks;        /* the chunk lock is held */
+    bool op_short;         /* tx_need() said no: the operation is run again with a larger log */
     bool
         op_expired; /* a reading verb has met a key whose time is over; whoever cares sets it back */
     uint32_t op_gone;           /* expired keys that changing verbs have removed; the same */
@@ -67,6 +73,8 @@ struct shm {
     struct shm_task *tasks;
     struct shm_shard *shards;
     struct shm_manager *managers;
+    struct shm_use *uses; /* a row of SHM_ACCOUNTS for each shard */
+    struct shm_account *accounts;
     struct shm_arena *arenas;
     struct shm_chunk *chunks;
     _Atomic uint64_t *chunk_map;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/base/num.h"
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
@@ -54,6 +55,11 @@ int value_integer(const void *data, size_t len, int64_t *ret) {
     return num_i64(data, len, ret) ? -EDOM : 0;
 }
 
+/* The word `kind` of a value with this encoding: whose the key is stays. */
+static uint64_t value_kind(const struct key *key, enum key_encoding as) {
+    return (get(&key->k->kind) & ~UINT64_C(0xffff)) | KEY_VALUE | (uint64_t)as << 8;
+}
+
 static int as_integer(struct shm *s, struct key *key, int64_t v) {
     int r = tx_need(s, 8);
     if (r == 0) {
@@ -61,11 +67,15 @@ static int as_integer(struct shm *s, struct key *key, int64_t v) {
         if (!is_integer(key)) {
             op_vacate(s, key->k->bytes, room_of(s, key));
         }
-        tx_set(s, &key->k->kind, KEY_VALUE | KEY_INTEGER << 8);
+        tx_set(s, &key->k->kind, value_kind(key, KEY_INTEGER));
         tx_set(s, &key->k->object, (uint64_t)v);
         r = key_changed(s, key);
     }
     return r;
+}
+
+static int64_t node_bytes(const struct shm *s, const struct key *key) {
+    return (int64_t)alloc_size(s, (uint64_t)((uint8_t *)key->ref.node - s->base));
 }
 
 /* A new key record with this room in place of the old one: its head and the first `keep` bytes are copied. */
@@ -77,10 +87,13 @@ static int move_to_room(struct shm *s, struct key *key, size_t room, size_t keep
     memcpy(&head, key->k, KEY_HEAD);
     const uint8_t *from = is_integer(key) ? (const uint8_t *)digits : key->k->bytes;
     keep = keep < old.len ? keep : old.len;
+    int64_t before = node_bytes(s, key);
+    account_nobody_pays(s);
     int r = hash_set(s, key->name.shard, keys, &key->ref, NULL, KEY_HEAD + room);
     if (r) {
         return r;
     }
+    account_add(s, key->name.shard, kind_account(get(&head.kind)), node_bytes(s, key) - before, 0);
     /* a new node: nobody sees it before the commit. The old one's bytes are whole but for its first word */
     size_t len;
     key->k = hash_value(s, key->ref.node, &len);
@@ -88,7 +101,7 @@ static int move_to_room(struct shm *s, struct key *key, size_t room, size_t keep
         return -EBADMSG;
     }
     memcpy(key->k, &head, KEY_HEAD);
-    put(&key->k->kind, KEY_VALUE);
+    put(&key->k->kind, value_kind(key, KEY_BYTES));
     put(&key->k->object, 0);
     put(&key->k->len, keep);
     memcpy(key->k->bytes, from, keep);
@@ -104,7 +117,7 @@ static int set_bytes(struct shm *s, struct key *key, const void *data, size_t le
     size_t room = room_of(s, key);
     if (len <= room && len <= IN_PLACE && room <= 2 * IN_PLACE) {
         op_vacate(s, key->k->bytes + len, room - len);
-        tx_set(s, &key->k->kind, KEY_VALUE);
+        tx_set(s, &key->k->kind, value_kind(key, KEY_BYTES));
         tx_set(s, &key->k->len, len);
         tx_set_bytes(s, key->k->bytes, data, len);
         return key_changed(s, key);
@@ -255,6 +268,7 @@ int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const
     struct hash_ref ref;
     unsigned shard = d->key.name.shard;
     int r = hash_find(s, d->fields, &w, &ref);
+    account_pays(s, shard, key_account(&d->key));
     if (r == 0) {
         return hash_set(s, shard, d->fields, &ref, value_len ? value : "", value_len);
     }
@@ -265,12 +279,17 @@ int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const
     return r ? r : 1;
 }
 
+int dict_remove_found(struct shm *s, struct dict *d, const struct hash_ref *ref) {
+    account_pays(s, d->key.name.shard, key_account(&d->key));
+    return hash_del(s, d->key.name.shard, d->fields, ref);
+}
+
 int dict_remove(struct shm *s, struct dict *d, const void *field, size_t len) {
     struct hash_word w = hash_word(s, field, len);
     struct hash_ref ref;
     int r = hash_find(s, d->fields, &w, &ref);
     if (r == 0) {
-        r = hash_del(s, d->key.name.shard, d->fields, &ref);
+        r = dict_remove_found(s, d, &ref);
         return r ? r : 1;
     }
     return r == -ENOENT ? 0 : -EBADMSG;

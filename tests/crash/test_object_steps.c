@@ -12,6 +12,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/cleanup.h"
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
@@ -366,6 +367,7 @@ static void *scratch;
 static void run_current(struct shm *s) {
     struct put put = current->put;
     struct list_op list = current->list;
+    s->account = 1; /* what was there is others' */
     int r = op_run(s, OP_ALL, current->op, list.key ? (void *)&list : (void *)&put);
     assert(r >= 0);
 }
@@ -405,13 +407,16 @@ static void fill(struct shm *s) {
     struct list_op l1 = {"l1", PUSH_RIGHT, 0, 12, 20};
     struct list_op l2 = {"l2", PUSH_RIGHT, 0, 300, 25};
     struct list_op l3 = {"l3", PUSH_LEFT, 0, 3, 2000};
+    s->account = 2;
     run(s, in_set, &v1);
+    s->account = 0;
     run(s, in_set, &big);
     run(s, in_set, &gone);
     run(s, in_dict_many, &d1);
     run(s, in_dict_many, &d2);
     run(s, in_dict_put, &small);
     run(s, in_list, &l1);
+    s->account = 3;
     run(s, in_list, &l2);
     run(s, in_list, &l3);
     fill_managers(s);
@@ -548,6 +553,33 @@ static const char *verify_ended(struct shm *s, bool finished) {
     }
     dump_all(s, &before);
     return verify_all(s, false);
+}
+
+/* ---- refused: the accounts have no room for more ---- */
+static void setup_full(struct shm *s) {
+    unsigned account;
+    fill(s);
+    for (uint32_t uid = 0; uid < 4; uid++) {
+        struct account_view v;
+        int r = account_open(s, uid, 1, 0, &account);
+        assert(r == 0 && account == uid);
+        bool is = account_view(s, account, &v);
+        assert(is);
+    }
+    dump_all(s, &before);
+    dump_all(s, &after);
+}
+static void op_refused(struct shm *s) {
+    struct put large = {.key = "v1", .data = letters, .len = 900};
+    struct put fields = {.key = "d1", .data = letters, .len = 30, .n = 9};
+    struct list_op push = {"l2", PUSH_RIGHT, 0, 1, 8000};
+    s->account = 1;
+    int r = op_run(s, OP_ALL, in_set, &large);
+    assert(r == -EDQUOT && s->over == 2);
+    r = op_run(s, OP_ALL, in_dict_many, &fields);
+    assert(r == -EDQUOT && s->over == 0);
+    r = op_run(s, OP_ALL, in_list, &push);
+    assert(r == -EDQUOT && s->over == 3);
 }
 
 /* ---- rescue ---- */
@@ -729,6 +761,11 @@ int main(int argc, char **argv) {
         current = &made[i];
         ok &= step_run(&c, number++);
     }
+    struct step_case refused = {.name = "refused over the limits of accounts",
+                                .setup = setup_full,
+                                .op = op_refused,
+                                .verify = verify};
+    ok &= step_run(&refused, number++);
     ok &= under_many_seeds(number++);
     printf("1..%u\n", number - 1);
     free(scratch);

@@ -18,6 +18,7 @@ static const char config[] =
     "write_users = [ \"12341\", \"@12399\" ];\n"
     "admin_users = [ \"12342\" ];\n"
     "map_users = [ \"12343\" ];\n"
+    "limits = { user_memory = \"128K\"; user_objects = 5; };\n"
     "pools = ( { name = \"shut\"; workers = 1; module = \"demo.so\"; submit_users = [ \"12341\" ]; "
     "},\n"
     "          { name = \"open\"; workers = 1; module = \"demo.so\"; } );\n";
@@ -155,5 +156,74 @@ Test(roles, other_users_connections_are_left_alone) {
     expect(&w, "+PONG", "PING");
     play(BOB, 0, bob);
     expect_closed(&w);
+    wire_close(&w);
+}
+
+/* ---- how much ---- */
+
+#define QUOTA(uid) "-QUOTA user " #uid " would have more than the limits let him: *"
+
+Test(roles, so_many_objects_of_one_user) {
+    static const struct line ada[] = {{"MSET a 1 b 2 c 3", "+OK"},
+                                      {"HSET d f v", ":1"},
+                                      {"RPUSH e x", ":1"},
+                                      {"SET f 1", QUOTA(12341)},
+                                      {"EXISTS f", ":0"},
+                                      {"INCR a", ":2"},
+                                      {"RPUSH e y", ":2"},
+                                      {"MULTI", "+OK"},
+                                      {"INCR a", "+QUEUED"},
+                                      {"SET f 1", "+QUEUED"},
+                                      {"DEL b", "+QUEUED"},
+                                      {"SET g 1", "+QUEUED"},
+                                      {"EXEC", "*" QUOTA(12341)},
+                                      {"MGET a b f g", "*"},
+                                      {"RENAME g h", "+OK"},
+                                      {"COPY h i", QUOTA(12341)},
+                                      {"LPOP e 2", "*"},
+                                      {"COPY h i", ":1"},
+                                      {"INFO accounts", "*user_12341:objects=5,*"},
+                                      {NULL, NULL}};
+    static const struct line bob[] = {{"SET theirs 1", "-NOPERM *"}, {NULL, NULL}};
+    struct wire w;
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    play(ADA, 0, ada);
+    play(BOB, 0, bob);
+    serve_connect(&w);
+    for (int i = 0; i < 20; i++) { /* the daemon's own user may have any number */
+        expect(&w, "+OK", "SET mine%d x", i);
+    }
+    expect(&w, "*errors*:0*", "SEGMENT.CHECK");
+    expect(&w, "+OK", "FLUSHALL");
+    expect(&w, "*user_12341:objects=0,*", "INFO accounts");
+    expect(&w, "*errors*:0*", "SEGMENT.CHECK");
+    wire_close(&w);
+}
+
+Test(roles, so_many_bytes_of_one_user) {
+    static const struct line ada[] = {{"SETRANGE v 30000 x", ":30001"},
+                                      {"SETRANGE w 40000 x", QUOTA(12341)},
+                                      {"EXISTS w", ":0"},
+                                      {"HSET d f v", ":1"},
+                                      {"APPEND v more", ":30005"},
+                                      {"SETRANGE v 70000 x", QUOTA(12341)},
+                                      {"STRLEN v", ":30005"},
+                                      {"SET v small", "+OK"},
+                                      {"SETRANGE w 30000 x", ":30001"},
+                                      {"DEL v w", ":2"},
+                                      {"SETRANGE v 31000 x", ":31001"},
+                                      {NULL, NULL}};
+    static const struct line crew[] = {
+        {"APPEND v x", ":31002"}, {"SETRANGE v 65000 x", QUOTA(12341)}, {NULL, NULL}};
+    struct wire w;
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    play(ADA, 0, ada);
+    play(12349, CREW, crew); /* what he adds to another's object is the other's */
+    serve_connect(&w);
+    expect(&w, "*errors*:0*", "SEGMENT.CHECK");
     wire_close(&w);
 }
