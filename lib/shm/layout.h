@@ -35,7 +35,7 @@
 enum {
     SHM_LINE = 64, /* cache line */
     SHM_UNDO =
-        256, /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
+        320, /* words one transaction may change; the largest (freeing a 64 MiB run) needs 70 */
     SHM_CHUNK = 16384,   /* bytes of a chunk */
     SHM_SHARDS = 64,     /* of the keyspace; a set of them is one word */
     SHM_MANAGERS = 1024, /* in segments of 16 MiB or more, 16 in smaller ones */
