@@ -576,6 +576,17 @@ static int reap_hand(struct shm *s, struct shm_slot *d, uint32_t idx, uint32_t d
     return record_clear(s, idx, w);
 }
 
+/* The dead one may have eaten a wake-up, or have taken a sleeper's bit down and not come to wake it: all are woken. */
+static void wake_for_dead(struct shm *s, uint32_t pool) {
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        struct shm_slot *d = &s->slots[i];
+        if (get32(&d->state) != SLOT_FREE && get32(&d->pool) == pool) {
+            atomic_fetch_add(&d->bell, 1);
+            futex_wake(&d->bell, 1);
+        }
+    }
+}
+
 int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outcome *o,
               uint32_t *ret_idx) {
     assert(slot < s->n_slots && task_state_is_terminal(o->state));
@@ -599,10 +610,9 @@ int task_reap(struct shm *s, uint32_t slot, uint32_t gen, const struct task_outc
         }
         hand_clear(s);
     }
-    /* the dead one may have eaten a wake-up */
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
         if (s->pools[i].name[0] && any_hint(s, &s->pools[i])) {
-            task_wake(s, i, UINT32_MAX);
+            wake_for_dead(s, i);
         }
     }
     return r;

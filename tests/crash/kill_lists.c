@@ -263,8 +263,11 @@ static int order_list(struct objects *o, void *arg) {
 
 static bool run_order(RUN_ARGS) {
     struct ordering g = {list_name(names, c), c->a};
-    (void)before;
     (void)after;
+    if (!c->a && c->id % 2) {
+        c->r = objects_list_reverse(o, g.name);
+        return c->r == before->list[c->b].n;
+    }
     c->r = objects_transaction(o, &names[NAME_LIST + c->b], 1, order_list, &g);
     return c->r == 0;
 }

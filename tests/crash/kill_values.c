@@ -38,7 +38,13 @@ static void plan_set(struct model *m, struct change *c) {
 }
 
 static bool run_set(RUN_ARGS) {
-    (void)before;
+    if (c->id % 2) {
+        struct task_bytes was;
+        c->r =
+            objects_value_exchange(o, names[NAME_VALUE], value_of(after), OBJECTS_ALWAYS, 0, &was);
+        return c->r == 0 && (was.data ? is_bytes(was, before->value, before->value_len)
+                                      : before->value_len == 0);
+    }
     c->r = objects_value_set(o, names[NAME_VALUE], value_of(after), OBJECTS_ALWAYS, 0);
     return c->r == 0;
 }

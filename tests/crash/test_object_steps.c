@@ -20,6 +20,7 @@
 #include "lib/shm/manager.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/op.h"
+#include "tests/crash/object_calls.h"
 #include "tests/crash/step.h"
 
 static char letters[9000];
@@ -78,6 +79,15 @@ static int in_rename(struct shm *s, void *arg) {
 static int in_flush_shard(struct shm *s, void *arg) {
     const struct put *p = arg;
     return keys_flush(s, name_of(s, p->key).shard);
+}
+static int in_sweep(struct shm *s, void *arg) {
+    const struct put *p = arg;
+    uint64_t cursor = 0;
+    return keys_expire_some(s, name_of(s, p->key).shard, p->n, &cursor, 100);
+}
+static int in_flush_some(struct shm *s, void *arg) {
+    const struct put *p = arg;
+    return keys_flush_some(s, name_of(s, p->key).shard, 100);
 }
 static int in_dict_put(struct shm *s, void *arg) {
     const struct put *p = arg;
@@ -176,36 +186,12 @@ static int in_transaction(struct shm *s, void *arg) {
     return r ? r : op_run(s, OP_ALL, in_list, &push);
 }
 
-/* Calls of objects.h that are more than one verb of the above. */
-enum call { COPY, EXCHANGE, ADD_FLOAT, BESIDE, REVERSE, SORT };
-
-static struct task_bytes text(const char *t) {
-    return (struct task_bytes){t, strlen(t)};
-}
-
-static int64_t call_run(struct objects *o, const struct put *p) {
-    struct task_bytes name = text(p->key), old;
-    switch ((enum call)p->n) {
-    case COPY:
-        return objects_copy(o, name, text(p->field), true);
-    case EXCHANGE:
-        return objects_value_exchange(o, name, text("another"), OBJECTS_PRESENT, 0, &old);
-    case ADD_FLOAT:
-        return objects_value_add_float(o, name, 0.25L, NULL);
-    case BESIDE:
-        return objects_list_insert_beside(o, name, (struct task_bytes){letters + 5, 20}, true,
-                                          text("beside"));
-    case REVERSE:
-        return objects_list_reverse(o, name);
-    default:
-        return objects_list_sort(o, name, OBJECTS_ALPHA | OBJECTS_DESCENDING);
-    }
-}
-
+/* A call of objects.h, put.n: enum object_call. */
 static int in_call(struct shm *s, void *arg) {
     struct objects o;
     objects_init(&o, s);
-    int64_t r = call_run(&o, arg);
+    const struct put *p = arg;
+    int64_t r = object_call(&o, (enum object_call)p->n, p->key, p->field, letters);
     objects_deinit(&o);
     return r < 0 ? (int)r : 0;
 }
@@ -420,6 +406,14 @@ static void fill(struct shm *s) {
     run(s, in_list, &l2);
     run(s, in_list, &l3);
     fill_managers(s);
+    /* one that expires far away, and one that has */
+    struct put timed = {.key = "timed", .data = letters, .len = 10, .n = UINT64_C(99999999999999)};
+    struct put over = {.key = "over", .data = letters, .len = 10, .n = 6};
+    run(s, in_set, &timed);
+    run(s, in_expire, &timed);
+    run(s, in_dict_many, &over);
+    over.n = 1;
+    run(s, in_expire, &over);
 }
 
 static void setup(struct shm *s) {
@@ -644,14 +638,50 @@ static const struct object_case cases[] = {
      in_dict_many,
      {.key = "d8", .data = letters, .len = 30, .n = 120},
      {0}},
-    {"copy: of a value", in_call, {.key = "v1", .field = "copy", .n = COPY}, {0}},
-    {"copy: of a dict over a list", in_call, {.key = "d1", .field = "l1", .n = COPY}, {0}},
-    {"copy: of a list over a value", in_call, {.key = "l1", .field = "big", .n = COPY}, {0}},
-    {"value: exchanged", in_call, {.key = "v1", .n = EXCHANGE}, {0}},
-    {"value: a fraction added", in_call, {.key = "gone", .n = ADD_FLOAT}, {0}},
-    {"list: inserted beside an element", in_call, {.key = "l1", .n = BESIDE}, {0}},
-    {"list: turned round", in_call, {.key = "l3", .n = REVERSE}, {0}},
-    {"list: sorted", in_call, {.key = "l1", .n = SORT}, {0}},
+    {"copy: of a value", in_call, {.key = "v1", .field = "copy", .n = CALL_COPY}, {0}},
+    {"copy: of a dict over a list", in_call, {.key = "d1", .field = "l1", .n = CALL_COPY}, {0}},
+    {"copy: of a list over a value", in_call, {.key = "l1", .field = "big", .n = CALL_COPY}, {0}},
+    {"value: exchanged", in_call, {.key = "v1", .n = CALL_EXCHANGE}, {0}},
+    {"value: a fraction added", in_call, {.key = "gone", .n = CALL_ADD_FLOAT}, {0}},
+    {"list: inserted beside an element", in_call, {.key = "l1", .n = CALL_BESIDE}, {0}},
+    {"list: turned round", in_call, {.key = "l3", .n = CALL_REVERSE}, {0}},
+    {"list: sorted", in_call, {.key = "l1", .n = CALL_SORT}, {0}},
+    {"key: expired at once", in_call, {.key = "d2", .n = CALL_EXPIRE_NOW}, {0}},
+    {"key: expires no longer", in_call, {.key = "timed", .n = CALL_PERSIST}, {0}},
+    {"key: one that has expired is replaced", in_set, {.key = "over", .data = "1", .len = 1}, {0}},
+    {"keys: those that have expired are swept", in_sweep, {.key = "over", .n = 2}, {0}},
+    {"keys: a shard flushed bit by bit", in_flush_some, {.key = "d1"}, {0}},
+    {"keys: several deleted", in_call, {.key = "v1", .field = "l2", .n = CALL_DELETE_SEVERAL}, {0}},
+    {"keys: a dozen in one shard", in_call, {.key = "", .n = CALL_ONE_SHARD}, {0}},
+    {"key: renamed over another",
+     in_call,
+     {.key = "d1", .field = "l1", .n = CALL_RENAME_OVER},
+     {0}},
+    {"key: renamed, one that expires", in_rename, {.key = "timed", .field = "later"}, {0}},
+    {"value: set, its expiry kept", in_call, {.key = "timed", .n = CALL_SET_TTL}, {0}},
+    {"value: written beyond its end", in_call, {.key = "big", .n = CALL_WRITE_BEYOND}, {0}},
+    {"dict: set by default", in_call, {.key = "d1", .n = CALL_DEFAULT}, {0}},
+    {"dict: field popped", in_call, {.key = "d1", .n = CALL_POP_FIELD}, {0}},
+    {"dict: any field popped", in_call, {.key = "d2", .n = CALL_POP_ITEM}, {0}},
+    {"dict: last field popped", in_call, {.key = "d3", .n = CALL_POP_ITEM}, {0}},
+    {"dict: compared and set", in_call, {.key = "d1", .n = CALL_SWAP}, {0}},
+    {"dict: compared and removed", in_call, {.key = "d1", .n = CALL_SWAP_AWAY}, {0}},
+    {"dict: updated", in_call, {.key = "d1", .n = CALL_UPDATE}, {0}},
+    {"dict: 30 fields deleted, buckets joined",
+     in_call,
+     {.key = "d2", .n = CALL_DELETE_FIELDS},
+     {0}},
+    {"dict: incremented", in_call, {.key = "d1", .n = CALL_ADD_FIELD}, {0}},
+    {"dict: a fraction added", in_call, {.key = "d3", .n = CALL_ADD_FIELD_FLOAT}, {0}},
+    {"dict: ten counts added", in_call, {.key = "d1", .n = CALL_ADD_FIELDS}, {0}},
+    {"dict: cleared", in_call, {.key = "d2", .n = CALL_CLEAR}, {0}},
+    {"list: 20 pushed", in_call, {.key = "l1", .n = CALL_PUSH_SEVERAL}, {0}},
+    {"list: popped by one who would wait", in_call, {.key = "l2", .n = CALL_POP_WAIT}, {0}},
+    {"list: element moved by a call", in_call, {.key = "l2", .field = "l1", .n = CALL_MOVE}, {0}},
+    {"list: element moved in itself", in_call, {.key = "l1", .field = "l1", .n = CALL_MOVE}, {0}},
+    {"list: trimmed", in_call, {.key = "l2", .n = CALL_TRIM}, {0}},
+    {"list: equal elements removed", in_call, {.key = "l1", .n = CALL_REMOVE_EQUAL}, {0}},
+    {"transaction by calls, one of which fails", in_call, {.key = "", .n = CALL_TRANSACTION}, {0}},
     {"keys: a shard flushed", in_flush_shard, {.key = "d2"}, {0}},
     {"manager: opened", in_open_manager, {0}, {0}},
     {"manager: ended", in_end_manager, {0}, {0}},

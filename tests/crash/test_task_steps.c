@@ -80,6 +80,22 @@ static void op_submit_run(struct shm *s) {
 static const char *verify_submit(struct shm *s, bool finished) {
     return expect(s, finished ? 3 : 2, 3, 0);
 }
+
+/* A worker sleeps: whoever takes its bit out of `napping` and dies before it rings must not leave it asleep. */
+static void setup_asleep(struct shm *s) {
+    setup_two(s);
+    atomic_fetch_or(&s->pools[STEP_POOL].napping[0], UINT64_C(1) << STEP_OTHER);
+}
+static void op_submit_and_wake(struct shm *s) {
+    submit(s, 10, 2);
+    task_wake(s, STEP_POOL, 1);
+}
+static const char *verify_woken(struct shm *s, bool finished) {
+    uint32_t bell = get32(&s->slots[STEP_OTHER].bell);
+    const char *bad = expect(s, finished ? 3 : 2, 3, 0);
+    bool rung = finished || get32(&s->slots[STEP_OTHER].bell) != bell;
+    return bad ? bad : rung ? NULL : "a worker is not woken";
+}
 /* one small class is used up, so that the submit carves a new chunk */
 static void setup_full_chunk(struct shm *s) {
     submit(s, 8000, 0);
@@ -474,6 +490,7 @@ static const struct step_case cases[] = {
     {"look past a stale hint", setup_stale_head, NULL, op_head, verify_held},
     {"retry", setup_failed, NULL, op_retry, verify_held},
     {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
+    {"submit, and wake one who sleeps", setup_asleep, NULL, op_submit_and_wake, verify_woken},
 };
 
 enum { KEEP = 12 };
