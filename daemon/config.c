@@ -556,6 +556,7 @@ const struct config_key *config_key(unsigned i) {
                               .name = o->name,
                               .type = config_type_names[o->type],
                               .fallback = o->fallback,
+                              .when = o->when,
                               .doc = o->doc};
     return &key;
 }

@@ -129,12 +129,16 @@ void config_print(const struct config *c, FILE *f);
 /* "FILE:LINE: KEY: TEXT", without the parts that are absent. Returns out. */
 char *config_error_format(const struct config_error *err, char *out, size_t n);
 
+/* When a new value of a key counts, for a daemon that runs. */
+enum config_when { CONFIG_NOW, CONFIG_ROLL, CONFIG_RESTART };
+
 /* The table, for documentation and tests: every key there is. */
 struct config_key {
     const char *section; /* "" (top level), "limits", "pools", "rlimits" (inside of a pool) */
     const char *name;
     const char *type;     /* "size", "seconds", "count", ... */
     const char *fallback; /* the default as one writes it; NULL: there is none */
+    enum config_when when;
     const char *doc;
 };
 /* The i-th key, or NULL past the end. */

@@ -32,10 +32,11 @@
 #define STRUCT_RLIMITS struct pool_config
 
 const struct option config_options[] = {
-#define OPTION(sect, key, type, field, fallback, min, max, doc)                                    \
+#define OPTION(sect, key, type, when, field, fallback, min, max, doc)                              \
     {SECTION_##sect,                                                                               \
      #key,                                                                                         \
      TYPE_##type,                                                                                  \
+     CONFIG_##when,                                                                                \
      offsetof(STRUCT_##sect, field),                                                               \
      sizeof(((STRUCT_##sect *)0)->field),                                                          \
      fallback,                                                                                     \

@@ -38,6 +38,7 @@ struct option {
     enum option_section section;
     const char *name;
     enum option_type type;
+    enum config_when when;
     size_t offset, size; /* of the field in struct config, config_limits or pool_config */
     const char *fallback;
     int64_t min, max;
