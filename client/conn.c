@@ -198,8 +198,12 @@ static bool spin(struct hearth *h, uint64_t deadline) {
         h->spin_skip--;
         return false;
     }
-    uint64_t end = clock_now() + HANDLE_SPIN_US * UINT64_C(1000);
+    uint64_t now = clock_now();
+    uint64_t end = now + HANDLE_SPIN_US * UINT64_C(1000);
     bool cut = deadline < end;
+    if (!yield_may_poll(&h->yield, now)) {
+        return false;
+    }
     do {
         char byte;
         ssize_t n = recv(h->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
@@ -208,8 +212,8 @@ static bool spin(struct hearth *h, uint64_t deadline) {
             h->spin_skip = (1u << h->spin_penalty) - 1;
             return true;
         }
-        sched_yield();
-    } while (clock_now() < (cut ? deadline : end));
+        now = clock_now();
+    } while (yield_cpu(&h->yield, &now) && now < (cut ? deadline : end));
     if (!cut && h->spin_penalty < 6) {
         h->spin_penalty++;
     }

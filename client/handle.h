@@ -9,6 +9,7 @@
 #include "client/hearth.h"
 #include "client/table.h"
 #include "lib/base/buf.h"
+#include "lib/base/yield.h"
 #include "lib/shm/objects.h"
 #include "lib/wire/resp.h"
 
@@ -62,6 +63,7 @@ struct hearth {
 
     int also_fd;                      /* conn_wait() also returns when this can be read; -1: none */
     uint32_t spin_skip, spin_penalty; /* see conn_wait() */
+    struct yield yield;
     bool can_spin;
 
     /* the segment: attach.c */

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/base/yield.h"
+
 struct shm_header;
 struct shm_slot;
 struct shm_pool;
@@ -45,6 +47,7 @@ struct shm {
     uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the
                               daemon).  5 s unless set */
     uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
+    struct yield yield;    /* ... and whether it may */
     uint32_t spin_skip;    /* waits without a spin since the last try */
     uint32_t tx_room;      /* words the undo log has room for */
     uint32_t tx_entries;   /* entries of the undo log in this transaction, beyond anybody's reach */

@@ -27,7 +27,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "lib/base/cleanup.h"
@@ -300,7 +299,7 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
 
 /* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget
  * halves when nothing came and doubles when something did; after 32 waits without one, a short one
- * is tried again. */
+ * is tried again. None while yielding costs the CPU. */
 static bool spin_for_work(struct shm *s, struct shm_pool *p) {
     if (s->spin_ns < SHM_SPIN_MAX / 32) {
         if (++s->spin_skip < 32) {
@@ -309,7 +308,10 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
         s->spin_skip = 0;
         s->spin_ns = SHM_SPIN_MAX / 8;
     }
-    uint64_t until = clock_now() + s->spin_ns;
+    uint64_t now = clock_now(), until = now + s->spin_ns;
+    if (!yield_may_poll(&s->yield, now)) {
+        return false;
+    }
     do {
         if (any_hint(s, p)) {
             s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
@@ -318,8 +320,8 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
         if (slot_told(s) == SLOT_EXIT) {
             return true;
         }
-        sched_yield();
-    } while (clock_now() < until);
+        now = clock_now();
+    } while (yield_cpu(&s->yield, &now) && now < until);
     s->spin_ns /= 2;
     return false;
 }

@@ -7,7 +7,8 @@
  * long.
  *
  * Throughput is often the client's limit, so beside it stands the CPU time that each server has taken per operation, which a
- * loaded machine hardly changes. (hearthd's includes its polling: loop.c.)
+ * loaded machine hardly changes. (hearthd's includes its polling: loop.c.) `chrt -r 1` before it keeps what else runs off the
+ * CPUs, and the throughputs mean something too.
  *
  * Fails: exit status 1 when something does not work, which is said on stderr; without redis-benchmark or redis-server there
  * is nothing to measure, which is noted. */
