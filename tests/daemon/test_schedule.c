@@ -180,8 +180,8 @@ Test(schedule, expiry_and_deadline) {
     expect(&w, "[*\"timeout\" nil \"not ended by its deadline\"]", "TASK.WAIT %s", run);
     submit_line(&w, run, "one run '' ARG \"trap '' TERM; sleep 60\" DEADLINE 100");
     expect(&w, "[*\"timeout\" nil \"not ended by its deadline\"]", "TASK.WAIT %s", run);
-    /* across retries: it fails in 20 ms and would be tried again after its deadline */
-    submit_line(&w, run, "demo fail '' ARG no DEADLINE 300 RETRY 100 BACKOFF 50 MAX 50");
+    /* across retries: it fails in 20 ms and would be tried again 50 ms later, after its deadline */
+    submit_line(&w, run, "demo fail '' ARG no DEADLINE 255 RETRY 100 BACKOFF 50 MAX 50");
     expect(&w, "[*\"failed\" nil*]", "TASK.WAIT %s", run);
     long long attempts = status_number(run, "attempt");
     cr_expect(attempts >= 3 && attempts <= 8, "%lld", attempts);
