@@ -125,9 +125,10 @@ struct hearth_task {
     size_t n_args;
     uint64_t timeout_ms; /* time limit of a run, from its start; 0: the pool's own */
     /* Further options of TASK.SUBMIT, a name and a value in turn: "PRIORITY", "200", "DELAY", "5000",
-     * "EXPIRE", "DEADLINE", "RETRY", "3", "ON", "crash,timeout", "BACKOFF", "MAX". */
+     * "EXPIRE", "DEADLINE", "RETRY", "3", "ON", "crash,timeout", "BACKOFF", "MAX", and those
+     * with two, as "LIMIT", key, "3". */
     const char *const *options;
-    size_t n_options; /* words: even */
+    size_t n_options; /* words */
 };
 
 enum hearth_status {

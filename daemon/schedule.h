@@ -19,9 +19,9 @@ void schedule_close(struct hearthd *d);
  * policy's block, hold), and makes sure of the memory. policy NULL: none. 0: no plan; 1; -ENOMEM. */
 int schedule_prepare(struct hearthd *d, const struct pool *p, const struct policy *policy,
                      struct task_spec *spec, uint8_t block[POLICY_BLOCK_MAX]);
-/* After it has been submitted. */
-void schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
-                  const struct task_spec *spec, const struct task_ref *ref);
+/* After it has been submitted. 0; -ENOMEM: there is no memory for its keys, and it must not stay. */
+int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
+                 const struct task_spec *spec, const struct task_ref *ref);
 /* A task has failed, and this has not been told anybody. True: it will be tried again (it may have a
  * plan now that had none). False: this is its end; *ret_dead then says that it had retries, and belongs
  * to the dead letters. */
@@ -54,13 +54,18 @@ struct attempt {
     uint8_t signal, core;
 };
 struct schedule_view {
-    const char *why; /* "delay" "priority" "retry", or "" */
+    const char *why; /* "delay" "priority" "limit" "retry", or "" */
     uint64_t due_ns, expire_ns, deadline_ns;
     uint32_t n_attempts; /* failed ones that are known, the latest last */
     struct attempt attempts[ATTEMPTS_KEPT];
 };
 /* All zeroes but `why` for a task without a plan. */
 void schedule_look(struct hearthd *d, uint32_t idx, struct schedule_view *ret);
+/* The task of the pool that has this UNIQUE key and has not ended. False: there is none. */
+bool schedule_unique(const struct hearthd *d, const struct pool *p, const struct task_bytes *key,
+                     uint32_t *ret_idx);
+/* The key is free from now on, although the task may still run. */
+void schedule_drop_unique(struct hearthd *d, uint32_t idx);
 /* Tasks of the pool that are held for a later time. */
 uint32_t schedule_delayed(const struct hearthd *d, const struct pool *p);
 /* How an attempt failed; RETRY_KINDS when it did not, or was not meant to go on. */

@@ -433,8 +433,9 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     entry_move(t, ref.idx, LIVE);
     p->count.submitted++;
     p->count.submitted_bytes += bytes;
-    if (plan) {
-        schedule_add(d, p, policy, spec, &ref);
+    if (plan && schedule_add(d, p, policy, spec, &ref) < 0) {
+        tasks_abandon(d, ref.idx);
+        return -ENOMEM;
     }
     p->wake += !spec->hold;
     *ret = ref;
@@ -816,6 +817,11 @@ int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text) {
         tasks_ended(d, idx);
     }
     return 0;
+}
+
+void tasks_replace(struct hearthd *d, uint32_t idx) {
+    tasks_cancel(d, idx, "its replacement");
+    schedule_drop_unique(d, idx);
 }
 
 bool tasks_abandon(struct hearthd *d, uint32_t idx) {

@@ -87,6 +87,8 @@ void tasks_purge(struct hearthd *d, uint32_t idx);
 /* Waiting or queued: ends it at once. Running: tells the handler, and plans the worker's end after the pool's
  * kill_grace. `text` (who) becomes part of the cause. 0; -ENOENT; -EALREADY: it has ended. */
 int tasks_cancel(struct hearthd *d, uint32_t idx, const char *text);
+/* Cancels a task that another one replaces, and takes its UNIQUE key away at once. */
+void tasks_replace(struct hearthd *d, uint32_t idx);
 /* Takes back a task whose id its submitter has not been told: cancelled, not found any more, its end
  * reported to no one but who waits for it already (ids can be guessed, and listed), forgotten at
  * once. True: it had not ended yet. */

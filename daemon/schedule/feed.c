@@ -97,6 +97,7 @@ static void recall_all(struct schedule *s, struct lane *l, uint32_t pool) {
         s->plans[idx].listed = false;
         if (task_recall(&s->d->shm, idx, s->plans[idx].id) == 0) {
             lane_push(s, idx);
+            gate_leave(s, idx);
         }
     }
     l->n_fed = 0;
@@ -128,12 +129,16 @@ static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry
     if (fed_reserve(l) < 0) {
         return false;
     }
+    if (!gate_pass(s, idx)) {
+        return true; /* its entry counts no more */
+    }
     int r = task_release(&s->d->shm, idx, e->id, true);
     if (r == -ENOBUFS) {
         task_prune_front(&s->d->shm, p->index);
         r = task_release(&s->d->shm, idx, e->id, true);
     }
     if (r == -ENOBUFS) {
+        gate_leave(s, idx);
         return false;
     }
     heap_pop(&l->due);

@@ -4,6 +4,7 @@
 
 #include "daemon/schedule.h"
 #include "daemon/schedule/heap.h"
+#include "daemon/schedule/names.h"
 
 /*              +------------ to be tried again ------------+
  *              v                                           |
@@ -11,9 +12,10 @@
  *       |                       ^--recalled--|             |
  *       +--> READY -----------------------------claimed----+
  * DELAYED in `times`, DUE in the lane's heap, FED in the lane's list and the segment's front ring,
- * READY in the segment's ready ring. FED and READY may have been claimed: the record knows. STUCK:
+ * READY in the segment's ready ring. FED and READY may have been claimed: the record knows. BLOCKED:
+ * its turn has come, but it must wait for others of its key, in that key's heap (gate.c). STUCK:
  * failed, to be tried again, but a lock was busy. */
-enum place { NOWHERE, DELAYED, DUE, FED, READY, STUCK, ENDED, PLACES };
+enum place { NOWHERE, DELAYED, DUE, BLOCKED, FED, READY, STUCK, ENDED, PLACES };
 
 struct history {
     uint32_t n; /* ever */
@@ -25,9 +27,12 @@ struct plan {
     uint64_t id;
     int64_t key; /* in the lane: smaller is sooner */
     uint64_t due_ns, expire_ns, deadline_ns;
-    struct history *history; /* NULL: no attempt has failed */
-    uint8_t place;           /* enum place */
+    struct history *history;     /* NULL: no attempt has failed */
+    struct name *limit, *unique; /* NULL: none */
+    uint32_t limit_n;
+    uint8_t place; /* enum place */
     uint8_t pool;
+    bool holds;  /* one of the limit's */
     bool listed; /* in the lane's `fed`: as far as we know not claimed */
 };
 
@@ -53,6 +58,7 @@ struct schedule {
     uint32_t n;
     uint32_t live;     /* plans that have not ended */
     struct heap times; /* what: TIME_* */
+    struct names names;
     struct lane *lanes;
     struct event *timer;
     uint64_t timer_at_ns; /* 0: not set */
@@ -68,6 +74,16 @@ void plan_move(struct schedule *s, uint32_t idx, enum place to);
 void plan_wait(struct schedule *s, uint32_t idx, uint64_t at_ns);
 int64_t plan_key(const struct pool *p, uint64_t from_ns, uint32_t priority);
 void time_push(struct schedule *s, uint32_t idx, uint32_t what, uint64_t at_ns);
+
+/* ---- gate.c ---- */
+/* Takes the keys that its policy names. 0 or -ENOMEM. */
+int gate_join(struct schedule *s, uint32_t idx, const struct policy *policy);
+/* Its turn has come: may it be fed? False: it is BLOCKED, and lane_push() brings it back. */
+bool gate_pass(struct schedule *s, uint32_t idx);
+/* It is neither fed nor running any more. */
+void gate_leave(struct schedule *s, uint32_t idx);
+/* And will not be again. */
+void gate_part(struct schedule *s, uint32_t idx);
 
 /* ---- feed.c ---- */
 int lane_open(struct schedule *s, uint32_t pool);

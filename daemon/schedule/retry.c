@@ -86,6 +86,7 @@ static bool put_back(struct schedule *s, struct pool *pool, uint32_t idx, const 
     if (r < 0) {
         return false;
     }
+    gate_leave(s, idx);
     pool->count.retried++;
     pool->count.retried_bytes += v->payload.len + v->args_raw.len;
     plan_wait(s, idx, clock_now() + pause);

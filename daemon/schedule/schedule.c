@@ -136,12 +136,13 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
     if (policy) {
         spec->policy = (struct task_bytes){block, policy_put(policy, block)};
     }
-    spec->hold = !in_turn || (policy && policy->due_ns > clock_now());
+    spec->hold = !in_turn ||
+                 (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY)));
     return room(s, p->index) < 0 ? -ENOMEM : 1;
 }
 
-void schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
-                  const struct task_spec *spec, const struct task_ref *ref) {
+int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
+                 const struct task_spec *spec, const struct task_ref *ref) {
     struct schedule *s = d->schedule;
     uint64_t now = clock_now();
     uint64_t due = policy && policy->due_ns > now ? policy->due_ns : now;
@@ -155,9 +156,35 @@ void schedule_add(struct hearthd *d, const struct pool *p, const struct policy *
     if (plan->deadline_ns) {
         time_push(s, ref->idx, TIME_DEADLINE, plan->deadline_ns);
     }
+    int r = gate_join(s, ref->idx, policy);
+    if (r == 0 && policy && policy_has(policy, POLICY_UNIQUE)) {
+        plan->unique = names_hold(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
+        r = plan->unique ? 0 : -ENOMEM;
+        if (r == 0) {
+            plan->unique->idx = ref->idx;
+        }
+    }
     if (spec->hold) {
         plan_wait(s, ref->idx, due);
     }
+    return r;
+}
+
+void schedule_drop_unique(struct hearthd *d, uint32_t idx) {
+    struct plan *p = &d->schedule->plans[idx];
+    if (p->unique) {
+        names_drop(&d->schedule->names, p->unique);
+        p->unique = NULL;
+    }
+}
+
+bool schedule_unique(const struct hearthd *d, const struct pool *p, const struct task_bytes *key,
+                     uint32_t *ret_idx) {
+    const struct name *n = names_find(&d->schedule->names, NAME_UNIQUE, p->index, key);
+    if (n) {
+        *ret_idx = n->idx;
+    }
+    return n != NULL;
 }
 
 int schedule_set_priority(struct hearthd *d, uint32_t idx, const struct task_view *v,
@@ -180,8 +207,9 @@ int schedule_set_priority(struct hearthd *d, uint32_t idx, const struct task_vie
     if ((plan->place == FED || plan->place == READY) && task_recall(&d->shm, idx, v->id) == 0) {
         lane_drop(s, idx);
         plan_move(s, idx, DUE);
+        gate_leave(s, idx);
     }
-    if (plan->place == DUE) {
+    if (plan->place == DUE || plan->place == BLOCKED) {
         lane_push(s, idx);
     }
     return 0;
@@ -201,6 +229,7 @@ void schedule_ended(struct hearthd *d, uint32_t idx) {
     lane_drop(s, idx);
     lane_of(s, &s->plans[idx])->dirty = true;
     plan_move(s, idx, ENDED);
+    gate_part(s, idx);
 }
 
 void schedule_forget(struct hearthd *d, uint32_t idx) {
@@ -302,7 +331,11 @@ void schedule_look(struct hearthd *d, uint32_t idx, struct schedule_view *ret) {
         return;
     }
     bool failed = p->history != NULL;
-    ret->why = p->place == DUE ? "priority" : p->place != DELAYED ? "" : failed ? "retry" : "delay";
+    ret->why = p->place == DUE       ? "priority"
+               : p->place == BLOCKED ? "limit"
+               : p->place != DELAYED ? ""
+               : failed              ? "retry"
+                                     : "delay";
     ret->due_ns = p->place == DELAYED ? p->due_ns : 0;
     ret->expire_ns = p->expire_ns;
     ret->deadline_ns = p->deadline_ns;
@@ -362,6 +395,7 @@ void schedule_close(struct hearthd *d) {
         munmap(s->plans, sizeof(struct plan) * s->n);
     }
     heap_deinit(&s->times);
+    names_deinit(&s->names);
     free(s->lanes);
     free(s);
     d->schedule = NULL;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/schedule.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/status.h"
@@ -122,6 +123,10 @@ static int requeue(struct conn *c, const struct task_view *v, struct task_ref *r
     }
     policy_get(&v->policy, p->config, &policy);
     policy.set &= ~(1u << POLICY_DUE | 1u << POLICY_EXPIRE | 1u << POLICY_DEADLINE);
+    uint32_t other;
+    if (policy_has(&policy, POLICY_UNIQUE) && schedule_unique(d, p, &policy.unique_key, &other)) {
+        return -EEXIST;
+    }
     policy.due_ns = policy.expire_ns = policy.deadline_ns = 0;
     struct task_spec spec = {.pool = v->pool,
                              .handler = v->handler,

@@ -31,11 +31,10 @@ static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc
         return 1;
     }
     w.spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
-    int r = accounts_may_submit(c, 1)
-                ? tasks_submit(c->serve->d, w.pool, &w.spec, submit_policy(&w), ret)
-                : -EDQUOT;
+    bool new;
+    int r = submit_task(c, &w, ret, &new);
     if (r == 0) {
-        c->live++;
+        c->live += new;
     } else if (r != -EAGAIN) {
         submit_refused(c, w.pool, r);
         r = 1;
@@ -76,6 +75,10 @@ int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     }
     struct submit_words w;
     if (!submit_parse(c, argv, argc, 4 + (uint32_t)n, &w)) {
+        return 0;
+    }
+    if (policy_has(&w.policy, POLICY_UNIQUE)) {
+        reply_error(c, "ERR of many tasks at most one could have the UNIQUE key");
         return 0;
     }
     return partial_run(c, &w, argv + 4, (uint32_t)n);

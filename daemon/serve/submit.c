@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/schedule.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -160,13 +161,50 @@ static bool read_arg(struct conn *c, const struct resp_arg *a, struct submit_wor
     return add_arg(c, w, a);
 }
 
+static bool read_key(struct conn *c, const struct resp_arg *a, struct submit_words *w,
+                     enum policy_field f) {
+    if (a->len == 0 || a->len > POLICY_KEY_MAX) {
+        reply_errorf(c, "ERR a key has 1 to %d bytes", POLICY_KEY_MAX);
+        return false;
+    }
+    w->policy.set |= UINT32_C(1) << f;
+    *policy_key(&w->policy, f) = (struct task_bytes){a->data, a->len};
+    return true;
+}
+
+/* key n */
+static bool read_limit(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    uint64_t n;
+    if (num_u64(a[1].data, a[1].len, &n) < 0 || n == 0 || n > UINT32_MAX) {
+        reply_error(c, "ERR the number of a limit is not a positive integer");
+        return false;
+    }
+    set_policy(w, POLICY_LIMIT, n);
+    return read_key(c, a, w, POLICY_LIMIT_KEY);
+}
+
+/* key REJECT|ATTACH|REPLACE */
+static bool read_unique(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    static const char *const modes[] = {"REJECT", "ATTACH", "REPLACE"};
+    for (uint32_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (resp_is(&a[1], modes[i])) {
+            w->unique = i;
+            return read_key(c, a, w, POLICY_UNIQUE);
+        }
+    }
+    reply_error(c, "ERR unique is followed by a key and REJECT, ATTACH or REPLACE");
+    return false;
+}
+
 static const struct option {
     const char *name;
+    uint32_t words; /* behind it */
     bool (*read)(struct conn *c, const struct resp_arg *a, struct submit_words *w);
 } options[] = {
-    {"ARG", read_arg},           {"TIMEOUT", read_timeout}, {"PRIORITY", read_priority},
-    {"DELAY", read_delay},       {"AT", read_at},           {"EXPIRE", read_expire},
-    {"DEADLINE", read_deadline}, {"ON", read_on},
+    {"ARG", 1, read_arg},           {"TIMEOUT", 1, read_timeout}, {"PRIORITY", 1, read_priority},
+    {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
+    {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
+    {"UNIQUE", 2, read_unique},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -198,14 +236,21 @@ static bool read_number(struct conn *c, const struct resp_arg *name, const struc
     return false;
 }
 
-static bool read_option(struct conn *c, const struct resp_arg *name, const struct resp_arg *value,
+/* The option at argv[*at], which then is the next. */
+static bool read_option(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t *at,
                         struct submit_words *w) {
-    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-        if (resp_is(name, options[i].name)) {
-            return options[i].read(c, value, w);
-        }
+    const struct option *o = NULL;
+    for (size_t i = 0; !o && i < ARRAY_SIZE(options); i++) {
+        o = resp_is(&argv[*at], options[i].name) ? &options[i] : NULL;
     }
-    return read_number(c, name, value, w);
+    const struct resp_arg *name = &argv[*at];
+    uint32_t words = o ? o->words : 1;
+    if (argc - *at <= words) {
+        reply_syntax(c);
+        return false;
+    }
+    *at += 1 + words;
+    return o ? o->read(c, name + 1, w) : read_number(c, name, name + 1, w);
 }
 
 bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t first,
@@ -216,18 +261,40 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
     }
     w.spec.timeout_ms = w.pool->config->timeout_ms;
     w.spec.priority = w.pool->config->priority;
-    for (uint32_t i = first; i < argc; i += 2) {
-        if (i + 1 == argc) {
-            reply_syntax(c);
-            return false;
-        }
-        if (!read_option(c, &argv[i], &argv[i + 1], &w)) {
+    for (uint32_t at = first; at < argc;) {
+        if (!read_option(c, argv, argc, &at, &w)) {
             return false;
         }
     }
     w.spec.args = c->serve->args;
     *ret = w;
     return true;
+}
+
+int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new) {
+    struct hearthd *d = c->serve->d;
+    struct task_view v;
+    uint32_t idx;
+    *ret_new = true;
+    while (policy_has(&w->policy, POLICY_UNIQUE) &&
+           schedule_unique(d, w->pool, &w->policy.unique_key, &idx)) {
+        tasks_ended(d, idx); /* it may have ended already, which sets the key free */
+        if (tasks_is_ended(d, idx)) {
+            continue;
+        }
+        if (w->unique == UNIQUE_REPLACE) {
+            tasks_replace(d, idx);
+            continue;
+        }
+        if (task_view(&d->shm, idx, &v) < 0) {
+            return -EBADMSG;
+        }
+        *ret = (struct task_ref){.idx = idx, .id = v.id};
+        *ret_new = false;
+        return w->unique == UNIQUE_ATTACH ? 0 : -EEXIST;
+    }
+    return accounts_may_submit(c, 1) ? tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret)
+                                     : -EDQUOT;
 }
 
 void submit_refused(struct conn *c, const struct pool *p, int r) {
@@ -238,6 +305,9 @@ void submit_refused(struct conn *c, const struct pool *p, int r) {
             break;
         }
         reply_errorf(c, "BUSY the queue of pool '%s' is full", p->config->name);
+        break;
+    case -EEXIST:
+        reply_error(c, "EXISTS there is a task with this unique key");
         break;
     case -EDQUOT:
         reply_errorf(c, "BUSY this connection has %u tasks that have not ended, the limit is %u",

@@ -9,6 +9,7 @@ struct submit_words {
     struct pool *pool;
     struct task_spec spec; /* all but the payload; its args are in serve.args */
     struct policy policy;
+    enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
 };
 
 /* Reads pool, handler (argv[1], argv[2]) and the options from argv[first] on. True, or false with
@@ -19,5 +20,8 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
 static inline const struct policy *submit_policy(const struct submit_words *w) {
     return w->policy.set ? &w->policy : NULL;
 }
+/* Queues it, or with UNIQUE does as was asked when there is one already. 0 with *ret set; *ret_new:
+ * it was queued, and is not an older one. As tasks_submit(); -EEXIST: refused, *ret is the older one. */
+int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new);
 /* Replies to what tasks_submit() returned (not 0, not -EAGAIN). */
 void submit_refused(struct conn *c, const struct pool *p, int r);

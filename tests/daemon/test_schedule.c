@@ -25,6 +25,8 @@ static void begin(void) {
              "    backoff = 0.01; poison = 2; dead_letters = 3; },\n"
              "  { name = \"one\"; workers = 1; exec = [ \"sh\", \"-c\" ]; kill_grace = 0.1;\n"
              "    ageing = 0.1; working_directory = \"%s\"; },\n"
+             "  { name = \"lim\"; workers = 4; exec = [ \"sh\", \"-c\" ]; },\n"
+             "  { name = \"shell\"; workers = 1; exec = [ ]; },\n"
              "  { name = \"try\"; workers = 2; exec = [ \"sh\", \"-c\" ]; retries = 2;\n"
              "    backoff = 0.01; retry_on = [ \"error\" ]; } );\n"
              "stop_timeout = 1;\n",
@@ -271,6 +273,74 @@ Test(schedule, dead_letters) {
     expect(&w, ":2", "DEAD.PURGE POOL demo");
     expect(&w, ":0", "DEAD.PURGE");
     expect(&w, "[]", "DEAD.LIST");
+}
+
+/* Tasks that note how many of their key run with them. */
+Test(schedule, limits_are_kept_and_block_nobody_else) {
+    char id[SERVE_ID], first[SERVE_ID];
+    const char *run = "mkdir try.$$; ls -d try.* | wc -l >>most; sleep "
+                      "0.02; rmdir try.$$";
+    expect(&w, "+OK", "POOL.PAUSE lim OUT");
+    for (int i = 0; i < 12; i++) {
+        submit_line(&w, i ? id : first, "lim run '' ARG 'cd %s; %s' LIMIT a 2 PRIORITY %d", dir,
+                    run, 20 * i);
+    }
+    expect(&w, "*\"waits_for\" \"limit\"*", "TASK.STATUS %s", first);
+    expect(&w, "+OK", "POOL.RESUME lim");
+    uint64_t from = now_ms();
+    expect(&w, "\"free\"", "TASK.CALL lim run free ARG cat PRIORITY 1");
+    expect(&w, "\"other\"", "TASK.CALL lim run other ARG cat LIMIT b 1");
+    cr_expect_lt(now_ms() - from, 100, "others wait for it");
+    expect(&w, "+OK", "POOL.DRAIN lim");
+    expect(&w, "+OK", "POOL.RESUME lim");
+    char path[TMP_PATH + 16], *text = NULL;
+    size_t len;
+    snprintf(path, sizeof(path), "%s/most", dir);
+    cr_assert_eq(tmp_read(path, &text, &len), 0);
+    cr_assert_eq(len, 24, "%s", text);
+    for (size_t i = 0; i < len; i += 2) {
+        cr_expect(text[i] == '1' || text[i] == '2', "%s", text);
+    }
+    free(text);
+    /* one that dies or is tried again gives its place back */
+    expect(&w, "-LOST*", "TASK.CALL demo crash '' ARG KILL LIMIT c 1");
+    expect(&w, "-FAILED*", "TASK.CALL demo fail '' ARG no LIMIT c 1 RETRY 2");
+    submit_line(&w, id, "demo sleep '' ARG 60000 LIMIT c 1");
+    wait_state(id, "running");
+    char next[SERVE_ID];
+    submit_line(&w, next, "demo echo x LIMIT c 1 EXPIRE 50");
+    expect(&w, "[*\"expired\"*]", "TASK.WAIT %s", next);
+    submit_line(&w, next, "demo echo x LIMIT c 1");
+    expect(&w, ":1", "TASK.CANCEL %s", id);
+    expect(&w, "[*\"done\" \"x\"*]", "TASK.WAIT %s", next);
+    expect(&w, "-ERR the number of a limit is not a positive integer",
+           "TASK.SUBMIT demo echo x LIMIT c 0");
+    expect(&w, "-ERR syntax error", "TASK.SUBMIT demo echo x LIMIT c");
+}
+
+Test(schedule, unique_keys) {
+    char id[SERVE_ID], next[SERVE_ID];
+    submit_line(&w, id, "demo sleep '' ARG 60000 UNIQUE k REJECT");
+    expect(&w, "-EXISTS*", "TASK.SUBMIT demo echo x UNIQUE k REJECT");
+    expect(&w, "\"free\"", "TASK.CALL shell run '' ARG printf ARG free UNIQUE k REJECT");
+    ask(&w, "TASK.SUBMIT demo echo x UNIQUE k ATTACH");
+    take_id(&w, next);
+    cr_assert_str_eq(next, id);
+    tell(&other, "TASK.CALL demo echo x UNIQUE k ATTACH");
+    while (info_number(&w, "blocked_clients") < 1) {
+    }
+    submit_line(&w, next, "demo echo new UNIQUE k REPLACE");
+    cr_assert_str_neq(next, id);
+    expect_next(&other, "-CANCELLED cancelled by its replacement");
+    expect(&w, "[*\"done\" \"new\"*]", "TASK.WAIT %s", next);
+    /* free again, and free while one is tried again it is not */
+    submit_line(&w, id, "demo fail '' ARG no UNIQUE k REJECT RETRY 1 BACKOFF 60000");
+    wait_state(id, "waiting");
+    expect(&w, "-EXISTS*", "TASK.SUBMIT demo echo x UNIQUE k REJECT");
+    expect(&w, "\"now\"", "TASK.CALL demo echo now UNIQUE k REPLACE");
+    expect(&w, "[\"cancelled\"*]", "TASK.RESULT %s", id);
+    expect(&w, "-ERR of many tasks *", "TASK.MSUBMIT demo echo 2 x y UNIQUE k REJECT");
+    expect(&w, "-ERR unique is followed by *", "TASK.SUBMIT demo echo x UNIQUE k NEVER");
 }
 
 Test(schedule, pausing_and_draining) {
