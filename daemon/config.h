@@ -88,6 +88,7 @@ struct config {
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
+    uint32_t lock_timeout_ms; /* a lock of the segment held by a process that does nothing */
     enum log_level log_level;
     /* names or numbers of users, @ before those of groups, "*": everybody who can connect */
     struct config_strings read_users, write_users, admin_users, map_users, map_read_users;

@@ -89,17 +89,17 @@ static int info_persistence(struct serve *s, struct buf *b) {
 }
 
 static int info_stats(struct serve *s, struct buf *b) {
-    return buf_printf(b,
-                      "# Stats\r\ntotal_connections_received:%llu\r\n"
-                      "total_commands_processed:%llu\r\ntotal_net_input_bytes:%llu\r\n"
-                      "total_net_output_bytes:%llu\r\nrejected_connections:%llu\r\n"
-                      "total_error_replies:%llu\r\nclient_output_buffer_limit_disconnections:%llu"
-                      "\r\nprotocol_errors:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
-                      "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
-                      (ull)s->accepted, (ull)s->commands, (ull)s->bytes_in, (ull)s->bytes_out,
-                      (ull)s->refused, (ull)s->errors, (ull)s->closed_output,
-                      (ull)s->closed_protocol, (ull)keyspace_expired(s), (ull)s->hits,
-                      (ull)s->misses);
+    return buf_printf(
+        b,
+        "# Stats\r\ntotal_connections_received:%llu\r\n"
+        "total_commands_processed:%llu\r\ntotal_net_input_bytes:%llu\r\n"
+        "total_net_output_bytes:%llu\r\nrejected_connections:%llu\r\n"
+        "total_error_replies:%llu\r\nclient_output_buffer_limit_disconnections:%llu"
+        "\r\nprotocol_errors:%llu\r\nlock_timeouts:%llu\r\nexpired_keys:%llu\r\nevicted_keys:0\r\n"
+        "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
+        (ull)s->accepted, (ull)s->commands, (ull)s->bytes_in, (ull)s->bytes_out, (ull)s->refused,
+        (ull)s->errors, (ull)s->closed_output, (ull)s->closed_protocol, (ull)s->lock_timeouts,
+        (ull)keyspace_expired(s), (ull)s->hits, (ull)s->misses);
 }
 
 static int info_replication(struct serve *s, struct buf *b) {
@@ -259,6 +259,7 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     V("tasks_max", "%u", (f)->tasks_max)                                                           \
     V("stop_timeout", "%.3f", (f)->stop_timeout_ms / 1000.0)                                       \
     V("result_keep", "%.3f", (f)->result_keep_ms / 1000.0)                                         \
+    V("lock_timeout", "%.3f", (f)->lock_timeout_ms / 1000.0)                                       \
     V("log_level", "%s", log_level_names[(f)->log_level])                                          \
     V("limits.max_clients", "%u", (f)->limits.max_clients)                                         \
     V("limits.client_max_tasks", "%u", (f)->limits.client_max_tasks)                               \

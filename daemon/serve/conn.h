@@ -114,6 +114,8 @@ struct conn {
     uint32_t live;  /* tasks submitted here that have not ended */
     uid_t uid;
     pid_t pid;
+    uint64_t busy_since_ns, busy_progress; /* its command waits for a lock: sitting.c */
+    uint32_t busy_owner;
     unsigned account;    /* in the segment: lib/shm/account.h */
     uint32_t roles;      /* enum role bits, ... */
     uint64_t may_submit; /* ... and pools, by index: what this user may do, as of connecting */
@@ -145,7 +147,10 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
-    uint32_t n_draining;   /* connections in BLOCK_DRAIN */
+    uint32_t n_draining; /* connections in BLOCK_DRAIN */
+    uint64_t sat_lock;   /* the last who was reported for sitting on a lock: sitting.c */
+    uint32_t sat_owner;
+    uint64_t lock_timeouts;
     bool accounts_full;    /* it was said */
     uint64_t charged;      /* bytes of all connections' buffers */
     uint64_t charged_most; /* since memory was last given back */

@@ -18,6 +18,7 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
+#include "daemon/serve/sitting.h"
 #include "lib/base/num.h"
 
 static command_handler *const handlers[] = {
@@ -269,10 +270,15 @@ int dispatch(struct conn *c) {
         unknown(c, argv, argc);
         multi_failed(c);
     }
-    if (r == -EAGAIN) {
+    if (r == -EAGAIN && sitting_ends_wait(c)) {
+        if (id == COMMAND_EXEC) {
+            multi_free(c);
+        }
+    } else if (r == -EAGAIN) {
         c->skip = skip;
         return r;
     }
+    c->busy_since_ns = 0;
     c->commands++;
     c->serve->commands++;
     return 0;

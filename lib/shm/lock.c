@@ -22,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/cpu.h"
@@ -228,6 +229,38 @@ static bool take_over(struct shm *s, struct shm_lock *lock, uint32_t v, uint32_t
                                                    memory_order_relaxed);
 }
 
+static void note_busy(struct shm *s, const struct shm_lock *lock, uint32_t v) {
+    s->busy_lock = (uint64_t)((const uint8_t *)lock - s->base);
+    s->busy_owner = v & ~WAITERS;
+}
+
+static void name_lock(struct shm *s, struct lock_holder *h) {
+    uint64_t shards = (uint64_t)((uint8_t *)s->shards - s->base);
+    uint64_t arenas = (uint64_t)((uint8_t *)s->arenas - s->base);
+    if (s->busy_lock >= shards && s->busy_lock < shards + SHM_SHARDS * sizeof(*s->shards)) {
+        unsigned i = (unsigned)((s->busy_lock - shards) / sizeof(*s->shards));
+        snprintf(h->what, sizeof(h->what), "part %u of the keyspace", i);
+        h->progress = get(&s->shards[i].seq);
+    } else if (s->busy_lock >= arenas && s->busy_lock < arenas + SHM_ARENAS * sizeof(*s->arenas)) {
+        snprintf(h->what, sizeof(h->what), "arena %u of the memory",
+                 (unsigned)((s->busy_lock - arenas) / sizeof(*s->arenas)));
+    } else {
+        snprintf(h->what, sizeof(h->what), "the map of the memory");
+    }
+}
+
+bool lock_holder(struct shm *s, struct lock_holder *ret) {
+    const struct shm_lock *lock = (void *)(s->base + s->busy_lock);
+    struct lock_holder h = {.slot = owner_slot(s->busy_owner), .gen = owner_gen(s->busy_owner)};
+    if (!s->busy_lock || (get32(&lock->word) & ~WAITERS) != s->busy_owner || h.slot >= s->n_slots) {
+        return false;
+    }
+    h.pid = get32(&s->slots[h.slot].pid);
+    name_lock(s, &h);
+    *ret = h;
+    return true;
+}
+
 int lock_try(struct shm *s, struct shm_lock *lock) {
     uint32_t v = 0;
     if (atomic_compare_exchange_strong_explicit(&lock->word, &v, s->me, memory_order_acquire,
@@ -238,6 +271,7 @@ int lock_try(struct shm *s, struct shm_lock *lock) {
     if (v && slot_is_dead(s, v & ~WAITERS) && take_over(s, lock, v, s->me | (v & WAITERS))) {
         return 0;
     }
+    note_busy(s, lock, v);
     return -EAGAIN;
 }
 

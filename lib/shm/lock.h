@@ -27,6 +27,15 @@ int lock_take(struct shm *s, struct shm_lock *lock);
 int lock_try(struct shm *s, struct shm_lock *lock);
 void lock_drop(struct shm *s, struct shm_lock *lock);
 
+/* Who the last -EAGAIN was about. */
+struct lock_holder {
+    uint32_t slot, gen, pid;
+    uint64_t progress; /* changes while he changes something under the lock, if it is a shard's */
+    char what[40];     /* which lock, in words */
+};
+/* False: nobody, or he has let go of it since. */
+bool lock_holder(struct shm *s, struct lock_holder *ret);
+
 /* Logs the old value of an aligned word in the segment, then changes it. Asserts that the log has
  * room: each operation has a bound below SHM_UNDO. The lock that protects the word must be held. */
 void tx_set(struct shm *s, _Atomic uint64_t *word, uint64_t value);

@@ -44,6 +44,8 @@ struct shm {
     uint32_t me; /* owner word of this handle's slot; 0 before slot_attach */
     uint32_t slot;
     struct shm_slot *mine; /* the slot itself */
+    uint64_t busy_lock;    /* offset of the lock that was last not to be had, ... */
+    uint32_t busy_owner;   /* ... and the owner word of who held it: lock_holder() */
     uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the
                               daemon).  5 s unless set */
     uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */

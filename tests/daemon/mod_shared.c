@@ -2,6 +2,7 @@
 /* A module for test_shared.c: calls every function of struct hearth_objects in a worker and says, by the line's number, which
  * one did not do as the header promises. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,6 +181,18 @@ static int shared_push(struct hearth_task *task, const struct hearth_api *api) {
     return 0;
 }
 
+static int stop_here(const struct hearth_objects *o, void *arg) {
+    int r = o->value_set(*(struct hearth_bytes *)arg, T("half done"), 0, 0);
+    raise(SIGSTOP);
+    return r;
+}
+
+/* stop NAME: in the middle of a transaction. */
+static int shared_stop(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes name = api->arg(task, 0);
+    return api->objects->transaction(&name, 1, stop_here, &name);
+}
+
 static int shared_init(const struct hearth_api *api, int argc, const char *const *argv) {
     (void)argc;
     (void)argv;
@@ -190,6 +203,7 @@ static int shared_init(const struct hearth_api *api, int argc, const char *const
 static const struct hearth_handler handlers[] = {
     {"check", "calls everything", shared_check},
     {"pop", "LIST MS waits for an element", shared_pop},
+    {"stop", "NAME stops in a transaction", shared_stop},
     {"push", "LIST... get the payload", shared_push},
     {0},
 };

@@ -18,8 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/handle.h"
 #include "lib/base/clock.h"
 #include "lib/base/fd.h"
+#include "lib/shm/op.h"
 #include "tests/daemon/pool_support.h"
 #include "tests/support/child.h"
 #include "tests/support/daemon.h"
@@ -33,6 +35,7 @@ static void begin(void) {
         .config = "limits = { max_mapped = 3; };\n"
                   "map_users = [ \"@daemon\" ];\n"
                   "map_read_users = [ \"nobody\" ];\n"
+                  "lock_timeout = 0.3;\n"
                   "segment_size = \"64M\";\n"
                   "pools = ( { name = \"text\"; workers = 1; module = \"text.so\"; } );\n"};
     cr_assert_eq(daemon_start(&d, &options), 0);
@@ -700,4 +703,36 @@ Test(mapped, managers) {
     story_of_managers();
     OK(hearth_attach(h, 0));
     story_of_managers();
+}
+
+static int stop_in_here(struct shm *s, void *arg) {
+    (void)s;
+    *(volatile int *)arg = 1;
+    raise(SIGSTOP);
+    return 0;
+}
+
+static int sit_on_all(void *arg) {
+    struct hearth *mine;
+    return hearth_connect(d.socket, &mine) || hearth_attach(mine, 0) ||
+           op_run(&mine->shm, OP_ALL, stop_in_here, arg);
+}
+
+Test(mapped, who_is_stopped_on_a_lock_is_reported_and_nobody_waits_for_ever) {
+    volatile int *sits =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct hearth_bytes b;
+    OK(hearth_value_set(h, T("v"), T("1"), 0, 0));
+    pid_t pid = child_start(sit_on_all, (void *)(uintptr_t)sits);
+    while (!*sits) {
+    }
+    cr_expect_eq(hearth_value_set(h, T("v"), T("2"), 0, 0), HEARTH_E_BUSY);
+    cr_expect(strstr(hearth_errmsg(h), "sits on part"), "%s", hearth_errmsg(h));
+    OK(hearth_value_get(h, T("v"), &b)); /* who reads needs no lock */
+    cr_expect(IS(b, "1"));
+    cr_expect_eq(hearth_value_set(h, T("v"), T("2"), 0, 0), HEARTH_E_BUSY);
+    kill(pid, SIGCONT);
+    cr_expect_eq(child_wait(pid), 0);
+    OK(hearth_value_set(h, T("v"), T("2"), 0, 0));
+    cr_expect(strstr(daemon_log(&d), "is it stopped?"));
 }

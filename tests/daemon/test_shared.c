@@ -24,6 +24,7 @@ static void begin(void) {
              "  { name = \"text\"; workers = 2; module = \"text.so\"; },\n"
              "  { name = \"shared\"; workers = 2; module = \"%s/tests/daemon/mod_shared.so\"; }\n"
              ");\n"
+             "lock_timeout = 0.5;\n"
              "segment_size = \"256M\";\n",
              getenv("HEARTH_BUILD"));
     struct daemon_options options = {.config = config};
@@ -152,4 +153,26 @@ Test(shared, words_of_many_documents_in_one_dict) {
     for (size_t i = 0; i < count; i++) {
         free(paths[i]);
     }
+}
+
+Test(shared, a_worker_stopped_on_a_lock_is_killed_and_nothing_is_half_done) {
+    char id[ID_MAX];
+    const struct resp_arg stop[] = {word("TASK.SUBMIT"), word("shared"), word("stop"), word(""),
+                                    word("ARG"),         word("k")};
+    cr_assert_str_eq(wire_call(&w, "SET", "k", "before", NULL), "+OK");
+    cr_assert_eq(wire_send_words(&w, stop, ARRAY_SIZE(stop)), 0);
+    cr_assert_eq(wire_read(&w, WIRE_LIMIT_MS), 0);
+    snprintf(id, sizeof(id), "%.*s", (int)w.doc.v[0].len, w.doc.v[0].data);
+    wait_running(&w, id);
+    /* until the task has come so far this is done at once; then it waits, and is done after the worker's death */
+    double end = now_ms() + within(20000);
+    const char *info = "";
+    do {
+        cr_assert_str_eq(wire_call(&w, "APPEND", "k", "", NULL), ":6");
+        info = wire_call(&w, "INFO", "stats", NULL);
+    } while (!strstr(info, "lock_timeouts:1") && now_ms() < end);
+    cr_expect(strstr(info, "lock_timeouts:1"));
+    cr_expect(strstr(wire_call(&w, "TASK.WAIT", id, NULL), "lost"));
+    cr_expect_str_eq(wire_call(&w, "GET", "k", NULL), "\"before\"");
+    cr_expect(strstr(daemon_log(&d), "sat on part"));
 }
