@@ -29,6 +29,14 @@ struct policy {
 #undef POLICY_KEY
 };
 
+/* A task that another one comes after, and how it must have ended for that. */
+struct policy_after {
+    uint32_t idx, zero;
+    uint64_t id;
+};
+enum policy_after_mode { AFTER_OK, AFTER_ANY, AFTER_FAILED };
+enum { POLICY_AFTER_MAX = POLICY_KEY_MAX / sizeof(struct policy_after) };
+
 enum { POLICY_BLOCK_MAX = 8 + POLICY_FIELDS * (2 + POLICY_KEY_MAX) };
 
 static inline bool policy_has(const struct policy *p, enum policy_field f) {

@@ -54,7 +54,7 @@ struct attempt {
     uint8_t signal, core;
 };
 struct schedule_view {
-    const char *why; /* "delay" "priority" "limit" "retry", or "" */
+    const char *why; /* "delay" "priority" "limit" "after" "retry", or "" */
     uint64_t due_ns, expire_ns, deadline_ns;
     uint32_t n_attempts; /* failed ones that are known, the latest last */
     struct attempt attempts[ATTEMPTS_KEPT];

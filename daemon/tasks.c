@@ -650,6 +650,11 @@ bool tasks_is_ended(struct hearthd *d, uint32_t idx) {
     return e->where != LIVE;
 }
 
+bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id) {
+    const struct tasks *t = d->tasks;
+    return idx < t->n && t->book[idx].where == LIVE && t->book[idx].id == id;
+}
+
 void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),
                 void *arg) {
     struct tasks *t = d->tasks;

@@ -57,6 +57,8 @@ int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx)
 /* Its end has been delivered. The record may say "ended" a little earlier: until then it can be
  * waited for. */
 bool tasks_is_ended(struct hearthd *d, uint32_t idx);
+/* It is known, and its end has not been delivered. */
+bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id);
 /* The result has reached its submitter: forget it when room is needed. */
 void tasks_fetched(struct hearthd *d, uint32_t idx);
 /* While a task is pinned its record and blocks stay, even if it is forgotten meanwhile: for results

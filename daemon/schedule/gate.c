@@ -81,4 +81,5 @@ void gate_part(struct schedule *s, uint32_t idx) {
         p->limit = NULL;
     }
     schedule_drop_unique(s->d, idx);
+    after_part(s, idx);
 }

@@ -29,6 +29,7 @@ struct plan {
     uint64_t due_ns, expire_ns, deadline_ns;
     struct history *history;     /* NULL: no attempt has failed */
     struct name *limit, *unique; /* NULL: none */
+    struct after *after;         /* NULL: it comes after nobody, or they have ended */
     uint32_t limit_n;
     uint8_t place; /* enum place */
     uint8_t pool;
@@ -50,6 +51,7 @@ struct lane {
 
 enum { TIME_DUE, TIME_EXPIRE, TIME_DEADLINE, TIMES };
 
+struct after;
 struct event;
 
 struct schedule {
@@ -84,6 +86,13 @@ bool gate_pass(struct schedule *s, uint32_t idx);
 void gate_leave(struct schedule *s, uint32_t idx);
 /* And will not be again. */
 void gate_part(struct schedule *s, uint32_t idx);
+
+/* ---- after.c ---- */
+/* Begins to wait for those that its policy names. 0 or -ENOMEM. */
+int after_join(struct schedule *s, uint32_t idx, const struct policy *policy);
+/* It is due: may it take its turn? False: it is BLOCKED still, or has been ended. */
+bool after_is_over(struct schedule *s, uint32_t idx);
+void after_part(struct schedule *s, uint32_t idx);
 
 /* ---- feed.c ---- */
 int lane_open(struct schedule *s, uint32_t pool);

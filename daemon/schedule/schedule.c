@@ -112,7 +112,7 @@ void plan_wait(struct schedule *s, uint32_t idx, uint64_t at_ns) {
     if (at_ns > clock_now()) {
         plan_move(s, idx, DELAYED);
         time_push(s, idx, TIME_DUE, at_ns);
-    } else {
+    } else if (after_is_over(s, idx)) {
         lane_push(s, idx);
     }
 }
@@ -137,7 +137,8 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
         spec->policy = (struct task_bytes){block, policy_put(policy, block)};
     }
     spec->hold = !in_turn ||
-                 (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY)));
+                 (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY) ||
+                             policy_has(policy, POLICY_AFTER)));
     return room(s, p->index) < 0 ? -ENOMEM : 1;
 }
 
@@ -164,7 +165,13 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
             plan->unique->idx = ref->idx;
         }
     }
-    if (spec->hold) {
+    r = r ? r : after_join(s, ref->idx, policy);
+    if (plan->after) {
+        /* nothing ends from within a submission: so it is looked at in the next turn */
+        plan->due_ns = due;
+        plan_move(s, ref->idx, DELAYED);
+        time_push(s, ref->idx, TIME_DUE, due);
+    } else if (spec->hold) {
         plan_wait(s, ref->idx, due);
     }
     return r;
@@ -209,7 +216,7 @@ int schedule_set_priority(struct hearthd *d, uint32_t idx, const struct task_vie
         plan_move(s, idx, DUE);
         gate_leave(s, idx);
     }
-    if (plan->place == DUE || plan->place == BLOCKED) {
+    if (plan->place == DUE || (plan->place == BLOCKED && !plan->after)) {
         lane_push(s, idx);
     }
     return 0;
@@ -252,7 +259,7 @@ static void has_come(struct schedule *s, const struct heap_entry *e) {
         p->due_ns = 0;
         if (p->place == STUCK) {
             tasks_ended(s->d, e->idx); /* which tries again */
-        } else {
+        } else if (after_is_over(s, e->idx)) {
             lane_push(s, e->idx);
         }
         break;
@@ -332,6 +339,7 @@ void schedule_look(struct hearthd *d, uint32_t idx, struct schedule_view *ret) {
     }
     bool failed = p->history != NULL;
     ret->why = p->place == DUE       ? "priority"
+               : p->after            ? "after"
                : p->place == BLOCKED ? "limit"
                : p->place != DELAYED ? ""
                : failed              ? "retry"

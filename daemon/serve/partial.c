@@ -74,7 +74,7 @@ static int submit_rest(struct conn *c, struct submit_words *w, const struct resp
     while (p->done < n) {
         struct task_ref ref;
         w->spec.payload = (struct task_bytes){payloads[p->done].data, payloads[p->done].len};
-        int r = tasks_submit(c->serve->d, w->pool, &w->spec, submit_policy(w), &ref);
+        int r = submit_new(c, w, &ref);
         if (r < 0) {
             return r;
         }

@@ -196,6 +196,41 @@ static bool read_unique(struct conn *c, const struct resp_arg *a, struct submit_
     return false;
 }
 
+/* ids OK|ANY|FAILED, the ids with commas between */
+static bool read_after(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    static const char *const modes[] = {"OK", "ANY", "FAILED"};
+    struct hearthd *d = c->serve->d;
+    uint32_t n = 0, mode = 0;
+    while (mode < ARRAY_SIZE(modes) && !resp_is(&a[1], modes[mode])) {
+        mode++;
+    }
+    if (mode == ARRAY_SIZE(modes)) {
+        reply_error(c, "ERR after is followed by ids, with commas, and OK, ANY or FAILED");
+        return false;
+    }
+    for (size_t at = 0; at <= a->len; n++) {
+        const char *comma = memchr(a->data + at, ',', a->len - at);
+        size_t len = comma ? (size_t)(comma - a->data) - at : a->len - at;
+        struct task_view v;
+        uint32_t idx;
+        if (n == POLICY_AFTER_MAX) {
+            reply_errorf(c, "ERR a task comes after at most %zu others", (size_t)POLICY_AFTER_MAX);
+            return false;
+        }
+        if (tasks_find(d, a->data + at, len, &idx) < 0 || task_view(&d->shm, idx, &v) < 0) {
+            reply_errorf(c, "NOTASK no such task '%.*s'", (int)(len < SHOWN ? len : SHOWN),
+                         a->data + at);
+            return false;
+        }
+        w->after[n] = (struct policy_after){.idx = idx, .id = v.id};
+        at += len + 1;
+    }
+    set_policy(w, POLICY_AFTER_MODE, mode);
+    w->policy.set |= UINT32_C(1) << POLICY_AFTER;
+    w->policy.after.len = n * sizeof(w->after[0]);
+    return true;
+}
+
 static const struct option {
     const char *name;
     uint32_t words; /* behind it */
@@ -204,7 +239,7 @@ static const struct option {
     {"ARG", 1, read_arg},           {"TIMEOUT", 1, read_timeout}, {"PRIORITY", 1, read_priority},
     {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
     {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
-    {"UNIQUE", 2, read_unique},
+    {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -268,7 +303,32 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
     }
     w.spec.args = c->serve->args;
     *ret = w;
+    ret->policy.after.data = ret->after;
     return true;
+}
+
+/* Those it comes after and that have ended must not be forgotten for want of room for it. */
+static void pin_after(struct hearthd *d, const struct submit_words *w, uint64_t *pinned) {
+    for (uint32_t i = 0; i < w->policy.after.len / sizeof(w->after[0]); i++) {
+        if (!tasks_is_live(d, w->after[i].idx, w->after[i].id)) {
+            tasks_pin(d, w->after[i].idx);
+            *pinned |= UINT64_C(1) << i;
+        }
+    }
+}
+
+int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *ret) {
+    struct hearthd *d = c->serve->d;
+    uint64_t pinned = 0;
+    if (!accounts_may_submit(c, 1)) {
+        return -EDQUOT;
+    }
+    pin_after(d, w, &pinned);
+    int r = tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret);
+    for (; pinned; pinned &= pinned - 1) {
+        tasks_unpin(d, w->after[__builtin_ctzll(pinned)].idx);
+    }
+    return r;
 }
 
 int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new) {
@@ -293,8 +353,7 @@ int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *r
         *ret_new = false;
         return w->unique == UNIQUE_ATTACH ? 0 : -EEXIST;
     }
-    return accounts_may_submit(c, 1) ? tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret)
-                                     : -EDQUOT;
+    return submit_new(c, w, ret);
 }
 
 void submit_refused(struct conn *c, const struct pool *p, int r) {

@@ -9,6 +9,7 @@ struct submit_words {
     struct pool *pool;
     struct task_spec spec; /* all but the payload; its args are in serve.args */
     struct policy policy;
+    struct policy_after after[POLICY_AFTER_MAX]; /* what policy.after points at */
     enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
 };
 
@@ -20,6 +21,8 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
 static inline const struct policy *submit_policy(const struct submit_words *w) {
     return w->policy.set ? &w->policy : NULL;
 }
+/* Queues it. As tasks_submit(), and -EDQUOT. */
+int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *ret);
 /* Queues it, or with UNIQUE does as was asked when there is one already. 0 with *ret set; *ret_new:
  * it was queued, and is not an older one. As tasks_submit(); -EEXIST: refused, *ret is the older one. */
 int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new);

@@ -343,6 +343,42 @@ Test(schedule, unique_keys) {
     expect(&w, "-ERR unique is followed by *", "TASK.SUBMIT demo echo x UNIQUE k NEVER");
 }
 
+Test(schedule, dependencies) {
+    char a[SERVE_ID], b[SERVE_ID], c[SERVE_ID], id[SERVE_ID], last[SERVE_ID];
+    expect(&w, "+OK", "POOL.PAUSE demo OUT");
+    submit_line(&w, a, "demo echo a");
+    submit_line(&w, b, "demo fail '' ARG no RETRY 1 BACKOFF 1");
+    submit_line(&w, c, "shell run after ARG cat AFTER %s,%s ANY", a, b);
+    submit_line(&w, id, "shell run '' ARG true AFTER %s,%s OK", a, b);
+    submit_line(&w, last, "shell run '' ARG true AFTER %s,%s OK", id, a); /* a chain */
+    expect(&w, "*\"state\" \"waiting\"*\"waits_for\" \"after\"*", "TASK.STATUS %s", c);
+    expect(&w, "\"free\"", "TASK.CALL shell run free ARG cat");
+    expect(&w, "+OK", "POOL.RESUME demo");
+    expect(&w, "[*\"done\" \"after\" \"\"]", "TASK.WAIT %s", c);
+    expect(&w, "[*\"cancelled\" nil \"cancelled by *, which it comes after\"]", "TASK.WAIT %s", id);
+    expect(&w, "[*\"cancelled\" nil \"cancelled by *, which it comes after\"]", "TASK.WAIT %s",
+           last);
+    /* of those that have ended already */
+    expect(&w, "\"x\"", "TASK.CALL demo echo x AFTER %s OK", a);
+    expect(&w, "\"x\"", "TASK.CALL demo echo x AFTER %s FAILED DELAY 20", b);
+    expect(&w, "-CANCELLED*", "TASK.CALL demo echo x AFTER %s OK", b);
+    expect(&w, "-CANCELLED*", "TASK.CALL demo echo x AFTER %s FAILED", a);
+    expect(&w, "-NOTASK*", "TASK.SUBMIT demo echo x AFTER %s,0-0 OK", a);
+    expect(&w, "-ERR after is followed *", "TASK.SUBMIT demo echo x AFTER %s PERHAPS", a);
+    submit_line(&w, id, "demo fail '' ARG no AFTER %s ANY RETRY 1 BACKOFF 1", a);
+    expect(&w, "[*\"failed\"*]", "TASK.WAIT %s", id);
+    expect(&w, "[\"*\"]", "DEAD.REQUEUE %s", id);
+    ask(&w, "TASK.MSUBMIT demo echo 2 m n AFTER %s OK", a);
+    /* one that waits can be cancelled, and expires */
+    submit_line(&w, a, "demo sleep '' ARG 60000");
+    submit_line(&w, id, "demo echo x AFTER %s ANY", a);
+    expect(&w, "-EXPIRED*", "TASK.CALL demo echo x AFTER %s ANY EXPIRE 30", a);
+    expect(&w, ":1", "TASK.CANCEL %s", id);
+    submit_line(&w, id, "demo echo then AFTER %s FAILED", a);
+    expect(&w, ":1", "TASK.CANCEL %s", a);
+    expect(&w, "[*\"done\" \"then\" \"\"]", "TASK.WAIT %s", id);
+}
+
 Test(schedule, pausing_and_draining) {
     char id[SERVE_ID];
     expect(&w, "+OK", "POOL.PAUSE demo OUT");
