@@ -207,6 +207,73 @@ static const char *keep_file(struct config *c, const char *file) {
     return c->files[n];
 }
 
+const char *const pool_sizing_names[SIZINGS] = {
+    [SIZING_STATIC] = "static",
+    [SIZING_DYNAMIC] = "dynamic",
+    [SIZING_ONDEMAND] = "ondemand",
+};
+
+/* Which kinds of sizing a key of a pool is for, as bits; 0: any. */
+static unsigned sizings_of(const char *key) {
+    static const struct {
+        const char *key;
+        unsigned sizings;
+    } rules[] = {
+        {"workers", 1 << SIZING_STATIC},
+        {"min", 1 << SIZING_DYNAMIC},
+        {"spare", 1 << SIZING_DYNAMIC},
+        {"max", 1 << SIZING_DYNAMIC | 1 << SIZING_ONDEMAND},
+        {"spawn_rate", 1 << SIZING_DYNAMIC | 1 << SIZING_ONDEMAND},
+        {"idle_timeout", 1 << SIZING_DYNAMIC | 1 << SIZING_ONDEMAND},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+        if (!strcmp(rules[i].key, key)) {
+            return rules[i].sizings;
+        }
+    }
+    return 0;
+}
+
+static bool sizing_has(const struct pool_config *p, const char *key) {
+    unsigned sizings = sizings_of(key);
+    return !sizings || sizings >> p->sizing & 1;
+}
+
+/* Refuses what does not fit together, and gives each kind of sizing the numbers of all. */
+static int read_sizes(const struct reader *r, const config_setting_t *group,
+                      struct pool_config *p) {
+    for (int i = 0; i < config_setting_length(group); i++) {
+        const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+        const char *key = config_setting_name(s);
+        if (!sizing_has(p, key)) {
+            unsigned fit = sizings_of(key);
+            return config_fail(
+                r, s, "sizing is \"%s\", and %s is for %s%s%s", pool_sizing_names[p->sizing], key,
+                fit >> SIZING_STATIC & 1 ? "\"static\"" : "\"dynamic\"",
+                fit >> SIZING_ONDEMAND & 1 ? " and \"ondemand\"" : "",
+                p->sizing != SIZING_STATIC && fit == 1 << SIZING_STATIC ? ": write max = ..." : "");
+        }
+    }
+    if (p->sizing == SIZING_STATIC) {
+        p->min = p->max = p->workers;
+        p->spare = 0;
+        return 0;
+    }
+    p->workers = p->max;
+    if (p->sizing == SIZING_ONDEMAND) {
+        p->min = p->spare = 0;
+        return 0;
+    }
+    bool over = p->min > p->max;
+    const config_setting_t *s = config_setting_get_member(group, over ? "min" : "spare");
+    if (over || p->spare > p->max) {
+        return config_fail(r, s ? s : group, "%s = %u is more than max = %u%s",
+                           over ? "min" : "spare", over ? p->min : p->spare, p->max,
+                           config_setting_get_member(group, "max") ? "" : " (auto)");
+    }
+    return 0;
+}
+
 const char *const retry_kind_names[RETRY_KINDS] = {
     [RETRY_ERROR] = "error",
     [RETRY_CRASH] = "crash",
@@ -253,6 +320,7 @@ static int pool_check(const struct reader *r, const config_setting_t *group,
     }
     p->kind = module ? POOL_MODULE : POOL_EXEC;
     int k = read_retry_kinds(r, group, p);
+    k = k ? k : read_sizes(r, group, p);
     if (k) {
         return k;
     }
@@ -515,7 +583,8 @@ static void print_section(FILE *f, enum option_section section, const void *base
         if (section == SECTION_POOL) {
             const struct pool_config *p = base;
             bool other = (!strcmp(o->name, "module") && p->kind != POOL_MODULE) ||
-                         (!strcmp(o->name, "exec") && p->kind != POOL_EXEC);
+                         (!strcmp(o->name, "exec") && p->kind != POOL_EXEC) ||
+                         !sizing_has(p, o->name);
             if (other) {
                 continue;
             }

@@ -28,6 +28,9 @@ struct config_strings {
 
 enum pool_kind { POOL_MODULE, POOL_EXEC };
 
+enum pool_sizing { SIZING_STATIC, SIZING_DYNAMIC, SIZING_ONDEMAND, SIZINGS };
+extern const char *const pool_sizing_names[SIZINGS]; /* "static" "dynamic" "ondemand" */
+
 /* How an attempt can fail; a set of them is a word of bits. */
 enum retry_kind { RETRY_ERROR, RETRY_CRASH, RETRY_TIMEOUT, RETRY_MEMORY, RETRY_KINDS };
 extern const char *const retry_kind_names[RETRY_KINDS]; /* "error" "crash" "timeout" "memory" */
@@ -37,7 +40,12 @@ uint32_t retry_kind_bit(const char *name, size_t len);
 struct pool_config {
     char *name;
     enum pool_kind kind;
-    uint32_t workers;           /* "auto" is resolved: >= 1 */
+    enum pool_sizing sizing;
+    uint32_t workers;           /* the most there will be; "auto" is resolved: >= 1 */
+    uint32_t min, max;          /* static: both are `workers`; ondemand: min is 0 */
+    uint32_t spare;             /* idle workers kept ready; only dynamic has any */
+    uint32_t spawn_rate;        /* workers a second that a pool grows by at most */
+    uint32_t idle_timeout_ms;   /* after which a worker that is not needed ends */
     char *module;               /* POOL_MODULE: absolute path of a file that existed; else NULL */
     struct config_strings exec; /* POOL_EXEC: first words of the command; n == 0: the task's
                                    arguments are all of it */

@@ -62,6 +62,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_LEVEL] = "level",
     [TYPE_NAME] = "name",
     [TYPE_WORKERS] = "number or \"auto\"",
+    [TYPE_SIZING] = "word",
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
@@ -237,6 +238,17 @@ static int read_level(const struct reader *r, const struct option *o, const conf
         }
     }
     return config_fail(r, s, "expected \"err\", \"warning\", \"notice\", \"info\" or \"debug\"");
+}
+
+static int read_sizing(const struct reader *r, const struct option *o, const config_setting_t *s,
+                       void *base) {
+    for (unsigned i = 0; i < SIZINGS; i++) {
+        if (is_word(s, pool_sizing_names[i])) {
+            store(o, base, i);
+            return 0;
+        }
+    }
+    return config_fail(r, s, "expected \"static\", \"dynamic\" or \"ondemand\"");
 }
 
 static int read_workers(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -497,15 +509,16 @@ typedef int read_fn(const struct reader *r, const struct option *o, const config
                     void *base);
 
 static read_fn *const readers[TYPES] = {
-    [TYPE_SOCKET] = read_socket,       [TYPE_MODE] = read_mode,
-    [TYPE_USER] = read_user,           [TYPE_GROUP] = read_user,
-    [TYPE_SIZE] = read_size,           [TYPE_SIZE_INHERIT] = read_size_inherit,
-    [TYPE_COUNT] = read_count,         [TYPE_COUNT_INHERIT] = read_count_inherit,
-    [TYPE_NUMBER] = read_count,        [TYPE_SECONDS] = read_seconds,
-    [TYPE_LEVEL] = read_level,         [TYPE_NAME] = read_name,
-    [TYPE_WORKERS] = read_workers,     [TYPE_MODULE] = read_module,
-    [TYPE_DIRECTORY] = read_directory, [TYPE_WORDS] = read_words,
-    [TYPE_ENV] = read_words,           [TYPE_USERS] = read_words,
+    [TYPE_SOCKET] = read_socket,   [TYPE_MODE] = read_mode,
+    [TYPE_USER] = read_user,       [TYPE_GROUP] = read_user,
+    [TYPE_SIZE] = read_size,       [TYPE_SIZE_INHERIT] = read_size_inherit,
+    [TYPE_COUNT] = read_count,     [TYPE_COUNT_INHERIT] = read_count_inherit,
+    [TYPE_NUMBER] = read_count,    [TYPE_SECONDS] = read_seconds,
+    [TYPE_LEVEL] = read_level,     [TYPE_NAME] = read_name,
+    [TYPE_WORKERS] = read_workers, [TYPE_MODULE] = read_module,
+    [TYPE_SIZING] = read_sizing,   [TYPE_DIRECTORY] = read_directory,
+    [TYPE_WORDS] = read_words,     [TYPE_ENV] = read_words,
+    [TYPE_USERS] = read_words,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -569,6 +582,9 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_MODE:
         fprintf(f, "\"%04o\"", (unsigned)fetch(o, base));
+        return;
+    case TYPE_SIZING:
+        fprintf(f, "\"%s\"", pool_sizing_names[fetch(o, base)]);
         return;
     case TYPE_LEVEL:
         fprintf(f, "\"%s\"", log_level_names[fetch(o, base)]);

@@ -24,6 +24,7 @@ enum option_type {
     TYPE_LEVEL,
     TYPE_NAME,
     TYPE_WORKERS,
+    TYPE_SIZING,
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,

@@ -74,6 +74,10 @@ uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough) {
     return difference(in, p->count.buried_claims + p->claims_seen);
 }
 
+uint64_t pool_due(struct hearthd *d, struct pool *p) {
+    return difference(pool_queued(d, p, 0), schedule_delayed(d, p));
+}
+
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough) {
     uint64_t in = difference(p->count.submitted_bytes + p->count.retried_bytes,
                              p->count.cancelled_queued_bytes);
@@ -102,6 +106,8 @@ void hearthd_flush_wakes(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         struct pool *p = &d->pools[i];
         if (p->wake > 0) {
+            d->check_sizes |= p->size_bell;
+            p->size_bell = false;
             task_wake(&d->shm, p->index, p->wake);
             p->wake = 0;
         }

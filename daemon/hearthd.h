@@ -45,6 +45,13 @@ struct pool {
     uint64_t claims_seen, bytes_seen; /* sums over live workers at the last look: pool_queued() */
     struct list workers;              /* struct worker.in_pool */
     uint32_t n_workers;
+    /* How many workers there are to be now (supervise/size.c), between min and max; what was last
+     * decided about that ("" or "grow", "shrink", "refused"), why, and when (ms since 1970). */
+    uint32_t target, min, max;
+    const char *last_decision;
+    char last_reason[160];
+    uint64_t decided_ms;
+    bool size_bell;   /* the supervisor wants to hear when tasks are queued */
     char *last_error; /* why the pool is failing, or why it last was; NULL: never */
     uint64_t backoff_until_ns;
     void *zygote;   /* supervise's own */
@@ -81,6 +88,7 @@ struct hearthd {
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */
     bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */
+    bool check_sizes;     /* tasks were queued in a pool with its size_bell set */
     uint64_t started_ns, started_wall_ms;
     uint64_t turns;
     uint64_t heard; /* +1 by every callback that did something for a client: tells the loop whether
@@ -94,6 +102,8 @@ int pool_handler(const struct pool *p, const char *name, size_t len);
 /* Tasks and payload bytes now waiting, exact while nobody dies: counters, never a walk of the
  * tasks. Walks the workers only when the cheap upper bound is at least `enough`. */
 uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough);
+/* Of these, those that a worker could begin now. */
+uint64_t pool_due(struct hearthd *d, struct pool *p);
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough);
 /* Workers with a task in hand. */
 uint32_t pool_busy(struct hearthd *d, const struct pool *p);

@@ -106,6 +106,8 @@ static int serve(const struct options *o, const struct module *m, struct exec *e
             }
         }
     }
+    task_wake(s, o->index,
+              1); /* in case it was woken for a task just before it was told to leave */
     return 0;
 }
 

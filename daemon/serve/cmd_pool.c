@@ -29,11 +29,10 @@ static void reply_main_fields(struct conn *c, struct pool *p) {
     reply_field_text(c, "kind", p->config->kind == POOL_EXEC ? "exec" : "module");
     reply_field_text(c, "state", pool_state_names[p->state]);
     reply_field_int(c, "workers", p->n_workers);
-    uint32_t busy = pool_busy(d, p), delayed = schedule_delayed(d, p);
-    uint64_t queued = pool_queued(d, p, 0);
+    uint32_t busy = pool_busy(d, p);
     reply_field_int(c, "busy", busy);
-    reply_field_int(c, "queued", (int64_t)(queued > delayed ? queued - delayed : 0));
-    reply_field_int(c, "delayed", delayed);
+    reply_field_int(c, "queued", (int64_t)pool_due(d, p));
+    reply_field_int(c, "delayed", schedule_delayed(d, p));
     reply_field_int(c, "running", busy);
     reply_field_int(c, "done", (int64_t)p->count.done);
     reply_field_int(c, "failed", (int64_t)p->count.failed);
@@ -80,13 +79,20 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 20);
+    reply_map(c, MAIN_FIELDS + 27);
     reply_main_fields(c, p);
     reply_words(c, "handlers", p->handlers, p->n_handlers);
     reply_field_text(c, "module", f->module ? f->module : "");
     reply_words(c, "exec", f->exec.v, f->exec.n);
     reply_words(c, "args", f->args.v, f->args.n);
-    reply_field_int(c, "workers_wanted", f->workers);
+    reply_field_text(c, "sizing", pool_sizing_names[f->sizing]);
+    reply_field_int(c, "workers_wanted", p->max);
+    reply_field_int(c, "target", p->target);
+    reply_field_int(c, "min", p->min);
+    reply_field_int(c, "max", p->max);
+    reply_field_text(c, "last_decision", p->last_decision);
+    reply_field_text(c, "last_reason", p->last_reason);
+    reply_field_int(c, "last_decision_ms", (int64_t)p->decided_ms);
     reply_field_int(c, "queued_bytes", (int64_t)pool_queued_bytes(d, p, 0));
     reply_field_int(c, "queue_max", f->queue_max);
     reply_field_int(c, "queue_bytes", (int64_t)f->queue_bytes);
@@ -134,7 +140,7 @@ static int set_paused(struct conn *c, const struct resp_arg *argv, uint32_t argc
     }
     if (ways & WAY_OUT) {
         task_pause(&d->shm, p->index, on);
-        p->wake = on ? p->wake : p->n_workers;
+        p->wake = on ? p->wake : p->n_workers + 1;
     }
     reply_ok(c);
     return 0;

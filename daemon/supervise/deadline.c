@@ -147,8 +147,14 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
 static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
     struct watch *x = watch_of(w);
     uint64_t limit = w->pool->config->start_timeout_ms * NS_PER_MS;
+    struct slot_view v;
+    uint32_t idx;
 
     if (now - x->since_ns < limit || x->killed) {
+        return;
+    }
+    if (x->phase == PHASE_LEAVING && running(s, w, &v, &idx) != 0) {
+        x->since_ns = now; /* it was told to leave as it claimed this task, which is its last */
         return;
     }
     if (x->phase == PHASE_ASKED && x->orphaned_ns == 0) {
@@ -234,6 +240,8 @@ static uint64_t pools_time(struct supervise *s) {
         }
         if (p->backoff_until_ns > clock_now()) {
             at = earlier(at, p->backoff_until_ns);
+        } else if (z->state == ZYGOTE_READY) {
+            at = earlier(at, z->size.look_at_ns);
         }
         list_for_each (it, &p->workers) {
             at = earlier(at, worker_time(list_entry(it, struct worker, in_pool)));

@@ -5,7 +5,7 @@
  * pool_turn() compares what is with what should be and does the next step; it holds no plan, so it
  * does not matter in which order things happened, and a step that failed (no slot free, socket
  * full) is simply found undone the next time.
- *   - As many workers as configured must be there or coming. One that is about to retire counts no
+ *   - As many workers as size.c has decided (p->target) must be there or coming. One that is about to retire counts no
  * longer, so that its replacement is warm before it leaves.
  *   - At most that many have a seat. A seat is given as early as possible: when the worker is asked
  * for, if one is free then (it serves the moment it is warm, without waiting for us), else when an
@@ -50,6 +50,7 @@ int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, 
     p->state = POOL_STARTING;
     p->zygote = z;
     list_init(&p->workers);
+    size_init(p);
     z->supervise = s;
     z->pool = p;
     z->sock = z->pidfd = -1;
@@ -88,6 +89,7 @@ static void failed(struct supervise *s, struct pool *p, char *text) {
     uint64_t now = clock_now();
 
     p->count.spawn_failures++;
+    z->proved = false;
     free(p->last_error);
     p->last_error = text;
     if (now < p->backoff_until_ns || s->stop_at_ns != 0) {
@@ -264,6 +266,7 @@ void worker_look(struct supervise *s, struct worker *w) {
     }
     if (x->phase == PHASE_STARTING && v.state >= SLOT_WARM) {
         w->warm_ns = clock_now();
+        zygote_of(w->pool)->proved = true;
         worker_set_phase(w, x->seat ? PHASE_SERVING : PHASE_WARM);
         log_debug(LOG_ABOUT(.message = MESSAGE_WORKER_STARTED, .pool = w->pool->config->name,
                             .worker = w->pid),
@@ -305,7 +308,7 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
             bool fits = pass == 0 ? x->phase == PHASE_WARM : x->phase < PHASE_WARM;
-            if (have >= p->config->workers) {
+            if (have >= p->target) {
                 return;
             }
             if (!fits || x->seat) {
@@ -331,7 +334,6 @@ static void start_zygote(struct supervise *s, struct pool *p) {
 
 void pool_turn(struct supervise *s, struct pool *p) {
     struct zygote *z = zygote_of(p);
-    uint32_t want = p->config->workers;
 
     if (s->stop_at_ns != 0) {
         return;
@@ -340,18 +342,21 @@ void pool_turn(struct supervise *s, struct pool *p) {
     if (z->state == ZYGOTE_NONE && may_start) {
         start_zygote(s, p);
     }
+    if (z->state == ZYGOTE_READY && may_start) {
+        size_turn(s, p);
+    }
     struct census n = count_workers(p);
     give_seats(s, p, n.seats);
     n = count_workers(p);
-    while (z->state == ZYGOTE_READY && may_start && n.coming < want) {
-        bool seat = n.seats < want;
+    while (z->state == ZYGOTE_READY && may_start && n.coming < p->target) {
+        bool seat = n.seats < p->target;
         if (worker_ask(s, p, seat) < 0) {
             break;
         }
         n.coming++;
         n.seats += seat;
     }
-    if (n.warm >= want && p->state != POOL_READY) {
+    if (n.warm >= p->target && z->proved && z->state == ZYGOTE_READY && p->state != POOL_READY) {
         p->state = POOL_READY;
         log_info(LOG_ABOUT(.message = MESSAGE_POOL_READY, .pool = p->config->name),
                  "%u workers are warm", n.warm);

@@ -34,13 +34,29 @@ struct watch {
     uint64_t since_ns; /* when it entered its phase */
     bool status_known; /* waited for: `status` holds how it ended */
     siginfo_t status;
-    uint64_t dead_ns;      /* when its end was noticed */
-    uint64_t orphaned_ns;  /* ASKED, and its zygote died before it said SPAWNED */
-    uint64_t task_in_hand; /* at its death */
-    uint64_t term_id;      /* the task whose command was sent SIGTERM */
+    uint64_t dead_ns;       /* when its end was noticed */
+    uint64_t orphaned_ns;   /* ASKED, and its zygote died before it said SPAWNED */
+    uint64_t task_in_hand;  /* at its death */
+    uint64_t term_id;       /* the task whose command was sent SIGTERM */
+    uint64_t idle_claims;   /* its claims when it was last seen to have done something, ... */
+    uint64_t idle_since_ns; /* ... and when that was */
+    bool surplus;           /* LEAVING because the pool shrinks */
 };
 
 enum zygote_state { ZYGOTE_NONE, ZYGOTE_STARTING, ZYGOTE_READY };
+
+/* What is known of a pool's load; size.c. */
+struct sizer {
+    uint64_t looked_ns;        /* 0: never */
+    uint64_t look_at_ns;       /* when something may be due; UINT64_MAX: nothing */
+    uint64_t backlog_ns;       /* since when tasks wait without a break; 0: none does */
+    uint64_t claims;           /* of all workers, as of looked_ns */
+    double busy;               /* workers at work, averaged over the last second or so */
+    uint32_t busy_last;        /* as of looked_ns */
+    double allowance;          /* workers it may grow by now */
+    uint64_t cost, cost_at_ns; /* private memory of one worker, as measured then; 0: never */
+    bool refused;              /* the last word was that there is no memory */
+};
 
 /* What struct pool.zygote points at. */
 struct zygote {
@@ -57,6 +73,8 @@ struct zygote {
     bool killed;         /* by us */
     uint32_t failures;   /* in a row; the exponent of the back-off */
     uint64_t backoff_ns; /* the last delay */
+    bool proved;         /* it, or a worker of it, has started well since the last failure */
+    struct sizer size;
 };
 
 struct supervise {
@@ -118,6 +136,11 @@ void worker_unask(struct supervise *s, struct worker *w);
 void worker_free(struct supervise *s, struct worker *w);
 /* Looks at its slot and moves it on. */
 void worker_look(struct supervise *s, struct worker *w);
+
+/* ---- size.c ---- */
+void size_init(struct pool *p);
+/* Looks at the load, unless it has just done so: sets p->target, and ends idle workers. */
+void size_turn(struct supervise *s, struct pool *p);
 
 /* ---- reap.c ---- */
 /* Buries those on s->dead as far as they can be now. True: some are left for a later turn. */

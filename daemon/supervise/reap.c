@@ -138,7 +138,7 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
                                                       : "");
     } else if (asked_to && x->status.si_code == CLD_EXITED && x->status.si_status == 0) {
         about.message = MESSAGE_WORKER_RECYCLED;
-        p->count.recycled += x->phase == PHASE_LEAVING;
+        p->count.recycled += x->phase == PHASE_LEAVING && !x->surplus;
         log_debug(&about, "worker %d left", (int)w->pid);
     } else {
         about.message = MESSAGE_WORKER_DIED;

@@ -233,6 +233,7 @@ static void on_ready(struct supervise *s, struct zygote *z, const struct control
         return;
     }
     z->state = ZYGOTE_READY;
+    z->proved = true;
     log_debug(LOG_ABOUT(.pool = z->pool->config->name), "zygote %d is ready, %u handlers",
               (int)z->pid, z->pool->n_handlers);
 }

@@ -172,16 +172,19 @@ static void hear_zygotes(struct supervise *s) {
 }
 
 bool supervise_has_news(struct hearthd *d) {
-    return d->supervise->look || d->check_deadlines || shm_news(&d->shm) != d->supervise->news;
+    return d->supervise->look || d->check_deadlines || d->check_sizes ||
+           shm_news(&d->shm) != d->supervise->news;
 }
 
 void supervise_turn(struct hearthd *d) {
     struct supervise *s = d->supervise;
     uint32_t news = shm_news(&d->shm);
 
-    if (!s->look && news == s->news && !d->check_deadlines && list_empty(&s->dead)) {
+    if (!s->look && news == s->news && !d->check_deadlines && !d->check_sizes &&
+        list_empty(&s->dead)) {
         return;
     }
+    d->check_sizes = false;
     s->news = news;
     s->look = false;
     hear_zygotes(s);

@@ -162,6 +162,17 @@ static const struct refusal {
     {"tasks_max = 5;", 0, "tasks_max", "at least 16"},
     {POOL("workers = 0;"), 2, "pools[0].workers", "1 to 500"},
     {POOL("workers = 500; }, { name = \"q\"; exec = [ ]; workers = 1; "), 2, "pools", "501"},
+    {POOL("sizing = \"big\";"), 2, "pools[0].sizing", "\"static\", \"dynamic\" or \"ondemand\""},
+    {POOL("\nmin = 2;"), 3, "pools[0].min", "min is for \"dynamic\""},
+    {POOL("max = 2;"), 2, "pools[0].max", "for \"dynamic\" and \"ondemand\""},
+    {POOL("sizing = \"dynamic\";\nworkers = 2;"), 3, "pools[0].workers", "write max ="},
+    {POOL("sizing = \"ondemand\"; spare = 1;"), 2, "pools[0].spare", "is for \"dynamic\""},
+    {POOL("sizing = \"dynamic\"; max = 2;\nmin = 3;"), 3, "pools[0].min",
+     "min = 3 is more than max = 2"},
+    {POOL("sizing = \"dynamic\"; max = 2; min = 1;\nspare = 3;"), 3, "pools[0].spare",
+     "more than max = 2"},
+    {POOL("sizing = \"dynamic\";\nmin = 500;"), 3, "pools[0].min", "(auto)"},
+    {POOL("sizing = \"dynamic\"; idle_timeout = 0;"), 2, "pools[0].idle_timeout", "0.01 to 86400"},
     {POOL("nice = 40;"), 2, "pools[0].nice", "-40 to 39"},
     {POOL("start_timeout = 0;"), 2, "pools[0].start_timeout", "0.001 to 86400"},
     {"tasks_max =\n5000000000;", 2, "", "5000000000 is too large"},
@@ -352,7 +363,10 @@ Test(config, what_is_printed_reads_back_the_same) {
                   "]; nice = -3;"
                   "rlimits = { as = \"3G\"; cpu = 7; nproc = 9; }; env = [ \"A=b c\" ]; },\n"
                   "{ name = \"e\"; exec = [ \"/bin/sh\", \"-c\" ]; max_tasks = "
-                  "9000000000L; kill_grace = 0; } );\n",
+                  "9000000000L; kill_grace = 0; },\n"
+                  "{ name = \"d\"; exec = [ ]; sizing = \"dynamic\"; min = 2; spare = 3; max = 9; "
+                  "spawn_rate = 4; idle_timeout = 0.5; },\n"
+                  "{ name = \"o\"; exec = [ ]; sizing = \"ondemand\"; max = 4; } );\n",
                   &a, &err),
         0, "%s", err.text);
     _cleanup_free_ char *one = print(a);
@@ -361,8 +375,13 @@ Test(config, what_is_printed_reads_back_the_same) {
     cr_assert_str_eq(b->pools[0].args.v[0], "q\"\\\x01\n");
     cr_assert_eq(b->segment_size, 5000 << 10);
     cr_assert_eq(b->pools[1].max_tasks, 9000000000);
+    cr_assert(b->pools[2].min == 2 && b->pools[2].max == 9 && b->pools[2].spare == 3);
+    cr_assert(b->pools[2].workers == 9 && b->pools[2].idle_timeout_ms == 500);
+    cr_assert(b->pools[3].min == 0 && b->pools[3].max == 4 && b->pools[3].spare == 0);
     b->pools[0].line = a->pools[0].line; /* shown in a comment */
-    b->pools[1].line = a->pools[1].line;
+    for (uint32_t i = 1; i < a->n_pools; i++) {
+        b->pools[i].line = a->pools[i].line;
+    }
     _cleanup_free_ char *two = print(b);
     cr_assert_str_eq(one, two);
     config_free(a);
