@@ -84,6 +84,7 @@ struct config_limits {
     uint32_t max_mapped;   /* clients that have the segment mapped for writing */
     uint64_t user_memory;  /* bytes of one user's objects; 0: no limit */
     uint64_t user_objects; /* ... and how many; 0: no limit */
+    uint32_t events_kept;  /* of the past, for EVENTS.READ */
     uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 

@@ -15,6 +15,7 @@
 struct event_base;
 struct tasks;
 struct schedule;
+struct events;
 struct supervise;
 struct serve;
 
@@ -84,6 +85,7 @@ struct hearthd {
     struct worker **workers; /* by slot; NULL: none */
     struct tasks *tasks;
     struct schedule *schedule;
+    struct events *events;
     struct supervise *supervise;
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */

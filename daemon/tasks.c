@@ -34,6 +34,7 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
 #include "lib/base/cleanup.h"
@@ -44,6 +45,7 @@ enum {
     TURN_ENDS = 4096,   /* ends taken in one turn */
     TURN_SWEEP = 65536, /* records looked at in one turn after hints were dropped */
     TURN_FORGET = 4096, /* entries forgotten or tried again in one turn */
+    LOOK_QUEUED = 1024, /* tasks looked at for the oldest that waits */
     FETCHED_MAX = 1024, /* results that stay after they were fetched */
     FETCHED_SHARE = 16, /* ... as long as they hold less than this part of the segment */
     WEIGHT_UNIT = 256,
@@ -325,6 +327,7 @@ int tasks_open(struct hearthd *d) {
     }
     d->tasks = steal_ptr(t);
     int r = schedule_open(d, u.tasks);
+    r = r < 0 ? r : events_open(d);
     if (r < 0) {
         tasks_close(d);
     }
@@ -343,6 +346,7 @@ void tasks_close(struct hearthd *d) {
         }
     }
     schedule_close(d);
+    events_close(d);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
     free(t);
@@ -433,6 +437,7 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     entry_move(t, ref.idx, LIVE);
     p->count.submitted++;
     p->count.submitted_bytes += bytes;
+    events_submitted(d, p, spec, &ref);
     if (plan && schedule_add(d, p, policy, spec, &ref) < 0) {
         tasks_abandon(d, ref.idx);
         return -ENOMEM;
@@ -537,6 +542,9 @@ static bool tried_again(struct hearthd *d, uint32_t idx, const struct task_view 
         return false;
     }
     bool again = schedule_retry(d, idx, v, ret_dead);
+    if (again) {
+        events_retried(d, idx, v);
+    }
     e->planned = schedule_knows(d, idx);
     *ret_dead = *ret_dead && d->pools[e->pool].config->dead_letters > 0;
     return again;
@@ -572,6 +580,7 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
         schedule_ended(d, idx);
     }
     count_end(d, &v);
+    events_ended(d, idx, &v);
     uint64_t weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len) / WEIGHT_UNIT + 1;
     e->expires_ns = expiry_of(d);
     e->weight = weight & WEIGHT_MAX;
@@ -683,6 +692,31 @@ int tasks_set_priority(struct hearthd *d, uint32_t idx, uint32_t priority) {
 
 uint32_t tasks_live(const struct hearthd *d, const struct pool *p) {
     return d->tasks->live_of[p->index];
+}
+
+uint64_t tasks_oldest_queued_ms(struct hearthd *d, const struct pool *p) {
+    const struct tasks *t = d->tasks;
+    uint64_t now = clock_now(), oldest = now, ready;
+    if (task_ready_head(&d->shm, p->index, &ready) == 0) {
+        oldest = ready;
+    }
+    int n = 0;
+    for (uint32_t at = t->live.first; at && n < LOOK_QUEUED; n++) {
+        uint32_t idx = at - 1;
+        struct task_view v;
+        struct schedule_view plan;
+        at = t->book[idx].link[STATE].next;
+        if (t->book[idx].pool != p->index || task_view(&d->shm, idx, &v) < 0 ||
+            (v.state != TASK_QUEUED && v.state != TASK_WAITING)) {
+            continue;
+        }
+        schedule_look(d, idx, &plan);
+        if (plan.due_ns == 0) {
+            oldest = v.submitted_ns < oldest ? v.submitted_ns : oldest;
+            break; /* they are in order of submission */
+        }
+    }
+    return oldest < now ? (now - oldest) / NS_PER_MS : 0;
 }
 
 void tasks_each_dead(struct hearthd *d, const struct pool *p,

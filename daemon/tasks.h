@@ -75,6 +75,10 @@ int tasks_set_priority(struct hearthd *d, uint32_t idx, uint32_t priority);
 /* Tasks of the pool that have not ended. */
 uint32_t tasks_live(const struct hearthd *d, const struct pool *p);
 
+/* How long the oldest task of the pool's queue has waited; of tasks that are held for their turn only
+ * the first thousand are looked at. 0: none waits. */
+uint64_t tasks_oldest_queued_ms(struct hearthd *d, const struct pool *p);
+
 /* ---- dead letters: ended, and not forgotten until somebody says so or there are too many ---- */
 /* Newest first; fn returns false to stop. */
 void tasks_each_dead(struct hearthd *d, const struct pool *p,

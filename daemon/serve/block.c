@@ -13,6 +13,7 @@
 
 #include "daemon/serve/conn.h"
 #include "daemon/serve/end.h"
+#include "daemon/serve/events_push.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
@@ -22,6 +23,7 @@ void block_end(struct conn *c) {
         return;
     }
     c->serve->n_draining -= c->block == BLOCK_DRAIN;
+    c->serve->n_event_readers -= c->block == BLOCK_EVENTS;
     c->block = BLOCK_NONE;
     tasks_unwait(&c->one.waiter);
     for (uint32_t i = 0; i < c->n_many; i++) {
@@ -60,6 +62,8 @@ static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_vi
 void block_reply_over(struct conn *c) {
     if (c->block == BLOCK_CALL || c->block == BLOCK_DRAIN) {
         reply_null(c);
+    } else if (c->block == BLOCK_EVENTS) {
+        events_reply_over(c);
     } else {
         reply_null_array(c);
     }
@@ -133,6 +137,16 @@ int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms) {
     c->block = BLOCK_DRAIN;
     c->drain = p;
     c->serve->n_draining++;
+    return 0;
+}
+
+int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms) {
+    if (timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_EVENTS;
+    c->wish = *w;
+    c->serve->n_event_readers++;
     return 0;
 }
 

@@ -3,12 +3,17 @@
  * come from their slots in the segment and are as fresh as this moment.
  *
  * Fails: replies. */
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "daemon/events.h"
 #include "daemon/schedule.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
+#include "daemon/times.h"
 #include "lib/base/clock.h"
+#include "lib/base/memory.h"
 #include "lib/base/num.h"
 #include "lib/shm/slot.h"
 
@@ -70,6 +75,31 @@ static void reply_words(struct conn *c, const char *key, char *const *words, uin
     }
 }
 
+/* Of the last minute. */
+static void reply_times(struct conn *c, const struct pool *p, uint64_t now) {
+    static const char *const names[TIMES_KINDS] = {"wait", "run"};
+    struct times_view v[TIMES_KINDS] = {0};
+    for (int i = 0; i < TIMES_KINDS; i++) {
+        const struct times *t = events_times(c->serve->d, p->index, i);
+        if (t) {
+            times_view(t, now, &v[i]);
+        }
+    }
+    reply_field_int(c, "minute_ended", (int64_t)v[TIMES_RUN].count);
+    for (int i = 0; i < TIMES_KINDS; i++) {
+        const struct {
+            const char *name;
+            uint64_t us;
+        } fields[] = {
+            {"p50", v[i].p50_us}, {"p90", v[i].p90_us}, {"p99", v[i].p99_us}, {"max", v[i].max_us}};
+        for (size_t k = 0; k < ARRAY_SIZE(fields); k++) {
+            char key[24];
+            snprintf(key, sizeof(key), "%s_%s_us", names[i], fields[k].name);
+            reply_field_int(c, key, (int64_t)fields[k].us);
+        }
+    }
+}
+
 int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     struct hearthd *d = c->serve->d;
@@ -79,7 +109,7 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 27);
+    reply_map(c, MAIN_FIELDS + 27 + 2 + 2 * 4);
     reply_main_fields(c, p);
     reply_words(c, "handlers", p->handlers, p->n_handlers);
     reply_field_text(c, "module", f->module ? f->module : "");
@@ -109,6 +139,8 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     reply_field_int(c, "backoff_ms",
                     p->backoff_until_ns > now ? (int64_t)((p->backoff_until_ns - now) / NS_PER_MS)
                                               : 0);
+    reply_field_int(c, "oldest_queued_ms", (int64_t)tasks_oldest_queued_ms(d, p));
+    reply_times(c, p, now);
     reply_field_text(c, "last_error", p->last_error ? p->last_error : "");
     return 0;
 }
@@ -128,6 +160,13 @@ static bool ways_arg(struct conn *c, const struct resp_arg *argv, uint32_t argc,
     return *ret != 0;
 }
 
+static void tell_paused(struct hearthd *d, const struct pool *p, int ways, bool on) {
+    events_pool(d, on ? EVENT_POOL_PAUSED : EVENT_POOL_RESUMED, p, 0,
+                ways == WAY_IN    ? "in"
+                : ways == WAY_OUT ? "out"
+                                  : "in out");
+}
+
 static int set_paused(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool on) {
     struct hearthd *d = c->serve->d;
     struct pool *p = pool_arg(c, &argv[1]);
@@ -142,6 +181,7 @@ static int set_paused(struct conn *c, const struct resp_arg *argv, uint32_t argc
         task_pause(&d->shm, p->index, on);
         p->wake = on ? p->wake : p->n_workers + 1;
     }
+    tell_paused(d, p, ways, on);
     reply_ok(c);
     return 0;
 }
@@ -170,6 +210,7 @@ int cmd_POOL_DRAIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         return 0;
     }
     p->paused_in = true;
+    tell_paused(c->serve->d, p, WAY_IN, true);
     if (tasks_live(c->serve->d, p) == 0) {
         reply_ok(c);
     } else if (ms == 0) {
@@ -196,7 +237,9 @@ static void reply_task_of(struct conn *c, const struct slot_view *v) {
     }
 }
 
-static void reply_worker(struct conn *c, const struct worker *w) {
+enum { WORKER_FIELDS = 9 };
+
+static void reply_worker(struct conn *c, const struct worker *w, uint32_t more) {
     struct slot_view v;
     uint64_t now = clock_now();
     slot_view(&c->serve->d->shm, w->slot, &v);
@@ -205,7 +248,7 @@ static void reply_worker(struct conn *c, const struct worker *w) {
     }
     uint64_t age = now > w->spawned_ns ? now - w->spawned_ns : 0;
     uint64_t running = v.hand && v.started_ns && now > v.started_ns ? now - v.started_ns : 0;
-    reply_map(c, 9);
+    reply_map(c, WORKER_FIELDS + more);
     reply_field_text(c, "pool", w->pool->config->name);
     reply_field_int(c, "slot", w->slot);
     reply_field_int(c, "pid", w->pid);
@@ -237,7 +280,7 @@ int cmd_WORKER_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
             }
             list_for_each (it, &p->workers) {
                 if (pass == 1) {
-                    reply_worker(c, list_entry(it, struct worker, in_pool));
+                    reply_worker(c, list_entry(it, struct worker, in_pool), 0);
                 }
                 n++;
             }
@@ -246,5 +289,83 @@ int cmd_WORKER_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
             reply_array(c, n);
         }
     }
+    return 0;
+}
+
+/* ---- one of them ---- */
+
+/* What the kernel knows of a process; what cannot be read stays 0. */
+struct process {
+    uint64_t rss, private_bytes, cpu_ms;
+};
+
+static void look_at_process(pid_t pid, struct process *ret) {
+    char path[48];
+    unsigned long long user, system, pages;
+    memory_private(pid, &ret->private_bytes);
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f) {
+        if (fscanf(f, "%*u %llu", &pages) == 1) {
+            ret->rss = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+        }
+        fclose(f);
+    }
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    f = fopen(path, "re");
+    if (f) {
+        /* The second word is the program's name in parentheses. */
+        if (fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+                   &system) == 2) {
+            ret->cpu_ms = (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+        }
+        fclose(f);
+    }
+}
+
+static const struct worker *worker_arg(const struct hearthd *d, const struct resp_arg *a) {
+    uint64_t pid;
+    if (num_u64(a->data, a->len, &pid) < 0 || pid == 0) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        list_for_each (it, &d->pools[i].workers) {
+            const struct worker *w = list_entry(it, struct worker, in_pool);
+            if ((uint64_t)w->pid == pid) {
+                return w;
+            }
+        }
+    }
+    return NULL;
+}
+
+static int64_t wall_ms(uint64_t at_ns) {
+    uint64_t now = clock_now();
+    return at_ns ? (int64_t)(clock_wall_ms() - (now > at_ns ? (now - at_ns) / NS_PER_MS : 0)) : 0;
+}
+
+int cmd_WORKER_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct hearthd *d = c->serve->d;
+    const struct worker *w = worker_arg(d, &argv[1]);
+    struct process process = {0};
+    struct slot_view v;
+    (void)argc;
+    if (!w) {
+        reply_errorf(c, "NOWORKER no such worker '%.*s'",
+                     (int)strnlen(argv[1].data, argv[1].len < SHOWN ? argv[1].len : SHOWN),
+                     argv[1].data);
+        return 0;
+    }
+    slot_view(&d->shm, w->slot, &v);
+    look_at_process(w->pid, &process);
+    reply_worker(c, w, 6);
+    reply_field_int(c, "spawned_ms", wall_ms(w->spawned_ns));
+    reply_field_int(c, "warm_us",
+                    w->warm_ns > w->spawned_ns ? (int64_t)((w->warm_ns - w->spawned_ns) / 1000)
+                                               : 0);
+    reply_field_int(c, "begun_ms", v.hand && v.started_ns ? wall_ms(v.started_ns) : 0);
+    reply_field_int(c, "rss_bytes", (int64_t)process.rss);
+    reply_field_int(c, "private_bytes", (int64_t)process.private_bytes);
+    reply_field_int(c, "cpu_ms", (int64_t)process.cpu_ms);
     return 0;
 }

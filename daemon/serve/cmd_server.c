@@ -13,6 +13,7 @@
 #include "daemon/serve/dispatch.h"
 #include "lib/base/glob.h"
 #include "daemon/serve/keyspace.h"
+#include "daemon/serve/metrics.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
@@ -150,34 +151,6 @@ static int info_keyspace(struct serve *s, struct buf *b) {
     return r;
 }
 
-static int info_tasks(struct serve *s, struct buf *b) {
-    struct tasks_stats t;
-    tasks_stats(s->d, &t);
-    return buf_printf(b,
-                      "# Tasks\r\ntasks_live:%llu\r\ntasks_kept:%llu\r\ntasks_fetched:%llu\r\n"
-                      "tasks_done:%llu\r\ntasks_failed:%llu\r\ntasks_lost:%llu\r\n"
-                      "tasks_timeout:%llu\r\ntasks_cancelled:%llu\r\n",
-                      (ull)t.live, (ull)t.kept, (ull)t.fetched, (ull)t.ended[TASK_DONE],
-                      (ull)t.ended[TASK_FAILED], (ull)t.ended[TASK_LOST],
-                      (ull)t.ended[TASK_TIMEOUT], (ull)t.ended[TASK_CANCELLED]);
-}
-
-static int info_pools(struct serve *s, struct buf *b) {
-    struct hearthd *d = s->d;
-    int r = buf_printf(b, "# Pools\r\n");
-    for (uint32_t i = 0; i < d->n_pools && r >= 0; i++) {
-        struct pool *p = &d->pools[i];
-        r = buf_printf(b,
-                       "pool_%s:state=%s,workers=%u,busy=%u,queued=%llu,done=%llu,failed=%llu,"
-                       "lost=%llu,timeout=%llu,cancelled=%llu,deaths=%llu,recycled=%llu\r\n",
-                       p->config->name, pool_state_names[p->state], p->n_workers, pool_busy(d, p),
-                       (ull)pool_queued(d, p, 0), (ull)p->count.done, (ull)p->count.failed,
-                       (ull)p->count.lost, (ull)p->count.timeout, (ull)p->count.cancelled,
-                       (ull)p->count.deaths, (ull)p->count.recycled);
-    }
-    return r;
-}
-
 /* What each user has in the keyspace, and may have (0: no limit). */
 static int info_accounts(struct serve *s, struct buf *b) {
     struct account_view v;
@@ -198,12 +171,18 @@ static const struct info_section {
     bool usual; /* in INFO without arguments */
     int (*put)(struct serve *s, struct buf *b);
 } sections[] = {
-    {"server", true, info_server},     {"clients", true, info_clients},
-    {"memory", true, info_memory},     {"persistence", true, info_persistence},
-    {"stats", true, info_stats},       {"replication", true, info_replication},
-    {"cpu", true, info_cpu},           {"commandstats", false, info_commandstats},
-    {"cluster", true, info_cluster},   {"keyspace", true, info_keyspace},
-    {"tasks", true, info_tasks},       {"pools", true, info_pools},
+    {"server", true, info_server},
+    {"clients", true, info_clients},
+    {"memory", true, info_memory},
+    {"persistence", true, info_persistence},
+    {"stats", true, info_stats},
+    {"replication", true, info_replication},
+    {"cpu", true, info_cpu},
+    {"commandstats", false, info_commandstats},
+    {"cluster", true, info_cluster},
+    {"keyspace", true, info_keyspace},
+    {"tasks", true, metrics_info_tasks},
+    {"pools", true, metrics_info_pools},
     {"accounts", true, info_accounts},
 };
 
@@ -268,6 +247,7 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     V("limits.clients_memory", "%llu", (ull)(f)->limits.clients_memory)                            \
     V("limits.user_memory", "%llu", (ull)(f)->limits.user_memory)                                  \
     V("limits.user_objects", "%llu", (ull)(f)->limits.user_objects)                                \
+    V("limits.events_kept", "%u", (f)->limits.events_kept)                                         \
     V("maxclients", "%u", (f)->limits.max_clients)                                                 \
     V("maxmemory", "%llu", (ull)(f)->segment_size)                                                 \
     V("maxmemory-policy", "%s", "noeviction")                                                      \

@@ -33,9 +33,10 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
 /*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
  *    |  |--POOL.DRAIN-> DRAIN -+
- *    |  \--BLPOP ...--> KEYS --+
+ *    |  |--BLPOP ...--> KEYS --+
+ *    |  \--EVENTS.READ> EVENTS +
  *    +-------------------------+  */
-enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_DRAIN, BLOCK_KEYS };
+enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_DRAIN, BLOCK_KEYS, BLOCK_EVENTS };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
 struct out_ref {
@@ -48,6 +49,12 @@ struct out_ref {
 struct conn_waiter {
     struct task_waiter waiter;
     struct conn *conn;
+};
+
+/* What an EVENTS.READ asks for. */
+struct event_wish {
+    uint64_t from, count;
+    uint32_t types; /* enum event_type bits */
 };
 
 struct partial;   /* an MSUBMIT under way: cmd_task.c */
@@ -99,6 +106,7 @@ struct conn {
     uint32_t n_many;
     const struct pool *drain; /* BLOCK_DRAIN */
     struct conn_keys *keys;   /* BLPOP and its kin */
+    struct event_wish wish;   /* BLOCK_EVENTS */
     struct event *timer;      /* a wait with a limit, ... */
     uint64_t wait_until_ns;   /* ... which is then */
     struct partial *partial;
@@ -147,8 +155,10 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
-    uint32_t n_draining; /* connections in BLOCK_DRAIN */
-    uint64_t sat_lock;   /* the last who was reported for sitting on a lock: sitting.c */
+    uint32_t n_draining;      /* connections in BLOCK_DRAIN, ... */
+    uint32_t n_event_readers; /* ... in BLOCK_EVENTS */
+    uint64_t events_told;     /* events before this one have been told */
+    uint64_t sat_lock;        /* the last who was reported for sitting on a lock: sitting.c */
     uint32_t sat_owner;
     uint64_t lock_timeouts;
     bool accounts_full;    /* it was said */
@@ -225,6 +235,8 @@ void block_call(struct conn *c, uint32_t idx);
 int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms);
 /* POOL.DRAIN: until no task of the pool is left. As block_wait(). */
 int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms);
+/* EVENTS.READ: until there is something that is asked for. As block_wait(). */
+int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms);
 /* Answers those whose pools are empty. */
 void block_drain_turn(struct serve *s);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */

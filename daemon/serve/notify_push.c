@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "daemon/serve/end.h"
+#include "daemon/serve/events_push.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 
@@ -31,7 +32,8 @@ static bool begins(const struct resp_arg *a, const char *with) {
 }
 
 bool notify_is_reserved(const struct resp_arg *channel) {
-    return begins(channel, TASK_CHANNEL) || begins(channel, TASKS_CHANNEL);
+    return begins(channel, TASK_CHANNEL) || begins(channel, TASKS_CHANNEL) ||
+           begins(channel, EVENTS_CHANNEL);
 }
 
 static struct message make_message(struct hearthd *d, uint32_t idx, const struct task_view *v,

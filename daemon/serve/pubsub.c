@@ -283,6 +283,20 @@ uint32_t pubsub_publish(struct serve *s, const struct resp_arg *channel, const s
     return n;
 }
 
+bool pubsub_is_wanted(const struct serve *s, const struct resp_arg *channel) {
+    const struct pubsub *p = s->pubsub;
+    if (p->n_channels && channel_find(p, channel, false)) {
+        return true;
+    }
+    list_for_each (it, &p->patterns) {
+        const struct channel *pattern = list_entry(it, struct channel, node);
+        if (glob_match(pattern->name, pattern->len, channel->data, channel->len)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- commands ---- */
 
 static void confirm(struct conn *c, const char *what, const struct resp_arg *name) {
@@ -375,7 +389,7 @@ int cmd_PUNSUBSCRIBE(struct conn *c, const struct resp_arg *argv, uint32_t argc)
 int cmd_PUBLISH(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     if (notify_is_reserved(&argv[1])) {
-        reply_error(c, "ERR channels that begin with task: or tasks: are reserved");
+        reply_error(c, "ERR channels that begin with task:, tasks: or events: are reserved");
         return 0;
     }
     uint32_t exact;

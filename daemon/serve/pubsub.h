@@ -23,5 +23,7 @@ uint32_t pubsub_publish(struct serve *s, const struct resp_arg *channel, const s
 void pubsub_send(struct conn *c, const struct resp_arg *channel, const struct message *m);
 /* Nobody listens to anything: not worth the making of a message. */
 bool pubsub_idle(const struct serve *s);
+/* Would a message on it reach anybody? */
+bool pubsub_is_wanted(const struct serve *s, const struct resp_arg *channel);
 /* Channels and patterns of one connection. */
 uint32_t pubsub_count(const struct conn *c);

@@ -16,8 +16,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/serve/conn.h"
+#include "daemon/serve/events_push.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
@@ -111,6 +113,7 @@ int serve_open(struct hearthd *d) {
     s->stall_at = d->config->limits.client_max_output / 2;
     s->out_max = d->config->limits.client_max_output;
     s->conns_max = clients_that_fit(d);
+    s->events_told = events_next(d);
     d->serve = s;
     int r = open_parts(s);
     if (r < 0) {
@@ -192,6 +195,7 @@ bool serve_turn(struct hearthd *d) {
     wait_keys_turn(s);
     block_drain_turn(s);
     go_on(s);
+    events_push_turn(s);
     flush_dirty(s);
     accounts_relieve(s);
     bury_dead(s);
@@ -200,7 +204,8 @@ bool serve_turn(struct hearthd *d) {
 }
 
 bool serve_has_news(struct hearthd *d) {
-    return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve);
+    return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve) ||
+           events_push_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {

@@ -31,6 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "lib/base/clock.h"
 
@@ -106,6 +107,7 @@ static void failed(struct supervise *s, struct pool *p, char *text) {
         return;
     }
     p->state = POOL_FAILING;
+    events_pool(s->d, EVENT_POOL_FAILING, p, z->backoff_ns / NS_PER_MS, text);
     log_err(LOG_ABOUT(.message = MESSAGE_POOL_FAILING, .pool = p->config->name),
             "cannot start: %s; trying again in %llu ms", text ? text : "out of memory",
             (unsigned long long)(z->backoff_ns / NS_PER_MS));
@@ -222,6 +224,7 @@ void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
 
     w->pid = pid;
     w->pool->count.spawned++;
+    events_worker(s->d, EVENT_WORKER_SPAWNED, w, 0, NULL);
     worker_set_phase(w, PHASE_STARTING);
     w->pidfd = pidfd_open(pid, 0);
     x->exit_event = w->pidfd < 0
@@ -268,6 +271,7 @@ void worker_look(struct supervise *s, struct worker *w) {
         w->warm_ns = clock_now();
         zygote_of(w->pool)->proved = true;
         worker_set_phase(w, x->seat ? PHASE_SERVING : PHASE_WARM);
+        events_worker(s->d, EVENT_WORKER_WARM, w, (w->warm_ns - w->spawned_ns) / 1000, NULL);
         log_debug(LOG_ABOUT(.message = MESSAGE_WORKER_STARTED, .pool = w->pool->config->name,
                             .worker = w->pid),
                   "worker %d is warm after %.1f ms", (int)w->pid,
@@ -357,6 +361,8 @@ void pool_turn(struct supervise *s, struct pool *p) {
         n.seats += seat;
     }
     if (n.warm >= p->target && z->proved && z->state == ZYGOTE_READY && p->state != POOL_READY) {
+        events_pool(s->d, p->state == POOL_FAILING ? EVENT_POOL_RECOVERED : EVENT_POOL_READY, p,
+                    n.warm, NULL);
         p->state = POOL_READY;
         log_info(LOG_ABOUT(.message = MESSAGE_POOL_READY, .pool = p->config->name),
                  "%u workers are warm", n.warm);

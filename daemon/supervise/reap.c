@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
@@ -113,8 +114,19 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
     return o;
 }
 
-/* Said once, when the status is known: `task` is what it had in hand, 0: nothing. */
-static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t idx) {
+static const char *killed_for(const struct worker *w) {
+    return watch_of((struct worker *)w)->late ? "it did not start or leave in time"
+           : w->kill_cause == CAUSE_TIMEOUT   ? "over the time limit"
+           : w->kill_cause == CAUSE_DEADLINE  ? "its task was over its deadline"
+           : w->kill_cause == CAUSE_CANCELLED ? "its task was cancelled"
+           : w->kill_cause == CAUSE_STOPPING  ? "stopping"
+                                              : "it was told to go";
+}
+
+/* Said once, when the status is known: `task` is what it had in hand, 0: nothing; it has ended
+ * `done` before. */
+static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t idx,
+                 uint64_t done) {
     struct watch *x = watch_of(w);
     struct pool *p = w->pool;
     char how[64], id[TASK_ID_TEXT] = "";
@@ -129,21 +141,18 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
     if (x->killed) {
         about.message = MESSAGE_WORKER_KILLED;
         p->count.deaths++;
-        log_notice(&about, "worker %d was killed%s", (int)w->pid,
-                   x->late                            ? ": it did not start or leave in time"
-                   : w->kill_cause == CAUSE_TIMEOUT   ? ": over the time limit"
-                   : w->kill_cause == CAUSE_DEADLINE  ? ": its task was over its deadline"
-                   : w->kill_cause == CAUSE_CANCELLED ? ": its task was cancelled"
-                   : w->kill_cause == CAUSE_STOPPING  ? ": stopping"
-                                                      : "");
+        log_notice(&about, "worker %d was killed: %s", (int)w->pid, killed_for(w));
+        events_worker(s->d, EVENT_WORKER_KILLED, w, done, killed_for(w));
     } else if (asked_to && x->status.si_code == CLD_EXITED && x->status.si_status == 0) {
         about.message = MESSAGE_WORKER_RECYCLED;
         p->count.recycled += x->phase == PHASE_LEAVING && !x->surplus;
         log_debug(&about, "worker %d left", (int)w->pid);
+        events_worker(s->d, EVENT_WORKER_RECYCLED, w, done, NULL);
     } else {
         about.message = MESSAGE_WORKER_DIED;
         p->count.deaths++;
         log_warn(&about, "worker %d died: %s", (int)w->pid, how);
+        events_worker(s->d, EVENT_WORKER_DIED, w, done, how);
     }
 }
 
@@ -198,7 +207,7 @@ static bool bury(struct supervise *s, struct worker *w) {
     slot_view(&d->shm, w->slot, &v);
     if (x->phase != PHASE_DEAD) {
         x->task_in_hand = task_in_hand(d, w, &v, &idx);
-        tell(s, w, x->task_in_hand, idx);
+        tell(s, w, x->task_in_hand, idx, v.finished);
         worker_signal_command(s, w, SIGKILL);
         count_failure(s, w, &v);
         worker_set_phase(w, PHASE_DEAD);

@@ -26,6 +26,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
 #include "daemon/supervise/memory.h"
@@ -73,6 +74,7 @@ decide(struct pool *p, const char *decision, const char *fmt, ...) {
     p->decided_ms = clock_wall_ms();
     log_info(LOG_ABOUT(.message = MESSAGE_POOL_SIZED, .pool = p->config->name),
              "%s, %u workers wanted: %s", decision, p->target, p->last_reason);
+    events_pool(zygote_of(p)->supervise->d, EVENT_POOL_SIZED, p, p->target, p->last_reason);
 }
 
 /* ---- the load ---- */
