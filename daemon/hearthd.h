@@ -72,6 +72,7 @@ struct worker {
         kill_at_ns; /* 0: nothing planned; else the time of SIGKILL for the task in hand, ... */
     uint64_t kill_task_id; /* ... if it still is this task */
     int kill_cause;        /* enum task_cause to report */
+    bool astray;           /* runs a task whose record is damaged: to be killed */
     void *supervise;       /* its own */
 };
 

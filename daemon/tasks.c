@@ -40,6 +40,7 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/alloc.h"
+#include "lib/shm/slot.h"
 
 enum {
     TURN_ENDS = 4096,   /* ends taken in one turn */
@@ -399,6 +400,18 @@ static int submit_with_room(struct hearthd *d, struct pool *p, const struct task
     }
 }
 
+/* A record was taken for a new task while the book has another one in it: somebody has written over
+ * its state. That one ends here; what is still being sent from the record stays pinned. */
+static void supplant(struct hearthd *d, uint32_t idx) {
+    const struct entry *e = &d->tasks->book[idx];
+    if (e->where == LIVE) {
+        tasks_damaged(d, idx);
+    }
+    if (is_known(e->where)) {
+        forget(d, idx);
+    }
+}
+
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
                  const struct policy *policy, struct task_ref *ret) {
     struct tasks *t = d->tasks;
@@ -426,7 +439,9 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     }
     assert(ref.idx < t->n);
     struct entry *e = &t->book[ref.idx];
-    assert(e->where == UNKNOWN && e->pins == 0);
+    if (e->where != UNKNOWN) {
+        supplant(d, ref.idx);
+    }
     e->id = ref.id;
     e->weight = 0;
     e->orphaned = 0;
@@ -516,6 +531,10 @@ static void deliver(struct hearthd *d, uint32_t idx, const struct task_view *v) 
     tasks_unpin(d, idx);
 }
 
+static struct task_view view_lost(const struct entry *e) {
+    return (struct task_view){.id = e->id, .state = TASK_LOST, .pool = e->pool};
+}
+
 /* A record that cannot be read still ends in one event. */
 static void view_damaged(struct hearthd *d, uint32_t idx, struct task_view *ret) {
     struct entry *e = &d->tasks->book[idx];
@@ -526,7 +545,56 @@ static void view_damaged(struct hearthd *d, uint32_t idx, struct task_view *ret)
             id);
     free(e->text);
     e->text = strdup("record damaged");
-    *ret = (struct task_view){.id = e->id, .state = TASK_LOST, .pool = UINT32_MAX};
+    *ret = view_lost(e);
+}
+
+/* Is the worker in this slot at a task whose record does not say so? Then what it runs has written
+ * over the record, or somebody else has. Two equal looks at the slot with one at the record between
+ * them: an honest worker has begun no task that is not RUNNING by it. */
+static bool is_astray(struct hearthd *d, uint32_t slot, uint32_t idx) {
+    struct slot_view a, b;
+    struct task_view v;
+    slot_view(&d->shm, slot, &a);
+    if (a.hand != (uint64_t)idx + 1 || a.started_ns == 0) {
+        return false;
+    }
+    int r = task_view(&d->shm, idx, &v);
+    slot_view(&d->shm, slot, &b);
+    return b.hand == a.hand && b.started_ns == a.started_ns &&
+           (r < 0 || v.state != TASK_RUNNING || (v.owner & 0xffff) != slot + 1);
+}
+
+/* Who still runs a task whose record is lost is out of everybody's control: no limit or cancel would
+ * ever meet it. */
+static void stop_astray(struct hearthd *d, uint32_t idx) {
+    struct shm_usage u;
+    shm_usage(&d->shm, &u);
+    for (uint32_t i = 0; i < u.slots; i++) {
+        if (d->workers[i] && is_astray(d, i, idx)) {
+            d->workers[i]->astray = true;
+            d->check_deadlines = true;
+        }
+    }
+}
+
+/* Running, says the record, but by a worker that has another in hand. */
+static bool is_nobodys(struct hearthd *d, uint32_t idx, const struct task_view *v) {
+    uint32_t slot = (v->owner & 0xffff) - 1;
+    struct shm_usage u;
+    struct slot_view w;
+    struct task_view again;
+    if (v->state != TASK_RUNNING) {
+        return false;
+    }
+    shm_usage(&d->shm, &u);
+    if (slot < u.slots) {
+        slot_view(&d->shm, slot, &w);
+        if (w.hand == (uint64_t)idx + 1) {
+            return false;
+        }
+    }
+    return task_view(&d->shm, idx, &again) == 0 && again.state == v->state &&
+           again.owner == v->owner && again.attempt == v->attempt;
 }
 
 static uint64_t expiry_of(const struct hearthd *d) {
@@ -561,37 +629,57 @@ static void drop_dead(struct hearthd *d, uint32_t pool) {
     }
 }
 
-void tasks_ended(struct hearthd *d, uint32_t idx) {
+/* The one event of a task that was LIVE. */
+static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, bool dead) {
     struct tasks *t = d->tasks;
-    if (idx >= t->n || t->book[idx].where != LIVE) {
-        return;
-    }
     struct entry *e = &t->book[idx];
-    struct task_view v;
-    bool dead = false;
-    int r = task_view(&d->shm, idx, &v);
-    if (r < 0) {
-        view_damaged(d, idx, &v);
-    } else if (v.id != e->id || !task_state_is_terminal(v.state) ||
-               tried_again(d, idx, &v, &dead)) {
-        return;
-    }
     if (e->planned) {
         schedule_ended(d, idx);
     }
-    count_end(d, &v);
-    events_ended(d, idx, &v);
-    uint64_t weight = (v.payload.len + v.output.len + v.args_raw.len + v.log.len) / WEIGHT_UNIT + 1;
+    count_end(d, v);
+    events_ended(d, idx, v);
+    uint64_t weight =
+        (v->payload.len + v->output.len + v->args_raw.len + v->log.len) / WEIGHT_UNIT + 1;
     e->expires_ns = expiry_of(d);
     e->weight = weight & WEIGHT_MAX;
     entry_move(t, idx, dead ? DEAD : KEPT);
-    deliver(d, idx, &v);
+    deliver(d, idx, v);
     if (dead) {
         drop_dead(d, e->pool);
     }
     if (e->orphaned && is_known(e->where)) {
         forget(d, idx);
     }
+}
+
+void tasks_ended(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    if (idx >= t->n || t->book[idx].where != LIVE) {
+        return;
+    }
+    struct task_view v;
+    bool dead = false;
+    int r = task_view(&d->shm, idx, &v);
+    if (r < 0 || is_nobodys(d, idx, &v)) {
+        tasks_damaged(d, idx);
+    } else if (v.id == t->book[idx].id && task_state_is_terminal(v.state) &&
+               !tried_again(d, idx, &v, &dead)) {
+        finish(d, idx, &v, dead);
+    }
+}
+
+void tasks_damaged(struct hearthd *d, uint32_t idx) {
+    struct tasks *t = d->tasks;
+    struct task_view v;
+    if (idx < t->n && t->book[idx].where == LIVE) {
+        stop_astray(d, idx);
+        view_damaged(d, idx, &v);
+        finish(d, idx, &v, false);
+    }
+}
+
+bool tasks_is_astray(struct hearthd *d, uint32_t slot, uint32_t idx) {
+    return is_astray(d, slot, idx);
 }
 
 /* Looks at every record for ends whose hints were dropped. True: not yet through. */
@@ -662,6 +750,17 @@ bool tasks_is_ended(struct hearthd *d, uint32_t idx) {
 bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id) {
     const struct tasks *t = d->tasks;
     return idx < t->n && t->book[idx].where == LIVE && t->book[idx].id == id;
+}
+
+int tasks_view(struct hearthd *d, uint32_t idx, struct task_view *ret) {
+    const struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && is_known(e->where));
+    int r = task_view(&d->shm, idx, ret);
+    if (e->where != LIVE && (r < 0 || ret->id != e->id || !task_state_is_terminal(ret->state))) {
+        *ret = view_lost(e);
+        return 0;
+    }
+    return r;
 }
 
 void tasks_each(struct hearthd *d, bool (*fn)(void *arg, uint32_t idx, const struct task_view *v),

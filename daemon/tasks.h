@@ -44,6 +44,10 @@ void tasks_on_ended(struct hearthd *d,
 
 /* A hint that idx has ended: delivers it once, however often it is hinted. */
 void tasks_ended(struct hearthd *d, uint32_t idx);
+/* Its record does not make sense: it ends LOST, and a worker that is still at it is to be killed. */
+void tasks_damaged(struct hearthd *d, uint32_t idx);
+/* Is the worker in this slot at task idx, while the record says that it is not? */
+bool tasks_is_astray(struct hearthd *d, uint32_t slot, uint32_t idx);
 /* It has not been begun by the time it should: ends EXPIRED, if it still has not. */
 void tasks_expire(struct hearthd *d, uint32_t idx);
 /* Its deadline has come: ends EXPIRED or TIMEOUT; a running one is stopped. */
@@ -59,6 +63,8 @@ int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx)
 bool tasks_is_ended(struct hearthd *d, uint32_t idx);
 /* It is known, and its end has not been delivered. */
 bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id);
+/* task_view() of a known task; of one that has ended and whose record does not say so any more: LOST. */
+int tasks_view(struct hearthd *d, uint32_t idx, struct task_view *ret);
 /* The result has reached its submitter: forget it when room is needed. */
 void tasks_fetched(struct hearthd *d, uint32_t idx);
 /* While a task is pinned its record and blocks stay, even if it is forgotten meanwhile: for results

@@ -102,7 +102,7 @@ void notify_subscribed(struct conn *c, const struct resp_arg *channel) {
     struct task_view v;
     if (!begins(channel, TASK_CHANNEL) ||
         tasks_find(d, channel->data + skip, channel->len - skip, &idx) < 0 ||
-        !tasks_is_ended(d, idx) || task_view(&d->shm, idx, &v) < 0) {
+        !tasks_is_ended(d, idx) || tasks_view(d, idx, &v) < 0) {
         return; /* not ended: its end will be published */
     }
     char head[HEAD_MAX];

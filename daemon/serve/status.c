@@ -32,7 +32,7 @@ bool status_look_up(struct conn *c, const struct resp_arg *id, uint32_t *ret_idx
 
 /* The view of an ended task; false when it is damaged, and replied. */
 bool status_view(struct conn *c, uint32_t idx, struct task_view *ret) {
-    if (task_view(&c->serve->d->shm, idx, ret) == 0) {
+    if (tasks_view(c->serve->d, idx, ret) == 0) {
         return true;
     }
     reply_error(c, "ERR the task's record is damaged");

@@ -124,6 +124,15 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
         return;
     }
     uint64_t task = running(s, w, &v, &idx);
+    if (!w->astray && task == 0 && v.hand != 0 && v.hand <= UINT32_MAX &&
+        tasks_is_astray(s->d, w->slot, (uint32_t)(v.hand - 1))) {
+        w->astray = true;
+        tasks_damaged(s->d, (uint32_t)(v.hand - 1));
+    }
+    if (w->astray) { /* the record may be another task's by now */
+        worker_kill(s, w);
+        return;
+    }
     if (w->kill_at_ns != 0 && task != w->kill_task_id) {
         plan(w, 0, 0, 0); /* it has ended by itself */
     }

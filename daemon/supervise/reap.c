@@ -120,6 +120,7 @@ static const char *killed_for(const struct worker *w) {
            : w->kill_cause == CAUSE_DEADLINE  ? "its task was over its deadline"
            : w->kill_cause == CAUSE_CANCELLED ? "its task was cancelled"
            : w->kill_cause == CAUSE_STOPPING  ? "stopping"
+           : w->astray                        ? "the record of its task was damaged"
                                               : "it was told to go";
 }
 
@@ -225,6 +226,8 @@ static bool bury(struct supervise *s, struct worker *w) {
     worker_free(s, w);
     if (r == 1) {
         tasks_ended(d, ended);
+    } else if (v.hand != 0 && v.hand <= UINT32_MAX) {
+        tasks_ended(d, (uint32_t)(v.hand - 1)); /* its record may be damaged */
     }
     return true;
 }

@@ -423,7 +423,9 @@ int task_finish(struct shm *s, const struct task_ref *ref, const struct task_out
     put(&s->mine->deadline_ns, 0);
     put(&s->mine->started_ns, 0);
     if (state_load(t) != ref->word) {
+        hint_ended(s, ref->idx); /* somebody has written over it: the daemon is to look */
         hand_clear(s);
+        shm_ring_daemon(s);
         return -ESTALE;
     }
     record_end(t, o);
