@@ -50,16 +50,19 @@ struct pool_config {
     struct config_strings exec; /* POOL_EXEC: first words of the command; n == 0: the task's
                                    arguments are all of it */
     struct config_strings args; /* for the module's initializer */
-    struct config_strings submit_users; /* as config.read_users */
-    uint64_t max_tasks;                 /* a worker is replaced after so many; 0: never */
-    uint32_t timeout_ms;                /* time limit of a task that names none; 0: none */
-    uint32_t kill_grace_ms;             /* from the cancel flag (exec: SIGTERM) to SIGKILL */
-    uint32_t start_timeout_ms;          /* for loading the module and warming a worker */
-    uint32_t queue_max;                 /* tasks waiting */
-    uint64_t queue_bytes; /* bytes of their payloads and arguments; 0: as the segment holds */
-    uint32_t priority;    /* of a task that names none: 0 to 255 */
-    uint32_t ageing_ms;   /* what one level of priority is worth */
-    uint32_t expire_ms;   /* a task must have begun by then; 0: never mind */
+    struct config_strings submit_users;     /* as config.read_users */
+    uint64_t max_tasks;                     /* a worker is replaced after so many; 0: never */
+    uint32_t max_tasks_jitter;              /* up to so many more */
+    uint32_t max_age_ms, max_age_jitter_ms; /* 0: never */
+    uint64_t max_growth;       /* bytes of private memory since it was warm; 0: never */
+    uint32_t timeout_ms;       /* time limit of a task that names none; 0: none */
+    uint32_t kill_grace_ms;    /* from the cancel flag (exec: SIGTERM) to SIGKILL */
+    uint32_t start_timeout_ms; /* for loading the module and warming a worker */
+    uint32_t queue_max;        /* tasks waiting */
+    uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
+    uint32_t priority;         /* of a task that names none: 0 to 255 */
+    uint32_t ageing_ms;        /* what one level of priority is worth */
+    uint32_t expire_ms;        /* a task must have begun by then; 0: never mind */
     uint32_t retries;
     struct config_strings retry_on;
     uint32_t retry_kinds; /* the same as bits */

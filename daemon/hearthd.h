@@ -110,6 +110,12 @@ uint64_t pool_due(struct hearthd *d, struct pool *p);
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough);
 /* Workers with a task in hand. */
 uint32_t pool_busy(struct hearthd *d, const struct pool *p);
+/* Replaces all workers that the pool has now, an eighth of it at a time, each by one that is warm
+ * before it retires after the task in hand. `why` is kept, not copied. */
+void pool_recycle(struct hearthd *d, struct pool *p, const char *why);
+/* Another size: for a static pool min == max. Workers over max leave after the task in hand. 0, or
+ * -ENOSPC: the segment has no slots for so many. */
+int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max);
 /* Wakes workers for the tasks queued since the last call (p->wake); called before the loop sleeps,
  * and by serve after it has handled what a client sent. */
 void hearthd_flush_wakes(struct hearthd *d);

@@ -68,5 +68,7 @@ bool schedule_unique(const struct hearthd *d, const struct pool *p, const struct
 void schedule_drop_unique(struct hearthd *d, uint32_t idx);
 /* Tasks of the pool that are held for a later time. */
 uint32_t schedule_delayed(const struct hearthd *d, const struct pool *p);
+/* That wait for others, of their limit's key or before them. */
+uint32_t schedule_blocked(const struct hearthd *d, const struct pool *p);
 /* How an attempt failed; RETRY_KINDS when it did not, or was not meant to go on. */
 enum retry_kind schedule_kind(const struct task_view *v);

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/shm/slot.h"
 #include "worker/say.h"
 #include "worker/shared.h"
 
@@ -60,6 +61,8 @@ static struct hearth_task the_task;
 static const char *the_pool = "?";
 static int the_worker = -1;
 static char the_why[MESSAGE_MAX];
+
+static bool the_retires;
 
 const char *api_why(void) {
     return the_why;
@@ -218,6 +221,15 @@ static void api_log(struct hearth_task *t, int level, const char *format, ...) {
     va_end(ap);
 }
 
+static void api_retire(struct hearth_task *t) {
+    the_retires = true;
+    slot_set_ending(t->shm, ENDING_ASKED);
+}
+
+bool api_retires(void) {
+    return the_retires;
+}
+
 static const char *api_pool(void) {
     return the_pool;
 }
@@ -243,6 +255,7 @@ static struct hearth_api the_api = {
     .log = api_log,
     .pool = api_pool,
     .worker = api_worker,
+    .retire = api_retire,
 };
 
 const struct hearth_api *api_init(const char *pool, int worker) {

@@ -2,6 +2,7 @@
 /* The functions of struct hearth_api, and running one claimed task through a module's handler. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/shm/segment.h"
@@ -11,6 +12,9 @@
 
 /* What api->fail(NULL, ...) said last; "" when nothing. */
 const char *api_why(void);
+
+/* Whether the handler of a task has asked for this worker's end. */
+bool api_retires(void);
 
 /* The table, for a process that serves pool (kept, not copied) as this worker (-1: the zygote). The
  * same table each time. */

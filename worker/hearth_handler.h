@@ -327,6 +327,13 @@ struct hearth_api {
 
     /* The shared objects. */
     const struct hearth_objects *objects;
+
+    /* ---- its worker ---- */
+
+    /* This worker is to end after this task, for instance because something in it has been left in
+     * a state that cannot be mended. Its replacement is started at once, so that it is warm by then
+     * if the task goes on for a while. */
+    void (*retire)(struct hearth_task *task);
 };
 
 /* Whether the running Hearth has a member of hearth_api: HEARTH_HAS(api, worker). */

@@ -25,6 +25,8 @@ enum {
     OPT_MODULE,
     OPT_EXEC,
     OPT_TASKS,
+    OPT_JITTER,
+    OPT_GROWTH,
     OPT_OUTPUT,
     OPT_LIST,
     OPT_VERSION
@@ -36,6 +38,8 @@ static const struct option longs[] = {
     {"module", required_argument, NULL, OPT_MODULE},
     {"exec", no_argument, NULL, OPT_EXEC},
     {"max-tasks", required_argument, NULL, OPT_TASKS},
+    {"max-tasks-jitter", required_argument, NULL, OPT_JITTER},
+    {"max-growth", required_argument, NULL, OPT_GROWTH},
     {"max-output", required_argument, NULL, OPT_OUTPUT},
     {"list", required_argument, NULL, OPT_LIST},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -47,7 +51,8 @@ static const char help[] =
     "hearth-worker: runs the workers of one pool of hearthd, which starts it.\n"
     "\n"
     "  hearth-worker --pool NAME --index N (--module PATH | --exec)\n"
-    "                [--max-tasks N] [--max-output BYTES] [-- ARG...]\n"
+    "                [--max-tasks N] [--max-tasks-jitter N] [--max-growth BYTES]\n"
+    "                [--max-output BYTES] [-- ARG...]\n"
     "  hearth-worker --list PATH     check a handler module and list its handlers\n"
     "  hearth-worker --version\n"
     "\n"
@@ -110,6 +115,12 @@ static int parse(int argc, char **argv, struct options *o) {
             break;
         case OPT_TASKS:
             good = number(optarg, UINT64_MAX, &o->max_tasks);
+            break;
+        case OPT_JITTER:
+            good = number(optarg, INT32_MAX, &o->max_tasks_jitter);
+            break;
+        case OPT_GROWTH:
+            good = number(optarg, UINT64_MAX, &o->max_growth);
             break;
         case OPT_OUTPUT:
             good = number(optarg, UINT64_MAX, &o->max_output);

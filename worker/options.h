@@ -10,6 +10,8 @@ struct options {
     const char *module; /* path of the module; NULL: an exec pool */
     int argc;           /* what follows "--": the module's arguments, or the words of the command */
     char **argv;        /* ends with NULL */
-    uint64_t max_tasks; /* tasks a worker runs before it is replaced; 0: no limit */
-    uint64_t max_output; /* largest output of a task in bytes */
+    uint64_t max_growth;       /* private memory since it was warm, at which it is; 0: no limit */
+    uint64_t max_tasks_jitter; /* up to so many more, at random */
+    uint64_t max_tasks;        /* tasks a worker runs before it is replaced; 0: no limit */
+    uint64_t max_output;       /* largest output of a task in bytes */
 };

@@ -361,6 +361,10 @@ uint32_t schedule_delayed(const struct hearthd *d, const struct pool *p) {
     return l->n[DELAYED] + l->n[STUCK];
 }
 
+uint32_t schedule_blocked(const struct hearthd *d, const struct pool *p) {
+    return d->schedule->lanes[p->index].n[BLOCKED];
+}
+
 /* ---- opening ---- */
 
 int schedule_open(struct hearthd *d, uint32_t tasks) {

@@ -194,6 +194,56 @@ int cmd_POOL_RESUME(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     return set_paused(c, argv, argc, false);
 }
 
+static bool size_arg(struct conn *c, const struct resp_arg *a, uint64_t min, uint32_t *ret) {
+    uint64_t v;
+    if (num_u64(a->data, a->len, &v) < 0 || v < min || v > CONFIG_WORKERS_MAX) {
+        reply_errorf(c, "ERR a number of workers from %u to %u is expected", (unsigned)min,
+                     CONFIG_WORKERS_MAX);
+        return false;
+    }
+    *ret = (uint32_t)v;
+    return true;
+}
+
+int cmd_POOL_RESIZE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct pool *p = pool_arg(c, &argv[1]);
+    bool fixed = p && p->config->sizing == SIZING_STATIC;
+    uint32_t min = 0, max = 0;
+    if (!p) {
+        return 0;
+    }
+    if (argc > 4 || (fixed && argc == 4)) {
+        reply_error(c, fixed && argc == 4 ? "ERR the pool is of a fixed size: give one number"
+                                          : "ERR syntax error");
+        return 0;
+    }
+    if (!size_arg(c, &argv[argc - 1], 1, &max) || (argc == 4 && !size_arg(c, &argv[2], 0, &min))) {
+        return 0;
+    }
+    if (argc == 3) {
+        min = fixed || p->min > max ? max : p->min;
+    }
+    if (min > max) {
+        reply_errorf(c, "ERR min %u is more than max %u", min, max);
+    } else if (pool_resize(c->serve->d, p, min, max) < 0) {
+        reply_error(c, "ERR the segment has no room for so many workers: configure them and "
+                       "restart");
+    } else {
+        reply_ok(c);
+    }
+    return 0;
+}
+
+int cmd_POOL_RECYCLE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct pool *p = pool_arg(c, &argv[1]);
+    (void)argc;
+    if (p) {
+        pool_recycle(c->serve->d, p, "POOL.RECYCLE");
+        reply_ok(c);
+    }
+    return 0;
+}
+
 int cmd_POOL_DRAIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct pool *p = pool_arg(c, &argv[1]);
     uint64_t ms = UINT64_MAX;

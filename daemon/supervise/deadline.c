@@ -234,6 +234,9 @@ static uint64_t worker_time(const struct worker *w) {
     if (x->phase == PHASE_ASKED && x->orphaned_ns != 0) {
         return clock_now() + ASKED_LOOK;
     }
+    if (x->phase == PHASE_SERVING && !x->tired) {
+        return x->old_ns;
+    }
     bool timed = x->phase == PHASE_ASKED || x->phase == PHASE_STARTING || x->phase == PHASE_LEAVING;
     return timed && !x->killed ? x->since_ns + limit : NEVER;
 }

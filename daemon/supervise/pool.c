@@ -7,6 +7,8 @@
  * full) is simply found undone the next time.
  *   - As many workers as size.c has decided (p->target) must be there or coming. One that is about to retire counts no
  * longer, so that its replacement is warm before it leaves.
+ *   - Who is to be replaced for what we know of it (age, memory, an order) goes on serving until its
+ * replacement is warm, and is told to retire then; an eighth of a pool at a time.
  *   - At most that many have a seat. A seat is given as early as possible: when the worker is asked
  * for, if one is free then (it serves the moment it is warm, without waiting for us), else when an
  * old one has retired.
@@ -256,6 +258,16 @@ static void look_for_orphan(struct supervise *s, struct worker *w, const struct 
     }
 }
 
+static uint64_t old_age(const struct worker *w) {
+    const struct pool_config *c = w->pool->config;
+    if (c->max_age_ms == 0) {
+        return UINT64_MAX;
+    }
+    uint64_t ms = c->max_age_ms;
+    ms += c->max_age_jitter_ms ? arc4random_uniform(c->max_age_jitter_ms) : 0;
+    return w->warm_ns + ms * NS_PER_MS;
+}
+
 void worker_look(struct supervise *s, struct worker *w) {
     struct watch *x = watch_of(w);
     struct slot_view v;
@@ -270,6 +282,7 @@ void worker_look(struct supervise *s, struct worker *w) {
     if (x->phase == PHASE_STARTING && v.state >= SLOT_WARM) {
         w->warm_ns = clock_now();
         zygote_of(w->pool)->proved = true;
+        x->old_ns = old_age(w);
         worker_set_phase(w, x->seat ? PHASE_SERVING : PHASE_WARM);
         events_worker(s->d, EVENT_WORKER_WARM, w, (w->warm_ns - w->spawned_ns) / 1000, NULL);
         log_debug(LOG_ABOUT(.message = MESSAGE_WORKER_STARTED, .pool = w->pool->config->name,
@@ -278,7 +291,13 @@ void worker_look(struct supervise *s, struct worker *w) {
                   (double)(w->warm_ns - w->spawned_ns) / NS_PER_MS);
     }
     if (x->phase == PHASE_SERVING) {
-        x->ending |= v.ending != 0;
+        if (v.ending != ENDING_NOT && !x->ending) {
+            x->ending = true;
+            x->tired = v.ending == ENDING_GREW    ? "its memory has grown"
+                       : v.ending == ENDING_ASKED ? "its handler wants it"
+                                                  : x->tired;
+            x->told = v.ending != ENDING_GREW; /* retires by itself */
+        }
         if (v.state == SLOT_RETIRED) {
             x->ending = true;
             worker_set_phase(w, PHASE_LEAVING);
@@ -328,6 +347,56 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
     }
 }
 
+/* ---- replacing ---- */
+
+void pool_recycle(struct hearthd *d, struct pool *p, const char *why) {
+    list_for_each (it, &p->workers) {
+        struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        x->tired = x->tired ? x->tired : why;
+    }
+    d->supervise->look = true;
+}
+
+/* Lets some of those that are to be replaced ask for their replacement. */
+static void begin_replacing(struct pool *p, uint64_t now) {
+    uint32_t may = 1 + p->target / 8;
+
+    list_for_each (it, &p->workers) {
+        const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        may -= may > 0 && x->phase <= PHASE_SERVING && x->ending;
+    }
+    list_for_each (it, &p->workers) {
+        struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        if (!x->tired && x->phase == PHASE_SERVING && now >= x->old_ns) {
+            x->tired = "its max_age has come";
+        }
+        if (x->tired && !x->ending && x->phase == PHASE_SERVING && may > 0) {
+            x->ending = true;
+            may--;
+        }
+    }
+}
+
+/* Those whose replacements are warm may go. */
+static void end_replacing(struct supervise *s, struct pool *p) {
+    int64_t warm = 0;
+
+    list_for_each (it, &p->workers) {
+        const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        warm += x->phase == PHASE_WARM && !x->seat;
+        warm -= x->phase == PHASE_SERVING && x->ending && x->told && !x->surplus;
+    }
+    list_for_each (it, &p->workers) {
+        struct worker *w = list_entry(it, struct worker, in_pool);
+        struct watch *x = watch_of(w);
+        if (warm > 0 && x->phase == PHASE_SERVING && x->ending && !x->told) {
+            x->told = true;
+            warm--;
+            slot_command(&s->d->shm, w->slot, SLOT_RETIRE);
+        }
+    }
+}
+
 static void start_zygote(struct supervise *s, struct pool *p) {
     const char *what = NULL;
     int r = zygote_start(s, zygote_of(p), &what);
@@ -349,9 +418,14 @@ void pool_turn(struct supervise *s, struct pool *p) {
     if (z->state == ZYGOTE_READY && may_start) {
         size_turn(s, p);
     }
+    begin_replacing(p, clock_now());
     struct census n = count_workers(p);
     give_seats(s, p, n.seats);
+    end_replacing(s, p);
     n = count_workers(p);
+    if (n.coming > p->target) {
+        size_trim(s, p, n.coming - p->target);
+    }
     while (z->state == ZYGOTE_READY && may_start && n.coming < p->target) {
         bool seat = n.seats < p->target;
         if (worker_ask(s, p, seat) < 0) {

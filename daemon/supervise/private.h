@@ -28,7 +28,7 @@ struct watch {
     struct event *exit_event;
     enum phase phase;
     bool seat;
-    bool ending;       /* has asked for its replacement */
+    bool ending;       /* its replacement is asked for */
     bool killed;       /* by us; worker.kill_task_id and kill_cause say for what */
     bool late;         /* killed because it did not start, or leave, in time */
     uint64_t since_ns; /* when it entered its phase */
@@ -41,6 +41,9 @@ struct watch {
     uint64_t idle_claims;   /* its claims when it was last seen to have done something, ... */
     uint64_t idle_since_ns; /* ... and when that was */
     bool surplus;           /* LEAVING because the pool shrinks */
+    const char *tired;      /* why we want it replaced, in its turn; NULL: we do not */
+    bool told;              /* SLOT_RETIRE */
+    uint64_t old_ns;        /* when it will have lived for max_age; UINT64_MAX: never */
 };
 
 enum zygote_state { ZYGOTE_NONE, ZYGOTE_STARTING, ZYGOTE_READY };
@@ -139,6 +142,8 @@ void worker_look(struct supervise *s, struct worker *w);
 
 /* ---- size.c ---- */
 void size_init(struct pool *p);
+/* Ends so many workers, the busy ones after the task in hand. */
+void size_trim(struct supervise *s, struct pool *p, uint32_t over);
 /* Looks at the load, unless it has just done so: sets p->target, and ends idle workers. */
 void size_turn(struct supervise *s, struct pool *p);
 

@@ -147,8 +147,13 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
     } else if (asked_to && x->status.si_code == CLD_EXITED && x->status.si_status == 0) {
         about.message = MESSAGE_WORKER_RECYCLED;
         p->count.recycled += x->phase == PHASE_LEAVING && !x->surplus;
-        log_debug(&about, "worker %d left", (int)w->pid);
-        events_worker(s->d, EVENT_WORKER_RECYCLED, w, done, NULL);
+        const char *why = x->phase != PHASE_LEAVING ? "stopping"
+                          : x->surplus              ? "not needed"
+                          : x->tired                ? x->tired
+                                                    : "its max_tasks are done";
+        log_at(x->tired && !x->surplus ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, &about,
+               "worker %d has left: %s", (int)w->pid, why);
+        events_worker(s->d, EVENT_WORKER_RECYCLED, w, done, why);
     } else {
         about.message = MESSAGE_WORKER_DIED;
         p->count.deaths++;

@@ -23,6 +23,7 @@
  * memory once, until something else is decided.
  *
  * Fails: nothing; memory that cannot be measured counts as none. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -120,7 +121,9 @@ static void take_load(struct supervise *s, struct pool *p, struct load *l, uint6
         l->starting += p->target - l->coming;
         l->coming = p->target;
     }
-    l->due = task_is_paused(&s->d->shm, p->index) ? 0 : pool_due(s->d, p);
+    uint64_t due = task_is_paused(&s->d->shm, p->index) ? 0 : pool_due(s->d, p);
+    uint64_t blocked = schedule_blocked(s->d, p);
+    l->due = due > blocked ? due - blocked : 0;
     l->claims = p->count.buried_claims + p->claims_seen;
     z->backlog_ns = l->due == 0 ? 0 : z->backlog_ns ? z->backlog_ns : now;
     l->oldest_ns = l->due == 0 ? 0 : oldest(s, p, z);
@@ -291,6 +294,61 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
                (unsigned long long)p->config->idle_timeout_ms);
     }
     return at > now ? at : now + timeout / 4 + LOOK_MIN;
+}
+
+/* ---- another size ---- */
+
+int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max) {
+    uint64_t slots = 2 + d->config->limits.max_mapped;
+
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        uint64_t n = &d->pools[i] == p ? max : d->pools[i].max;
+        slots += n + 1 + n / 8; /* those being replaced */
+    }
+    if (slots > d->supervise->slots) {
+        return -ENOSPC;
+    }
+    if (min == p->min && max == p->max) {
+        return 0;
+    }
+    const char *way = p->target < min || max > p->max ? "grow" : "shrink";
+    p->min = min;
+    p->max = max;
+    p->target = p->target < min ? min : p->target > max ? max : p->target;
+    decide(p, way, "asked for: %u to %u workers", min, max);
+    p->size_bell = false;
+    zygote_of(p)->size.look_at_ns = clock_now();
+    d->supervise->look = true;
+    return 0;
+}
+
+/* Ends workers over what is wanted: those without a seat, then the idle, then others after the task in
+ * hand. Those that start are the first to go, as soon as they are warm. */
+void size_trim(struct supervise *s, struct pool *p, uint32_t over) {
+    list_for_each (it, &p->workers) {
+        const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        over -= over > 0 && x->phase < PHASE_WARM && !x->ending;
+    }
+    for (int pass = 0; pass < 3 && over > 0; pass++) {
+        list_for_each (it, &p->workers) {
+            struct worker *w = list_entry(it, struct worker, in_pool);
+            struct watch *x = watch_of(w);
+            struct slot_view v;
+            slot_view(&s->d->shm, w->slot, &v);
+            bool serves = x->phase == PHASE_SERVING;
+            bool fits = pass == 0   ? x->phase == PHASE_WARM
+                        : pass == 1 ? serves && v.started_ns == 0
+                                    : serves;
+            if (over > 0 && fits && !x->ending) {
+                x->ending = x->surplus = x->told = true;
+                over--;
+                slot_command(&s->d->shm, w->slot, serves ? SLOT_RETIRE : SLOT_EXIT);
+                if (!serves) {
+                    worker_set_phase(w, PHASE_LEAVING);
+                }
+            }
+        }
+    }
 }
 
 void size_turn(struct supervise *s, struct pool *p) {

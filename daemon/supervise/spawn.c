@@ -57,12 +57,12 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
     z->supervise->look = true;
 }
 
-/* hearth-worker --pool NAME --index N (--module PATH | --exec) --max-tasks N --max-output BYTES --
- * ARGS... */
-static char **make_argv(const struct pool *p, char numbers[3][24]) {
+/* hearth-worker --pool NAME --index N (--module PATH | --exec) --max-tasks N --max-tasks-jitter N
+ * --max-growth BYTES --max-output BYTES -- ARGS... */
+static char **make_argv(const struct pool *p, char numbers[5][24]) {
     const struct pool_config *c = p->config;
     const struct config_strings *rest = c->kind == POOL_EXEC ? &c->exec : &c->args;
-    char **argv = calloc(13 + rest->n, sizeof(*argv));
+    char **argv = calloc(17 + rest->n, sizeof(*argv));
     size_t n = 0;
 
     if (!argv) {
@@ -71,6 +71,8 @@ static char **make_argv(const struct pool *p, char numbers[3][24]) {
     snprintf(numbers[0], sizeof(numbers[0]), "%u", p->index);
     snprintf(numbers[1], sizeof(numbers[1]), "%llu", (unsigned long long)c->max_tasks);
     snprintf(numbers[2], sizeof(numbers[2]), "%llu", (unsigned long long)c->max_output);
+    snprintf(numbers[3], sizeof(numbers[3]), "%u", c->max_tasks_jitter);
+    snprintf(numbers[4], sizeof(numbers[4]), "%llu", (unsigned long long)c->max_growth);
     argv[n++] = (char *)"hearth-worker";
     argv[n++] = (char *)"--pool";
     argv[n++] = c->name;
@@ -82,6 +84,10 @@ static char **make_argv(const struct pool *p, char numbers[3][24]) {
     }
     argv[n++] = (char *)"--max-tasks";
     argv[n++] = numbers[1];
+    argv[n++] = (char *)"--max-tasks-jitter";
+    argv[n++] = numbers[3];
+    argv[n++] = (char *)"--max-growth";
+    argv[n++] = numbers[4];
     argv[n++] = (char *)"--max-output";
     argv[n++] = numbers[2];
     argv[n++] = (char *)"--";
@@ -93,7 +99,7 @@ static char **make_argv(const struct pool *p, char numbers[3][24]) {
 
 static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
     const struct pool_config *c = z->pool->config;
-    char numbers[3][24];
+    char numbers[5][24];
     _cleanup_free_ char **argv = make_argv(z->pool, numbers);
     struct launch l = {
         .path = worker_path(),

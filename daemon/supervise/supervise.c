@@ -25,7 +25,7 @@
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 
-enum { SLOTS_MAX = 1024 };
+enum { SLOTS_MAX = 1024, SLOTS_SPARE = 128 };
 #define ZYGOTE_LEAVE (NS_PER_SEC) /* for a zygote to run its module's exit */
 
 uint32_t supervise_slots(const struct config *c) {
@@ -33,6 +33,9 @@ uint32_t supervise_slots(const struct config *c) {
     for (uint32_t i = 0; i < c->n_pools; i++) {
         n += 2 * (uint64_t)c->pools[i].workers;
     }
+    /* room for a pool that is made larger; it costs address space only */
+    uint64_t least = c->segment_size >> 20 < 16 ? 0 : SLOTS_SPARE + c->limits.max_mapped;
+    n = n < least ? least : n;
     return n < SLOTS_MAX ? (uint32_t)n : SLOTS_MAX;
 }
 

@@ -77,7 +77,7 @@ struct shm_slot {
     _Alignas(SHM_LINE) _Atomic uint32_t bell; /* futex: +1 and woken when there may be work */
     _Atomic uint32_t command;                 /* enum slot_command, by the supervisor */
     _Atomic uint32_t child;  /* process group of the command an exec worker runs, or 0 */
-    _Atomic uint32_t ending; /* 1: the owner is about to have served its max_tasks */
+    _Atomic uint32_t ending; /* enum slot_ending: why the owner is to be replaced */
     _Atomic uint32_t hold;   /* 1: no further task is to be claimed now; by the supervisor */
     /* the owner's work; written by the owner, read by the supervisor */
     _Alignas(SHM_LINE) _Atomic uint64_t

@@ -189,9 +189,9 @@ void slot_set_child(struct shm *s, uint32_t pgid) {
     atomic_store(&s->mine->child, pgid);
 }
 
-void slot_set_ending(struct shm *s) {
+void slot_set_ending(struct shm *s, enum slot_ending why) {
     if (!get32(&s->mine->ending)) {
-        atomic_store(&s->mine->ending, 1);
+        atomic_store(&s->mine->ending, (uint32_t)why);
         tell_supervisor(s);
     }
 }

@@ -22,9 +22,19 @@ enum slot_state {
 extern const char *const slot_state_names[]; /* "free" "starting" "warm" "serving" "retired" */
 
 enum slot_command {
-    SLOT_STAY, /* none yet */
-    SLOT_GO,   /* serve as soon as warm */
-    SLOT_EXIT, /* finish the task in hand, then exit */
+    SLOT_STAY,   /* none yet */
+    SLOT_GO,     /* serve as soon as warm */
+    SLOT_EXIT,   /* finish the task in hand, then exit */
+    SLOT_RETIRE, /* finish the task in hand, then be RETIRED */
+};
+
+/* Why a worker is to be replaced. */
+enum slot_ending {
+    ENDING_NOT,
+    ENDING_TASKS, /* it has run so many tasks: retires by itself */
+    ENDING_ASKED, /* its handler wants it: retires by itself after this task */
+    ENDING_GREW,  /* it has grown: serves on until its replacement is warm (SLOT_RETIRE) */
+    ENDINGS,
 };
 
 /* ---- supervisor ---- */
@@ -60,7 +70,8 @@ void slot_wait_command(struct shm *s, enum slot_command now);
 /* Waits while the slot is held. Before each claim; a load when it is not. */
 void slot_wait_held(struct shm *s);
 void slot_set_child(struct shm *s, uint32_t pgid);
-void slot_set_ending(struct shm *s); /* asks for a replacement; tells the supervisor */
+/* Asks for a replacement; tells the supervisor. The first reason stays. */
+void slot_set_ending(struct shm *s, enum slot_ending why);
 
 /* ---- anybody ---- */
 /* True when the process behind an owner word is dead or its slot has moved on. A malformed word

@@ -317,7 +317,7 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
             s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
             return true;
         }
-        if (slot_told(s) == SLOT_EXIT) {
+        if (slot_told(s) >= SLOT_EXIT) {
             return true;
         }
         now = clock_now();
@@ -335,7 +335,7 @@ void task_wait(struct shm *s, uint32_t pool) {
     _Atomic uint64_t *napping = &p->napping[s->slot / 64];
     uint32_t bell = atomic_load(&s->mine->bell);
     atomic_fetch_or(napping, bit);
-    if (!any_hint(s, p) && slot_told(s) != SLOT_EXIT) {
+    if (!any_hint(s, p) && slot_told(s) < SLOT_EXIT) {
         if (get32(&p->refill)) {
             shm_ring_daemon(s); /* it may believe that there is still a task to be had */
         }

@@ -5,9 +5,12 @@
  *   named   echoes the pid of its worker
  *   wild    writes over its own task's record: its state as said by the first argument, a number; then
  *           marks the record as free in the map. With a second argument it never ends.
+ *   grow    as named, and keeps so many bytes of memory for ever
+ *   last    as named, and wants its worker to end
  *
  * Its first argument in the configuration names a file: as long as that exists, worker_init() ends
- * the worker with status 7. With the argument "refuse", init() fails, so the pool cannot start at
+ * the worker with status 7. With the argument "slow" a worker takes a second to be warm. With the
+ * argument "refuse", init() fails, so the pool cannot start at
  * all.
  *
  * Fails: that is what it is for. */
@@ -21,6 +24,7 @@
 #include "worker/hearth_handler.h"
 
 static const char *sign;
+static char *leaked;
 
 static int deaf(struct hearth_task *task, const struct hearth_api *api) {
     (void)task;
@@ -71,6 +75,22 @@ static int wild(struct hearth_task *task, const struct hearth_api *api) {
     return forever ? deaf(task, api) : 0;
 }
 
+static int grow(struct hearth_task *task, const struct hearth_api *api) {
+    size_t n = strtoul(api->arg(task, 0).data, NULL, 10);
+    char *kept = malloc(n);
+    if (!kept) {
+        return 1;
+    }
+    memset(kept, 1, n);
+    *(char *volatile *)&leaked = kept;
+    return named(task, api);
+}
+
+static int last(struct hearth_task *task, const struct hearth_api *api) {
+    api->retire(task);
+    return named(task, api);
+}
+
 static int init(const struct hearth_api *api, int argc, const char *const *argv) {
     sign = argc > 0 ? argv[0] : NULL;
     if (sign && strcmp(sign, "refuse") == 0) {
@@ -81,6 +101,9 @@ static int init(const struct hearth_api *api, int argc, const char *const *argv)
 
 static int worker_init(const struct hearth_api *api) {
     (void)api;
+    if (sign && strcmp(sign, "slow") == 0) {
+        usleep(1000000);
+    }
     if (sign && access(sign, F_OK) == 0) {
         _exit(7);
     }
@@ -88,10 +111,9 @@ static int worker_init(const struct hearth_api *api) {
 }
 
 static const struct hearth_handler handlers[] = {
-    {"deaf", "never ends, never listens", deaf},
-    {"named", "the pid of its worker", named},
-    {"wild", "writes over its record", wild},
-    {0},
+    {"deaf", "never ends, never listens", deaf},   {"named", "the pid of its worker", named},
+    {"wild", "writes over its record", wild},      {"grow", "keeps memory", grow},
+    {"last", "the last task of its worker", last}, {0},
 };
 
 HEARTH_EXPORT const struct hearth_module hearth_module = {

@@ -91,10 +91,10 @@ Test(shm_lock, the_supervisor_hears_of_states_and_commands_the_owner) {
     slot_command(&s, s.slot, SLOT_GO);
     cr_expect_eq(slot_told(&s), SLOT_GO);
     slot_wait_command(&s, SLOT_STAY); /* returns at once */
-    slot_set_ending(&s);
+    slot_set_ending(&s, ENDING_TASKS);
     cr_expect_neq(shm_news(&s), news);
     news = shm_news(&s);
-    slot_set_ending(&s);
+    slot_set_ending(&s, ENDING_TASKS);
     cr_expect_eq(shm_news(&s), news, "said once");
     slot_set_child(&s, 4711);
     slot_view(&s, s.slot, &v);
