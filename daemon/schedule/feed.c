@@ -6,7 +6,8 @@
  * ring, in order; all others lie in a heap.
  *
  * Workers look at the front ring first. It is fed a few at a time, as long as the first of the heap
- * comes before the head of the ready ring; the daemon hears of each claim meanwhile (task_refill).
+ * comes before the head of the ready ring; the daemon hears of each claim meanwhile, and nobody takes from the
+ * ready ring what comes after the first of the heap (task_refill).
  * When one that comes before what has been fed turns up, on the heap or in the ready ring, all that
  * is fed and not yet claimed is recalled and the front is fed anew. So the order is exact, but for
  * what a worker had already claimed.
@@ -32,6 +33,7 @@ int lane_open(struct schedule *s, uint32_t pool) {
     struct lane *l = &s->lanes[pool];
     heap_init(&l->due, due_is_live, s);
     l->depth = 1;
+    l->until = INT64_MAX;
     return 0;
 }
 
@@ -161,19 +163,23 @@ void lane_feed(struct schedule *s, struct pool *p) {
     uint32_t before = l->n_fed;
     settle_fed(s, l);
     const struct heap_entry *first = heap_first(&l->due);
-    int64_t ready = first || l->n_fed > 0 ? ready_key(s, p->index) : 0;
+    int64_t ready = ready_key(s, p->index);
     uint32_t want = wanted(l, p, before);
     if (l->n_fed > 0 && (ready < l->fed_last || (first && first->key < l->fed_last))) {
         recall_all(s, l, p->index);
     }
-    while (l->n_fed < want && (first = heap_first(&l->due)) && first->key <= ready) {
-        if (!feed_one(s, p, first)) {
-            break;
-        }
+    bool stuck = false;
+    while (!stuck && l->n_fed < want && (first = heap_first(&l->due)) && first->key <= ready) {
+        stuck = !feed_one(s, p, first);
     }
-    bool more = heap_first(&l->due) != NULL;
-    if (more != task_refill_is_on(&s->d->shm, p->index)) {
-        task_refill(&s->d->shm, p->index, more);
+    first = heap_first(&l->due);
+    int64_t until = first && !stuck ? first->key : INT64_MAX;
+    if (ready != INT64_MAX && ready >= l->until && ready < until) {
+        p->wake = p->n_workers; /* who sleeps because the head was not to be had */
+    }
+    l->until = until;
+    if (first || task_refill_is_on(&s->d->shm, p->index)) {
+        task_refill(&s->d->shm, p->index, first != NULL, until);
     }
     l->taken = taken;
     l->dirty = false;

@@ -43,6 +43,7 @@ struct lane {
     uint32_t n[PLACES];
     uint32_t *fed; /* indices */
     uint32_t n_fed, cap_fed;
+    int64_t until;    /* as task_refill() was told */
     int64_t fed_last; /* largest key of those */
     uint32_t depth;   /* how many are fed per worker */
     uint64_t taken;   /* as task_taken() was when it was fed */

@@ -110,10 +110,12 @@ struct conn {
     struct event *timer;      /* a wait with a limit, ... */
     uint64_t wait_until_ns;   /* ... which is then */
     struct partial *partial;
-    struct buf held;     /* pushes that must not go out before the reply of `partial` or EXEC */
-    struct peer *peer;   /* has the segment mapped: mapped.c; NULL: not */
-    uint32_t managers;   /* that it has open: cmd_manager.c */
-    struct multi *multi; /* NULL: neither queues nor watches */
+    struct buf held;        /* pushes that must not go out before the reply of `partial` or EXEC */
+    struct peer *peer;      /* has the segment mapped: mapped.c; NULL: not */
+    uint32_t managers;      /* that it has open: cmd_manager.c */
+    struct multi *multi;    /* NULL: neither queues nor watches */
+    struct task_ref *owned; /* tasks that end with it; some have ended already */
+    uint32_t n_owned, cap_owned;
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
@@ -245,6 +247,13 @@ int block_keys(struct conn *c, uint64_t timeout_ms);
 void block_reply_over(struct conn *c);
 /* The wait is over, without a reply. */
 void block_end(struct conn *c);
+
+/* ---- owned.c ---- */
+/* Room for one task more that ends with the connection. 0 or -ENOMEM. */
+int owned_room(struct conn *c);
+void owned_add(struct conn *c, const struct task_ref *t); /* room has been made */
+/* Cancels them. */
+void owned_end(struct conn *c);
 
 /* ---- serve.c ---- */
 /* A random number; not for secrets. */

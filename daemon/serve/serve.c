@@ -154,7 +154,9 @@ static void flush_dirty(struct serve *s) {
 
 static void bury_dead(struct serve *s) {
     while (!list_empty(&s->dead)) {
-        conn_free(list_first(&s->dead, struct conn, node));
+        struct conn *c = list_first(&s->dead, struct conn, node);
+        owned_end(c);
+        conn_free(c);
     }
 }
 
@@ -200,7 +202,7 @@ bool serve_turn(struct hearthd *d) {
     accounts_relieve(s);
     bury_dead(s);
     accounts_give_back(s);
-    return !list_empty(&s->ready);
+    return !list_empty(&s->ready) || !list_empty(&s->dirty);
 }
 
 bool serve_has_news(struct hearthd *d) {

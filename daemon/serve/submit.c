@@ -231,6 +231,13 @@ static bool read_after(struct conn *c, const struct resp_arg *a, struct submit_w
     return true;
 }
 
+static bool read_owned(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    (void)c;
+    (void)a;
+    w->owned = true;
+    return true;
+}
+
 static const struct option {
     const char *name;
     uint32_t words; /* behind it */
@@ -239,7 +246,7 @@ static const struct option {
     {"ARG", 1, read_arg},           {"TIMEOUT", 1, read_timeout}, {"PRIORITY", 1, read_priority},
     {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
     {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
-    {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},
+    {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},     {"OWNED", 0, read_owned},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -323,10 +330,16 @@ int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *re
     if (!accounts_may_submit(c, 1)) {
         return -EDQUOT;
     }
+    if (w->owned && owned_room(c) < 0) {
+        return -ENOMEM;
+    }
     pin_after(d, w, &pinned);
     int r = tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret);
     for (; pinned; pinned &= pinned - 1) {
         tasks_unpin(d, w->after[__builtin_ctzll(pinned)].idx);
+    }
+    if (r == 0 && w->owned) {
+        owned_add(c, ret);
     }
     return r;
 }

@@ -9,6 +9,7 @@ struct submit_words {
     struct pool *pool;
     struct task_spec spec; /* all but the payload; its args are in serve.args */
     struct policy policy;
+    bool owned;
     struct policy_after after[POLICY_AFTER_MAX]; /* what policy.after points at */
     enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
 };

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 8u
+#define SHM_VERSION 9u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -101,6 +101,7 @@ struct shm_pool {
     _Alignas(SHM_LINE) char name[40]; /* NUL-terminated; empty = unused */
     _Atomic uint32_t paused;          /* 1: no task is to be claimed; by the daemon */
     _Atomic uint32_t refill; /* 1: the daemon holds tasks back and wants to hear of every claim */
+    _Atomic uint64_t until;  /* refill: of the ready ring only what was submitted before this */
     struct shm_ring ready;
     struct shm_ring front; /* looked at first; small; filled by the daemon alone */
     _Alignas(

@@ -14,7 +14,8 @@
  * A pool has two rings. Plain tasks go to `ready` and are claimed in order of submission. What has an
  * order of its own, or a time, the daemon holds (WAITING) and releases to `front`, which workers look
  * at first, few at a time; it takes them back (recall) when a better one has come. A worker knows of
- * that only one word: while `refill` is set it rings the daemon at each claim.
+ * that only one word: while `refill` is set it rings the daemon at each claim, and takes from `ready` only what comes
+ * before all that is held.
  *
  * A claim is counted in the slot (claims, bytes): the value it will have is written before the
  * claim, so the reaper can complete the count, and "queued = submitted - claimed" stays exact
@@ -236,9 +237,21 @@ uint64_t task_ring_length(struct shm *s, uint32_t pool) {
     return ring_length(&s->pools[pool].ready);
 }
 
+/* May the head of the ready ring be taken, or does the daemon hold something that comes before it? */
+static bool ready_is_open(struct shm *s, struct shm_pool *p) {
+    uint32_t idx;
+    if (!atomic_load(&p->refill) || ring_peek(s, &p->ready, &idx) < 0 || idx >= s->n_tasks) {
+        return true;
+    }
+    const struct shm_task *t = &s->tasks[idx];
+    return word_state(state_load(t)) != TASK_QUEUED ||
+           (int64_t)peek(t->submitted_ns) < (int64_t)atomic_load(&p->until);
+}
+
 /* Tasks to be had in the pool's rings, as far as one can tell without looking at their states. */
 static bool any_hint(struct shm *s, struct shm_pool *p) {
-    return !get32(&p->paused) && (!ring_is_empty(s, &p->front) || !ring_is_empty(s, &p->ready));
+    return !get32(&p->paused) &&
+           (!ring_is_empty(s, &p->front) || (!ring_is_empty(s, &p->ready) && ready_is_open(s, p)));
 }
 
 /* ---- worker ---- */
@@ -270,8 +283,9 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     struct shm_pool *p = &s->pools[pool];
     uint32_t idx;
     slot_wait_held(s);
-    while (!get32(&p->paused) && (ring_take(s, &p->front, &me->hand, &idx) == 0 ||
-                                  ring_take(s, &p->ready, &me->hand, &idx) == 0)) {
+    while (!get32(&p->paused) &&
+           (ring_take(s, &p->front, &me->hand, &idx) == 0 ||
+            (ready_is_open(s, p) && ring_take(s, &p->ready, &me->hand, &idx) == 0))) {
         if (idx >= s->n_tasks) {
             continue;
         }

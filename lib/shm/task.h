@@ -149,8 +149,10 @@ bool task_is_queued(struct shm *s, uint32_t idx, uint64_t id);
 uint64_t task_taken(struct shm *s, uint32_t pool);
 /* Hints in the front ring, those that count no more included. */
 uint64_t task_front_length(struct shm *s, uint32_t pool);
-/* While on, workers ring the daemon at each claim, and when they find nothing. */
-void task_refill(struct shm *s, uint32_t pool, bool on);
+/* While on, workers ring the daemon at each claim, and when they find nothing; and they leave in the
+ * ready ring what was not submitted before until_ns, for something that the daemon holds comes
+ * before it. */
+void task_refill(struct shm *s, uint32_t pool, bool on, int64_t until_ns);
 bool task_refill_is_on(const struct shm *s, uint32_t pool);
 /* While on, no task of the pool is claimed, but for claims that were under way. Off: wake them. */
 void task_pause(struct shm *s, uint32_t pool, bool on);

@@ -133,8 +133,11 @@ uint64_t task_taken(struct shm *s, uint32_t pool) {
     return atomic_load(&p->front.head) + atomic_load(&p->ready.head);
 }
 
-void task_refill(struct shm *s, uint32_t pool, bool on) {
-    atomic_store(&s->pools[pool].refill, on);
+void task_refill(struct shm *s, uint32_t pool, bool on, int64_t until_ns) {
+    atomic_store(&s->pools[pool].until, (uint64_t)until_ns);
+    if (get32(&s->pools[pool].refill) != on) {
+        atomic_store(&s->pools[pool].refill, on);
+    }
 }
 
 bool task_refill_is_on(const struct shm *s, uint32_t pool) {

@@ -129,6 +129,22 @@ Test(schedule, a_priority_can_be_changed) {
     expect(&w, ":0", "TASK.PRIORITY %s 1", a);
 }
 
+/* Plain tasks wait behind ones that come before them; when those are cancelled nobody sleeps on. */
+Test(schedule, cancelled_ones_keep_nobody_waiting) {
+    enum { N = 40 };
+    char id[N][SERVE_ID], plain[SERVE_ID];
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < N; i++) {
+            submit_line(&w, id[i], "demo echo x PRIORITY %d", 129 + i);
+        }
+        submit_line(&w, plain, "demo echo plain");
+        for (int i = 0; i < N; i++) {
+            ask(&w, "TASK.CANCEL %s", id[i]);
+        }
+        expect(&w, "[*\"plain\" \"\"]", "TASK.WAIT %s TIMEOUT 5000", plain);
+    }
+}
+
 /* A long one runs; what is fed behind it is recalled for a better one, and for a plain one. */
 Test(schedule, the_order_is_exact_behind_a_running_task) {
     char id[SERVE_ID], letters[] = "d PRIORITY 100";
@@ -377,6 +393,24 @@ Test(schedule, dependencies) {
     submit_line(&w, id, "demo echo then AFTER %s FAILED", a);
     expect(&w, ":1", "TASK.CANCEL %s", a);
     expect(&w, "[*\"done\" \"then\" \"\"]", "TASK.WAIT %s", id);
+}
+
+Test(schedule, owned_tasks_end_with_their_connection) {
+    char run[SERVE_ID], late[SERVE_ID], free_one[SERVE_ID];
+    for (int i = 0; i < 100; i++) { /* those that have ended are not kept */
+        expect(&other, "\"x\"", "TASK.CALL demo echo x OWNED");
+    }
+    submit_line(&other, run, "demo sleep '' ARG 60000 OWNED RETRY 3");
+    submit_line(&other, late, "demo echo x OWNED DELAY 60000 PRIORITY 9");
+    submit_line(&other, free_one, "demo echo x DELAY 200");
+    ask(&other, "TASK.MSUBMIT demo echo 2 x y DELAY 60000 OWNED");
+    wait_state(run, "running");
+    wire_close(&other);
+    expect(&w, "[*\"cancelled\" nil \"cancelled by the end of its client *\"]", "TASK.WAIT %s",
+           run);
+    expect(&w, "[\"cancelled\"*]", "TASK.RESULT %s", late);
+    expect(&w, "[*\"done\"*]", "TASK.WAIT %s", free_one);
+    expect(&w, "*\"queued\" :0 \"delayed\" :0*", "POOL.INFO demo");
 }
 
 Test(schedule, pausing_and_draining) {

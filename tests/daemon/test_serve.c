@@ -225,7 +225,8 @@ Test(serve, pools_and_workers) {
     begin();
     expect(&w,
            "[[\"name\" \"demo\" \"kind\" \"module\" \"state\" \"ready\" \"workers\" :2 \"busy\" :0 "
-           "\"queued\" :0 \"delayed\" :0 \"running\" :0 \"done\" :0 *] [\"name\" \"shell\" \"kind\" \"exec\" *]]",
+           "\"queued\" :0 \"delayed\" :0 \"running\" :0 \"done\" :0 *] [\"name\" \"shell\" "
+           "\"kind\" \"exec\" *]]",
            "POOL.LIST");
     expect(&w, "[\"name\" \"demo\"*\"handlers\" [\"echo\" \"sleep\"*]*\"last_error\" \"\"]",
            "POOL.INFO demo");
@@ -250,6 +251,7 @@ Test(serve, pools_and_workers) {
     } while (!like("*\"state\" \"running\"*", wire_show(&w)));
     ask(&w, "WORKER.LIST POOL demo");
     cr_assert(strstr(wire_show(&w), id), "%s", wire_show(&w));
-    expect(&w, "[[\"name\" \"demo\"*\"busy\" :1 \"queued\" :0 \"delayed\" :0 \"running\" :1 *", "POOL.LIST");
+    expect(&w, "[[\"name\" \"demo\"*\"busy\" :1 \"queued\" :0 \"delayed\" :0 \"running\" :1 *",
+           "POOL.LIST");
     expect(&w, ":1", "TASK.CANCEL %s", id);
 }

@@ -225,6 +225,9 @@ Test(shm, held_tasks_are_claimed_in_the_order_of_their_release) {
     cr_assert_eq(task_release(&s, held[1].idx, held[1].id, false), 0);
     claims(&w, &held[2]);
     claims(&w, &held[0]);
+    task_refill(&s, 0, true, 1);
+    cr_expect_eq(task_claim(&w, 0, &c), -EAGAIN, "the daemon has something better");
+    task_refill(&s, 0, true, INT64_MAX);
     task_pause(&s, 0, true);
     cr_expect_eq(task_claim(&w, 0, &c), -EAGAIN, "the pool is paused");
     task_pause(&s, 0, false);
