@@ -672,14 +672,14 @@ static struct shm_node *pick(const struct shm *s, const struct shm_hash *h, uint
     return *ret < 0 ? NULL : p.node;
 }
 
-/* A bucket and a place in it are drawn until there is an entry, so all entries are equally likely, but for those beyond
- * PLACES of a bucket. */
+/* A bucket and a place in it are drawn until there is an entry, so all entries are equally likely as long as no bucket has more of
+ * them than there are places. Those not yet split hold twice the average, and chance doubles that once in 10^10. */
 struct shm_node *hash_random(const struct shm *s, const struct shm_hash *h, uint64_t r,
                              struct hash_ref *ret) {
-    enum { PLACES = 16, DRAWS = 256 };
+    enum { PLACES = 16, DRAWS = 512 };
     uint64_t n = bucket_count(h), max = s->size / SHM_LINE, count = get(&h->count);
     n = n < max ? n : max;
-    uint64_t places = n > 1 ? PLACES : count; /* the only bucket has them all */
+    uint64_t places = n > 1 ? PLACES + 4 * (count / n) : count; /* the only bucket has them all */
     struct shm_node *node = NULL;
     int e = 0;
     for (int i = 0; i < DRAWS && !node && e >= 0 && count; i++) {

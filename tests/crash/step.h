@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Kills a process at every instruction of an operation on the segment. A child runs prepare() and
- * then op() under ptrace, one instruction at a time; whenever the segment has changed, a copy of it
- * is taken, the child's slot is marked dead in the copy as the kernel would mark it, and verify()
- * recovers and judges the copy. */
+/* Kills a process at every instruction of an operation on the segment. A child runs prepare() and then op(), step by step;
+ * whenever the segment has changed, a copy of it is taken, the child's slot is marked dead in the copy as the kernel would mark it,
+ * and verify() recovers and judges the copy. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,9 +28,13 @@ struct step_case {
      * spread. */
     void **keep;
     uint32_t *n_kept, n_keep;
+    bool instructions; /* every instruction is stepped, not only those that store */
+    uint64_t *ret_sum; /* if set: of all states judged, in order */
 };
 
 extern const uint64_t step_size;
+/* A segment with a pool, and slots for all; of step_size bytes. */
+void *step_new_segment(void);
 
 /* Runs the case and prints one TAP line. False: failed. */
 bool step_run(const struct step_case *c, unsigned number);
