@@ -274,6 +274,12 @@ static int read_sizes(const struct reader *r, const config_setting_t *group,
     return 0;
 }
 
+const char *const pool_kind_names[] = {
+    [POOL_MODULE] = "module",
+    [POOL_EXEC] = "exec",
+    [POOL_PROGRAM] = "program",
+};
+
 const char *const retry_kind_names[RETRY_KINDS] = {
     [RETRY_ERROR] = "error",
     [RETRY_CRASH] = "crash",
@@ -305,28 +311,67 @@ static int read_retry_kinds(const struct reader *r, const config_setting_t *grou
     return 0;
 }
 
+/* What is said for programs alone. */
+static int program_check(const struct reader *r, const config_setting_t *group,
+                         const struct pool_config *p) {
+    bool program = p->kind == POOL_PROGRAM;
+    if ((p->prefork && (!program || !p->program.n)) || (p->handlers.n && !program)) {
+        const char *key = p->handlers.n && !program ? "handlers" : "prefork";
+        return config_fail(r, config_setting_get_member(group, key), "%s is for pools with program",
+                           key);
+    }
+    if (p->handlers.n > CONFIG_HANDLERS_MAX) {
+        return config_fail(r, config_setting_get_member(group, "handlers"),
+                           "a program has at most %d handlers", CONFIG_HANDLERS_MAX);
+    }
+    if (program && p->program.n && !p->handlers.n && p->min + p->spare == 0) {
+        return config_fail(r, group,
+                           "pool \"%s\" begins without workers, which else would say what its "
+                           "handlers are: name them, handlers = [ \"NAME\" ]",
+                           p->name);
+    }
+    for (uint32_t i = 0; i < p->handlers.n; i++) {
+        size_t n = strlen(p->handlers.v[i]);
+        if (n == 0 || n > CONFIG_HANDLER_NAME_MAX) {
+            return config_fail(r, config_setting_get_member(group, "handlers"),
+                               "a handler's name has 1 to %d characters", CONFIG_HANDLER_NAME_MAX);
+        }
+    }
+    return 0;
+}
+
 static int pool_check(const struct reader *r, const config_setting_t *group,
                       struct pool_config *p) {
     const config_setting_t *module = config_setting_get_member(group, "module");
     const config_setting_t *exec = config_setting_get_member(group, "exec");
+    const config_setting_t *program = config_setting_get_member(group, "program");
     if (!p->name) {
         return config_fail(r, group, "a pool needs a name: name = \"...\"");
     }
-    if (!module == !exec) {
-        return config_fail(r, exec ? exec : group,
-                           "pool \"%s\" needs either module = \"FILE.so\" or exec = [ \"COMMAND\" "
-                           "], and has %s",
-                           p->name, module ? "both" : "neither");
+    int kinds = !!module + !!exec + !!program;
+    if (kinds != 1) {
+        return config_fail(r,
+                           exec      ? exec
+                           : program ? program
+                                     : group,
+                           "pool \"%s\" needs either module = \"FILE.so\", exec = [ \"COMMAND\" ] "
+                           "or program = [ \"COMMAND\" ], and has %s",
+                           p->name,
+                           kinds == 0   ? "none of them"
+                           : kinds == 2 ? "two of them"
+                                        : "all of them");
     }
-    p->kind = module ? POOL_MODULE : POOL_EXEC;
+    p->kind = module ? POOL_MODULE : exec ? POOL_EXEC : POOL_PROGRAM;
     int k = read_retry_kinds(r, group, p);
     k = k ? k : read_sizes(r, group, p);
+    k = k ? k : program_check(r, group, p);
     if (k) {
         return k;
     }
-    if (exec && p->args.n) {
+    if (!module && p->args.n) {
         return config_fail(r, config_setting_get_member(group, "args"),
-                           "args are for a module's initializer: write a command's words in exec");
+                           "args are for a module's initializer: write a command's words in %s",
+                           exec ? "exec" : "program");
     }
     const struct config *c = r->config;
     for (uint32_t i = 0; i + 1 < c->n_pools; i++) {
@@ -354,7 +399,8 @@ static int read_pool(const struct reader *r, const config_setting_t *group) {
     }
     c->pools = more;
     struct pool_config *p = &c->pools[c->n_pools];
-    *p = (struct pool_config){.exec.v = calloc(1, sizeof(char *))};
+    *p = (struct pool_config){.exec.v = calloc(1, sizeof(char *)),
+                              .program.v = calloc(1, sizeof(char *))};
     c->n_pools++;
     for (unsigned i = 0; i < RLIM_NLIMITS; i++) {
         p->rlimit[i] = CONFIG_INHERIT;
@@ -362,7 +408,7 @@ static int read_pool(const struct reader *r, const config_setting_t *group) {
     config_setting_place(r, group, file);
     p->file = keep_file(c, file);
     p->line = config_setting_source_line(group);
-    if (!p->exec.v || !p->file) {
+    if (!p->exec.v || !p->program.v || !p->file) {
         return -ENOMEM;
     }
     int k = apply_defaults(c, SECTION_POOL, p, r->err);
@@ -584,6 +630,7 @@ static void print_section(FILE *f, enum option_section section, const void *base
             const struct pool_config *p = base;
             bool other = (!strcmp(o->name, "module") && p->kind != POOL_MODULE) ||
                          (!strcmp(o->name, "exec") && p->kind != POOL_EXEC) ||
+                         (!strcmp(o->name, "program") && p->kind != POOL_PROGRAM) ||
                          !sizing_has(p, o->name);
             if (other) {
                 continue;

@@ -13,8 +13,10 @@
 #include "daemon/log.h"
 
 enum {
-    CONFIG_POOL_NAME_MAX = 32, /* bytes of a pool's name: a-z 0-9 _ - */
-    CONFIG_WORKERS_MAX = 500,  /* in all pools; while one is replaced there are two of it */
+    CONFIG_POOL_NAME_MAX = 32,    /* bytes of a pool's name: a-z 0-9 _ - */
+    CONFIG_HANDLERS_MAX = 256,    /* of a program, ... */
+    CONFIG_HANDLER_NAME_MAX = 64, /* ... and bytes of their names */
+    CONFIG_WORKERS_MAX = 500,     /* in all pools; while one is replaced there are two of it */
 };
 
 /* The value of an rlimit that is not set: the pool has the daemon's own. */
@@ -26,7 +28,8 @@ struct config_strings {
     uint32_t n;
 };
 
-enum pool_kind { POOL_MODULE, POOL_EXEC };
+enum pool_kind { POOL_MODULE, POOL_EXEC, POOL_PROGRAM };
+extern const char *const pool_kind_names[]; /* "module" "exec" "program" */
 
 enum pool_sizing { SIZING_STATIC, SIZING_DYNAMIC, SIZING_ONDEMAND, SIZINGS };
 extern const char *const pool_sizing_names[SIZINGS]; /* "static" "dynamic" "ondemand" */
@@ -49,8 +52,12 @@ struct pool_config {
     char *module;               /* POOL_MODULE: absolute path of a file that existed; else NULL */
     struct config_strings exec; /* POOL_EXEC: first words of the command; n == 0: the task's
                                    arguments are all of it */
-    struct config_strings args; /* for the module's initializer */
-    struct config_strings submit_users;     /* as config.read_users */
+    struct config_strings program;      /* POOL_PROGRAM: the command; n == 0: workers only join */
+    uint32_t prefork;                   /* POOL_PROGRAM: it forks its workers itself */
+    struct config_strings handlers;     /* POOL_PROGRAM: their names; n == 0: as its workers say */
+    struct config_strings args;         /* for the module's initializer */
+    struct config_strings submit_users; /* as config.read_users */
+    struct config_strings worker_users;
     uint64_t max_tasks;                     /* a worker is replaced after so many; 0: never */
     uint32_t max_tasks_jitter;              /* up to so many more */
     uint32_t max_age_ms, max_age_jitter_ms; /* 0: never */
@@ -84,6 +91,7 @@ struct config_limits {
     uint64_t client_max_input; /* bytes of one request */
     uint64_t
         client_max_output; /* bytes of replies one connection has not read; over it, it is closed */
+    uint32_t max_joined;   /* tasks in the hands of workers that have joined by themselves */
     uint32_t max_mapped;   /* clients that have the segment mapped for writing */
     uint64_t user_memory;  /* bytes of one user's objects; 0: no limit */
     uint64_t user_objects; /* ... and how many; 0: no limit */

@@ -68,6 +68,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_WORDS] = "list of strings",
     [TYPE_ENV] = "list of strings",
     [TYPE_USERS] = "list of users",
+    [TYPE_BOOL] = "true or false",
     [TYPE_SECTION] = "group",
     [TYPE_POOLS] = "list of groups",
 };
@@ -249,6 +250,15 @@ static int read_sizing(const struct reader *r, const struct option *o, const con
         }
     }
     return config_fail(r, s, "expected \"static\", \"dynamic\" or \"ondemand\"");
+}
+
+static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,
+                     void *base) {
+    if (config_setting_type(s) != CONFIG_TYPE_BOOL) {
+        return fail_type(r, s, "true or false");
+    }
+    store(o, base, config_setting_get_bool(s) != 0);
+    return 0;
 }
 
 static int read_workers(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -466,7 +476,8 @@ static int check_word(const struct reader *r, const struct option *o, const conf
     if (o->type == TYPE_USERS) {
         return check_user(r, s, text);
     }
-    bool command = o->offset == offsetof(struct pool_config, exec) && i == 0;
+    bool command = i == 0 && (o->offset == offsetof(struct pool_config, exec) ||
+                              o->offset == offsetof(struct pool_config, program));
     return command ? check_command(r, s, text) : 0;
 }
 
@@ -518,7 +529,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_WORKERS] = read_workers, [TYPE_MODULE] = read_module,
     [TYPE_SIZING] = read_sizing,   [TYPE_DIRECTORY] = read_directory,
     [TYPE_WORDS] = read_words,     [TYPE_ENV] = read_words,
-    [TYPE_USERS] = read_words,
+    [TYPE_USERS] = read_words,     [TYPE_BOOL] = read_bool,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -573,6 +584,9 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
     case TYPE_COUNT:
     case TYPE_WORKERS:
         print_number(f, (int64_t)fetch(o, base));
+        return;
+    case TYPE_BOOL:
+        fputs(fetch(o, base) ? "true" : "false", f);
         return;
     case TYPE_NUMBER:
         print_number(f, (int32_t)fetch(o, base));

@@ -30,6 +30,7 @@ enum option_type {
     TYPE_WORDS,
     TYPE_ENV,
     TYPE_USERS,
+    TYPE_BOOL,
     TYPE_SECTION, /* a group with a section of its own */
     TYPE_POOLS,
     TYPES,

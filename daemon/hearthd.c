@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "daemon/lease.h"
 #include "daemon/schedule.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
@@ -108,6 +109,11 @@ void hearthd_flush_wakes(struct hearthd *d) {
         if (p->wake > 0) {
             d->check_sizes |= p->size_bell;
             p->size_bell = false;
+        }
+        if (p->wake > 0 && p->config->kind == POOL_PROGRAM) {
+            p->wake = 0;
+            lease_feed(d, p);
+        } else if (p->wake > 0) {
             task_wake(&d->shm, p->index, p->wake);
             p->wake = 0;
         }

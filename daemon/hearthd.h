@@ -18,6 +18,7 @@ struct schedule;
 struct events;
 struct supervise;
 struct serve;
+struct lease;
 
 /*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error: why)
  *  any --stop--> STOPPING   */
@@ -46,6 +47,7 @@ struct pool {
     uint64_t claims_seen, bytes_seen; /* sums over live workers at the last look: pool_queued() */
     struct list workers;              /* struct worker.in_pool */
     uint32_t n_workers;
+    struct list waiting; /* struct lease.waiting: connections of workers that ask for a task */
     /* How many workers there are to be now (supervise/size.c), between min and max; what was last
      * decided about that ("" or "grow", "shrink", "refused"), why, and when (ms since 1970). */
     uint32_t target, min, max;
@@ -74,6 +76,7 @@ struct worker {
     int kill_cause;        /* enum task_cause to report */
     bool astray;           /* runs a task whose record is damaged: to be killed */
     void *supervise;       /* its own */
+    struct lease *lease;   /* of a program's worker: daemon/lease.h; NULL: it has the segment */
 };
 
 struct hearthd {

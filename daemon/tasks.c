@@ -35,6 +35,7 @@
 #include <sys/time.h>
 
 #include "daemon/events.h"
+#include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
 #include "lib/base/cleanup.h"
@@ -890,7 +891,8 @@ static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view
         return; /* it is dead already: the reaper ends the task */
     }
     const struct pool_config *c = w->pool->config;
-    bool at_once = why == CAUSE_DEADLINE && c->kind == POOL_MODULE;
+    bool hears = c->kind == POOL_EXEC || (w->lease && lease_hears(w->lease));
+    bool at_once = why == CAUSE_DEADLINE && !hears;
     uint64_t at = clock_now() + (at_once ? 0 : (uint64_t)c->kill_grace_ms * NS_PER_MS);
     if (w->kill_at_ns && w->kill_task_id == v->id && w->kill_at_ns <= at) {
         return;
@@ -899,6 +901,9 @@ static void stop_running(struct hearthd *d, uint32_t idx, const struct task_view
     w->kill_task_id = v->id;
     w->kill_cause = (int)why;
     d->check_deadlines = true;
+    if (w->lease && hears) {
+        lease_stop(d, w->lease, why);
+    }
 }
 
 /* 0: it was queued and has ended (not delivered yet); 1: it runs and has been told; -EALREADY. */

@@ -24,6 +24,8 @@ enum {
     OPT_INDEX,
     OPT_MODULE,
     OPT_EXEC,
+    OPT_PROGRAM,
+    OPT_PREFORK,
     OPT_TASKS,
     OPT_JITTER,
     OPT_GROWTH,
@@ -37,6 +39,8 @@ static const struct option longs[] = {
     {"index", required_argument, NULL, OPT_INDEX},
     {"module", required_argument, NULL, OPT_MODULE},
     {"exec", no_argument, NULL, OPT_EXEC},
+    {"program", no_argument, NULL, OPT_PROGRAM},
+    {"prefork", no_argument, NULL, OPT_PREFORK},
     {"max-tasks", required_argument, NULL, OPT_TASKS},
     {"max-tasks-jitter", required_argument, NULL, OPT_JITTER},
     {"max-growth", required_argument, NULL, OPT_GROWTH},
@@ -50,7 +54,7 @@ static const struct option longs[] = {
 static const char help[] =
     "hearth-worker: runs the workers of one pool of hearthd, which starts it.\n"
     "\n"
-    "  hearth-worker --pool NAME --index N (--module PATH | --exec)\n"
+    "  hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork)\n"
     "                [--max-tasks N] [--max-tasks-jitter N] [--max-growth BYTES]\n"
     "                [--max-output BYTES] [-- ARG...]\n"
     "  hearth-worker --list PATH     check a handler module and list its handlers\n"
@@ -113,6 +117,11 @@ static int parse(int argc, char **argv, struct options *o) {
         case OPT_EXEC:
             exec = true;
             break;
+        case OPT_PROGRAM:
+        case OPT_PREFORK:
+            o->program = true;
+            o->prefork = c == OPT_PREFORK;
+            break;
         case OPT_TASKS:
             good = number(optarg, UINT64_MAX, &o->max_tasks);
             break;
@@ -140,8 +149,13 @@ static int parse(int argc, char **argv, struct options *o) {
             return wrong("a number is out of range") + 1;
         }
     }
-    if (o->pool == NULL || index == UINT64_MAX || exec == (o->module != NULL)) {
-        return wrong("it is started by hearthd, with --pool, --index, and --module or --exec") + 1;
+    if (o->pool == NULL || index == UINT64_MAX || exec + o->program + (o->module != NULL) != 1) {
+        return wrong("it is started by hearthd, with --pool, --index, and one of --module, --exec, "
+                     "--program, --prefork") +
+               1;
+    }
+    if (o->program && optind == argc) {
+        return wrong("--program needs a command") + 1;
     }
     o->index = (uint32_t)index;
     o->argc = argc - optind;

@@ -2,12 +2,15 @@
 /* What the command line of hearth-worker says: read once in main.c, constant from then on. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct options {
     const char *pool;   /* its name */
     uint32_t index;     /* its index in the segment */
-    const char *module; /* path of the module; NULL: an exec pool */
+    const char *module; /* path of the module; NULL: an exec pool, or a program's */
+    bool program;       /* the words after "--" are a worker's command, ... */
+    bool prefork;       /* ... and it takes the zygote's place */
     int argc;           /* what follows "--": the module's arguments, or the words of the command */
     char **argv;        /* ends with NULL */
     uint64_t max_growth;       /* private memory since it was warm, at which it is; 0: no limit */

@@ -25,6 +25,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
@@ -81,7 +82,7 @@ tell_failed(uint32_t slot, uint32_t gen, const char *format, ...) {
 /* False: the names do not fit, or the daemon is gone. */
 static bool tell_ready(const struct zygote *z) {
     struct control_msg m = {.kind = CONTROL_READY, .pid = getpid()};
-    if (z->o->module == NULL) {
+    if (z->o->module == NULL && !z->o->program) {
         m.text_len = (uint32_t)sprintf(m.text, "%s\n", CONTROL_EXEC_HANDLER);
     }
     for (uint32_t i = 0; i < z->module.count; i++) {
@@ -100,14 +101,32 @@ static bool tell_ready(const struct zygote *z) {
 
 /* ---- the worker's first steps ---- */
 
+/* A program's worker: a group of its own, so that what it starts ends with it. */
 static void __attribute__((noreturn))
-be_worker(struct zygote *z, pid_t between, uint32_t slot, uint32_t gen) {
+be_program(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
+    char number[16];
+    setsid();
+    snprintf(number, sizeof(number), "%d", CONTROL_FD_SEGMENT);
+    setenv(CONTROL_ENV_WORKER, number, 1);
+    setenv(CONTROL_ENV_POOL, z->o->pool, 1);
+    if (dup2(fd, CONTROL_FD_SEGMENT) >= 0) { /* a small number, for shells */
+        execvp(z->o->argv[0], z->o->argv);
+    }
+    tell_failed(slot, gen, "cannot run %s: %s", z->o->argv[0], strerror(errno));
+    _exit(127);
+}
+
+static void __attribute__((noreturn))
+be_worker(struct zygote *z, pid_t between, int fd, uint32_t slot, uint32_t gen) {
     char title[16];
     while (getppid() == between) {
         sched_yield(); /* it has one message to send before it exits */
     }
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != z->daemon) {
         _exit(1); /* the daemon is gone */
+    }
+    if (z->o->program) {
+        be_program(z, fd, slot, gen);
     }
     close(CONTROL_FD_SOCKET); /* the zygote's alone, or its EOF would wait for us */
     snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
@@ -118,11 +137,12 @@ be_worker(struct zygote *z, pid_t between, uint32_t slot, uint32_t gen) {
     _exit(status); /* what was registered to run at exit belongs to the zygote */
 }
 
-static void __attribute__((noreturn)) be_between(struct zygote *z, uint32_t slot, uint32_t gen) {
+static void __attribute__((noreturn))
+be_between(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
     pid_t me = getpid();
     pid_t worker = fork();
     if (worker == 0) {
-        be_worker(z, me, slot, gen);
+        be_worker(z, me, fd, slot, gen);
     }
     if (worker < 0) {
         _exit(errno > 0 && errno < 256 ? errno : 255);
@@ -135,12 +155,12 @@ static void __attribute__((noreturn)) be_between(struct zygote *z, uint32_t slot
     _exit(0);
 }
 
-static void spawn(struct zygote *z, uint32_t slot, uint32_t gen) {
+static void spawn(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
     int status = 0;
     fflush(NULL);
     pid_t between = fork();
     if (between == 0) {
-        be_between(z, slot, gen);
+        be_between(z, fd, slot, gen);
     }
     if (between < 0) {
         tell_failed(slot, gen, "cannot fork: %s", strerror(errno));
@@ -227,11 +247,32 @@ static bool attach(struct zygote *z) {
     return true;
 }
 
+/* The next message; *ret_fd: the descriptor that came with it, or -1. As recv(). */
+static ssize_t hear(struct control_msg *m, int *ret_fd) {
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {m, sizeof(*m)};
+    struct msghdr h = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = sizeof(control.space)};
+    *ret_fd = -1;
+    ssize_t n = recvmsg(CONTROL_FD_SOCKET, &h, MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+    }
+    return n;
+}
+
 /* Serves the daemon until it hangs up. */
 static void serve(struct zygote *z) {
     struct control_msg m;
     for (;;) {
-        ssize_t n = recv(CONTROL_FD_SOCKET, &m, sizeof(m), 0);
+        int fd;
+        ssize_t n = hear(&m, &fd);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -242,8 +283,23 @@ static void serve(struct zygote *z) {
             say(HEARTH_LOG_ERROR, NULL, "a message from the daemon that makes no sense");
             continue;
         }
-        spawn(z, m.slot, m.gen);
+        spawn(z, fd, m.slot, m.gen);
+        if (fd >= 0) {
+            close(fd);
+        }
     }
+}
+
+/* The program takes our place. Returns when it cannot. */
+static void be_prefork(struct zygote *z) {
+    char number[16];
+    snprintf(number, sizeof(number), "%d", CONTROL_FD_SOCKET);
+    setenv(CONTROL_ENV_CONTROL, number, 1);
+    setenv(CONTROL_ENV_POOL, z->o->pool, 1);
+    if (fcntl(CONTROL_FD_SOCKET, F_SETFD, 0) == 0) {
+        execvp(z->o->argv[0], z->o->argv);
+    }
+    tell_failed(0, 0, "cannot run %s: %s", z->o->argv[0], strerror(errno));
 }
 
 int zygote_run(const struct options *o) {
@@ -252,7 +308,14 @@ int zygote_run(const struct options *o) {
     close_range(CONTROL_FD_SOCKET, ~0U, CLOSE_RANGE_CLOEXEC);
     setsid(); /* fails when we lead a group already, which serves as well */
     default_signals(o->module != NULL);
-    if (getppid() != z.daemon || !attach(&z)) {
+    if (getppid() != z.daemon) {
+        return 1;
+    }
+    if (o->prefork) {
+        be_prefork(&z);
+        return 1;
+    }
+    if (!o->program && !attach(&z)) {
         return 1;
     }
     bool up = load(&z);
@@ -267,6 +330,8 @@ int zygote_run(const struct options *o) {
         }
     }
     module_deinit(&z.module);
-    shm_detach(&z.segment);
+    if (!o->program) {
+        shm_detach(&z.segment);
+    }
     return up ? 0 : 1;
 }

@@ -72,6 +72,7 @@ void accounts_remove(struct conn *c) {
     }
     *at = c->hash_next;
     s->n_conns--;
+    s->n_own -= c->own;
     s->charged -= c->charged;
     c->charged = 0;
 }

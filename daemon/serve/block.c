@@ -14,6 +14,7 @@
 #include "daemon/serve/conn.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/events_push.h"
+#include "daemon/serve/leases.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
@@ -33,6 +34,7 @@ void block_end(struct conn *c) {
     c->many = NULL;
     c->n_many = 0;
     wait_keys_forget(c);
+    leases_unwait(c);
     if (c->timer) {
         event_del(c->timer);
     }
@@ -161,6 +163,14 @@ void block_drain_turn(struct serve *s) {
             block_end(c);
         }
     }
+}
+
+int block_next(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_NEXT;
+    return 0;
 }
 
 int block_keys(struct conn *c, uint64_t timeout_ms) {

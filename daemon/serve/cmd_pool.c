@@ -10,6 +10,7 @@
 #include "daemon/events.h"
 #include "daemon/schedule.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/leases.h"
 #include "daemon/serve/reply.h"
 #include "daemon/times.h"
 #include "lib/base/clock.h"
@@ -28,10 +29,19 @@ static struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
     return p;
 }
 
+/* Workers over connections that wait for a task. */
+static int64_t count_asking(const struct pool *p) {
+    int64_t n = 0;
+    list_for_each (it, &p->waiting) {
+        n++;
+    }
+    return n;
+}
+
 static void reply_main_fields(struct conn *c, struct pool *p) {
     struct hearthd *d = c->serve->d;
     reply_field_text(c, "name", p->config->name);
-    reply_field_text(c, "kind", p->config->kind == POOL_EXEC ? "exec" : "module");
+    reply_field_text(c, "kind", pool_kind_names[p->config->kind]);
     reply_field_text(c, "state", pool_state_names[p->state]);
     reply_field_int(c, "workers", p->n_workers);
     uint32_t busy = pool_busy(d, p);
@@ -109,12 +119,14 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 27 + 2 + 2 * 4);
+    reply_map(c, MAIN_FIELDS + 29 + 2 + 2 * 4);
     reply_main_fields(c, p);
     reply_words(c, "handlers", p->handlers, p->n_handlers);
     reply_field_text(c, "module", f->module ? f->module : "");
     reply_words(c, "exec", f->exec.v, f->exec.n);
     reply_words(c, "args", f->args.v, f->args.n);
+    reply_words(c, "program", f->program.v, f->program.n);
+    reply_field_int(c, "asking", count_asking(p));
     reply_field_text(c, "sizing", pool_sizing_names[f->sizing]);
     reply_field_int(c, "workers_wanted", p->max);
     reply_field_int(c, "target", p->target);
@@ -287,7 +299,7 @@ static void reply_task_of(struct conn *c, const struct slot_view *v) {
     }
 }
 
-enum { WORKER_FIELDS = 9 };
+enum { WORKER_FIELDS = 10 };
 
 static void reply_worker(struct conn *c, const struct worker *w, uint32_t more) {
     struct slot_view v;
@@ -309,6 +321,7 @@ static void reply_worker(struct conn *c, const struct worker *w, uint32_t more) 
     reply_field_int(c, "uptime_s", (int64_t)(age / NS_PER_SEC));
     reply_field_int(c, "running_us", (int64_t)(running / 1000));
     reply_field_int(c, "child_pid", v.child);
+    reply_field_int(c, "client", (int64_t)leases_client(w->lease));
 }
 
 int cmd_WORKER_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

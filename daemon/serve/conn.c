@@ -35,6 +35,7 @@
 
 #include "daemon/log.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/leases.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
@@ -96,6 +97,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     block_end(c);
     mapped_conn_ends(c);
     managers_conn_ends(c);
+    leases_conn_ends(c);
     pubsub_drop(c);
     partial_drop(c);
     output_deinit(c);
@@ -214,6 +216,7 @@ static void flush_long(struct conn *c) {
 static size_t process(struct conn *c, const char *data, size_t len) {
     size_t used = 0;
     uint64_t began = c->bytes_out;
+    leases_said_more(c);
     for (int n = 0; used < len && !must_stop(c, n, c->bytes_out - began); n++) {
         int r = resp_read(&c->reader, data + used, len - used);
         if (r == RESP_MORE) {
@@ -233,6 +236,9 @@ static size_t process(struct conn *c, const char *data, size_t len) {
         }
         used += c->reader.used;
         wait_keys_turn(c->serve);
+        if (used < len) {
+            leases_said_more(c);
+        }
         flush_long(c);
     }
     if (buf_len(&c->out) > 0) {
@@ -268,6 +274,7 @@ static char *read_room(struct conn *c, size_t *ret_size) {
 }
 
 static void take(struct conn *c, const char *data, size_t n) {
+    leases_said_more(c);
     if (data != c->serve->scratch) {
         buf_wrote(&c->in, n);
         if (!is_held(c)) {
@@ -352,6 +359,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->dirty);
     list_init(&c->ready);
     list_init(&c->subs);
+    list_init(&c->leases);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

@@ -33,10 +33,19 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
 /*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
  *    |  |--POOL.DRAIN-> DRAIN -+
+ *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  \--EVENTS.READ> EVENTS +
  *    +-------------------------+  */
-enum conn_block { BLOCK_NONE, BLOCK_CALL, BLOCK_WAIT, BLOCK_DRAIN, BLOCK_KEYS, BLOCK_EVENTS };
+enum conn_block {
+    BLOCK_NONE,
+    BLOCK_CALL,
+    BLOCK_WAIT,
+    BLOCK_DRAIN,
+    BLOCK_KEYS,
+    BLOCK_EVENTS,
+    BLOCK_NEXT
+};
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
 struct out_ref {
@@ -64,6 +73,9 @@ struct keyspace;  /* keyspace.c */
 struct peer;      /* mapped.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
+
+/* How a worker wants to hear that its task is to stop. */
+enum conn_hears { HEARS_NOT, HEARS_PUSH, HEARS_SIGNAL };
 
 struct conn {
     struct serve *serve;
@@ -110,6 +122,10 @@ struct conn {
     struct event *timer;      /* a wait with a limit, ... */
     uint64_t wait_until_ns;   /* ... which is then */
     struct partial *partial;
+    struct list leases; /* struct lease.in_conn: it is a worker, or is to be one: leases.c */
+    const struct pool *works_for; /* NULL: it has not joined */
+    bool own;                     /* made by us for a worker that we started */
+    uint8_t hears;                /* enum conn_hears */
     struct buf held;        /* pushes that must not go out before the reply of `partial` or EXEC */
     struct peer *peer;      /* has the segment mapped: mapped.c; NULL: not */
     uint32_t managers;      /* that it has open: cmd_manager.c */
@@ -129,6 +145,7 @@ struct conn {
     unsigned account;    /* in the segment: lib/shm/account.h */
     uint32_t roles;      /* enum role bits, ... */
     uint64_t may_submit; /* ... and pools, by index: what this user may do, as of connecting */
+    uint64_t may_work;   /* pools whose tasks he may take */
     char *name, *lib_name, *lib_ver; /* NULL: none */
     uint64_t since_ns, active_ns;
     uint64_t commands, bytes_in, bytes_out;
@@ -241,6 +258,8 @@ int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms);
 int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms);
 /* Answers those whose pools are empty. */
 void block_drain_turn(struct serve *s);
+/* WORKER.NEXT: until there is a task. As block_wait(). */
+int block_next(struct conn *c, uint64_t timeout_ms);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
 int block_keys(struct conn *c, uint64_t timeout_ms);
 /* The time is up: the reply of a wait that nothing came of. */

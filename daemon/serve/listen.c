@@ -236,7 +236,7 @@ static void refuse(struct serve *s, int fd) {
 
 /* 0, or -EAGAIN: enough for now. */
 static int accept_one(struct serve *s) {
-    if (s->n_conns >= s->conns_max) {
+    if (s->n_conns - s->n_own >= s->conns_max) {
         pause_accepting(s);
         return -EAGAIN;
     }
@@ -249,7 +249,7 @@ static int accept_one(struct serve *s) {
         return errno == EINTR || errno == ECONNABORTED ? 0 : -EAGAIN;
     }
     s->d->heard++;
-    if (s->n_conns >= s->d->config->limits.max_clients) {
+    if (s->n_conns - s->n_own >= s->d->config->limits.max_clients) {
         refuse(s, fd);
         return 0;
     }

@@ -34,7 +34,7 @@ static const uint32_t role_of[LISTS] = {ROLE_READ, ROLE_WRITE, ROLE_ADMIN, ROLE_
 
 struct roles {
     struct members lists[LISTS];
-    struct members *pools;
+    struct members *pools, *workers; /* by pool: who may submit to it, who may work for it */
     uint32_t n_pools;
 };
 
@@ -73,13 +73,15 @@ int roles_open(struct serve *s) {
         return -ENOMEM;
     }
     s->roles->pools = calloc(s->d->n_pools + 1, sizeof(struct members));
-    int r = s->roles->pools ? 0 : -ENOMEM;
+    s->roles->workers = calloc(s->d->n_pools + 1, sizeof(struct members));
+    int r = s->roles->pools && s->roles->workers ? 0 : -ENOMEM;
     for (int i = 0; r == 0 && i < LISTS; i++) {
         r = load(&s->roles->lists[i], names[i]);
     }
     for (uint32_t i = 0; r == 0 && i < s->d->n_pools; i++) {
         s->roles->n_pools++;
         r = load(&s->roles->pools[i], &s->d->pools[i].config->submit_users);
+        r = r < 0 ? r : load(&s->roles->workers[i], &s->d->pools[i].config->worker_users);
     }
     return r;
 }
@@ -91,8 +93,10 @@ void roles_close(struct serve *s) {
         }
         for (uint32_t i = 0; i < s->roles->n_pools; i++) {
             free(s->roles->pools[i].v);
+            free(s->roles->workers[i].v);
         }
         free(s->roles->pools);
+        free(s->roles->workers);
         free(s->roles);
         s->roles = NULL;
     }
@@ -146,11 +150,13 @@ void roles_grant(struct conn *c, gid_t gid) {
     bool all = c->uid == 0 || c->uid == getuid();
     c->roles = 0;
     c->may_submit = 0;
+    c->may_work = 0;
     for (int i = 0; i < LISTS; i++) {
         c->roles |= all || is_among(&p, &r->lists[i]) ? role_of[i] : 0;
     }
     for (uint32_t i = 0; i < r->n_pools; i++) {
         c->may_submit |= (uint64_t)(all || is_among(&p, &r->pools[i])) << i;
+        c->may_work |= (uint64_t)(all || is_among(&p, &r->workers[i])) << i;
     }
     c->roles |= c->roles & ROLE_MAP ? ROLE_READ | ROLE_WRITE : 0;
     c->roles |= c->roles & ROLE_MAP_READ ? ROLE_READ : 0;

@@ -32,7 +32,7 @@
 
 enum {
     FILES_OWN = 64,        /* descriptors the daemon needs beside clients and workers */
-    FILES_WORKER = 2,      /* per worker, replacements included */
+    FILES_WORKER = 2,      /* per worker, replacements included; as many again for a program's */
     FILES_CLIENTS_MIN = 4, /* clients we try to serve however few descriptors there are */
 };
 
@@ -41,7 +41,8 @@ enum {
 static uint32_t clients_that_fit(const struct hearthd *d) {
     uint64_t own = FILES_OWN;
     for (uint32_t i = 0; i < d->config->n_pools; i++) {
-        own += 4 + (uint64_t)d->config->pools[i].workers * FILES_WORKER;
+        const struct pool_config *p = &d->config->pools[i];
+        own += 4 + (uint64_t)p->workers * FILES_WORKER * (p->kind == POOL_PROGRAM ? 2 : 1);
     }
     uint64_t wanted = d->config->limits.max_clients + own;
     struct rlimit r;

@@ -21,6 +21,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "daemon/lease.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 
@@ -37,6 +38,11 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
     struct slot_view v;
 
+    if (w->pool->config->kind == POOL_PROGRAM && !watch_of(w)->joined && w->pid > 1 &&
+        !watch_of(w)->status_known) {
+        kill(-w->pid,
+             sig); /* it leads a group; it has not been waited for, so the number is its own */
+    }
     if (w->pool->config->kind != POOL_EXEC) {
         return;
     }
@@ -57,6 +63,12 @@ void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
 
 void worker_kill(struct supervise *s, struct worker *w) {
     watch_of(w)->killed = true;
+    if (w->lease) {
+        lease_close(s->d, w->lease); /* what it may still say counts no more */
+    }
+    if (watch_of(w)->joined) {
+        return; /* that was its end */
+    }
     /* The worker first: or it would see its command die and judge that in the instant it has left.
      */
     pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
@@ -140,12 +152,16 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
         return;
     }
     bool is_command = w->pool->config->kind == POOL_EXEC;
+    bool hears = is_command || (w->lease && lease_hears(w->lease));
     if (limit_counts(w) && v.deadline_ns != 0 && v.deadline_ns <= now) {
-        if (is_command) {
+        if (hears) {
             task_set_cancel(&s->d->shm, idx, task); /* says why SIGTERM comes, to its worker */
         }
         plan(w, task, CAUSE_TIMEOUT,
-             is_command ? now + w->pool->config->kill_grace_ms * NS_PER_MS : now);
+             hears ? now + w->pool->config->kill_grace_ms * NS_PER_MS : now);
+        if (hears && w->lease) {
+            lease_stop(s->d, w->lease, CAUSE_TIMEOUT);
+        }
     }
     bool term = is_command && x->term_id != task && v.child != 0;
     if (w->kill_at_ns != 0 && (w->kill_at_ns <= now || term)) {

@@ -34,7 +34,10 @@
 #include <unistd.h>
 
 #include "daemon/events.h"
+#include "daemon/lease.h"
 #include "daemon/log.h"
+#include "daemon/tasks.h"
+#include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 
 #define BACKOFF_MIN (100 * NS_PER_MS)
@@ -45,6 +48,40 @@
 #define YOUNG       NS_PER_SEC
 #define ORPHAN_WAIT NS_PER_SEC /* for a forked worker to reach its slot */
 
+/* 0 or -ENOMEM; then the pool has those it had. */
+static int set_handlers(struct pool *p, const struct task_bytes *names, uint32_t n) {
+    char **made = calloc((size_t)n + 1, sizeof(*made));
+    uint32_t at = 0;
+    while (made && at < n && (made[at] = strndup(names[at].data, names[at].len))) {
+        at++;
+    }
+    char **old = made && at == n ? p->handlers : made;
+    uint32_t n_old = old == made ? at : p->n_handlers;
+    if (old != made) {
+        p->handlers = made;
+        p->n_handlers = n;
+    }
+    for (uint32_t i = 0; i < n_old; i++) {
+        free(old[i]);
+    }
+    free(old);
+    return p->handlers && p->handlers == made ? 0 : -ENOMEM;
+}
+
+static int configured_handlers(struct pool *p, const struct config_strings *l) {
+    struct task_bytes names[CONFIG_HANDLERS_MAX];
+    uint32_t n = l->n < CONFIG_HANDLERS_MAX ? l->n : CONFIG_HANDLERS_MAX;
+    for (uint32_t i = 0; i < n; i++) {
+        names[i] = (struct task_bytes){l->v[i], strlen(l->v[i])};
+    }
+    return n ? set_handlers(p, names, n) : 0;
+}
+
+/* Nothing is started for it. */
+static bool pool_only_joined(const struct pool *p) {
+    return p->config->kind == POOL_PROGRAM && p->config->program.n == 0;
+}
+
 int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, uint32_t index) {
     struct zygote *z = &s->zygotes[index];
 
@@ -53,11 +90,16 @@ int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, 
     p->state = POOL_STARTING;
     p->zygote = z;
     list_init(&p->workers);
+    list_init(&p->waiting);
     size_init(p);
+    if (pool_only_joined(p)) {
+        p->min = p->max = p->target = 0;
+    }
     z->supervise = s;
     z->pool = p;
     z->sock = z->pidfd = -1;
-    return shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
+    int r = shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
+    return r < 0 ? r : configured_handlers(p, &c->handlers);
 }
 
 void pool_deinit(struct pool *p) {
@@ -160,6 +202,11 @@ void worker_free(struct supervise *s, struct worker *w) {
 
     assert(s->d->workers[w->slot] == w);
     s->d->workers[w->slot] = NULL;
+    if (w->lease) {
+        lease_close(s->d, w->lease);
+        lease_free(w->lease);
+    }
+    s->n_joined -= x->joined;
     list_del(&w->in_pool);
     list_del(&x->dead_node);
     w->pool->n_workers--;
@@ -179,7 +226,14 @@ void worker_unask(struct supervise *s, struct worker *w) {
     worker_free(s, w);
 }
 
-static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
+void worker_command(struct supervise *s, struct worker *w, enum slot_command command) {
+    slot_command(&s->d->shm, w->slot, command);
+    if (w->lease) {
+        lease_told(s->d, w->lease);
+    }
+}
+
+static int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
     struct worker *w = calloc(1, sizeof(*w));
     struct watch *x = calloc(1, sizeof(*x));
     int r = w && x ? slot_reserve(&s->d->shm, p->index, &w->slot, &w->gen) : -ENOMEM;
@@ -192,7 +246,6 @@ static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
     assert(w->slot < s->slots && !s->d->workers[w->slot]);
     x->supervise = s;
     x->worker = w;
-    x->seat = seat;
     list_init(&x->dead_node);
     w->supervise = x;
     w->pool = p;
@@ -201,11 +254,29 @@ static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
     list_append(&p->workers, &w->in_pool);
     p->n_workers++;
     s->d->workers[w->slot] = w;
-    worker_set_phase(w, PHASE_ASKED);
-    if (seat) {
-        slot_command(&s->d->shm, w->slot, SLOT_GO);
+    *ret = w;
+    return 0;
+}
+
+static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
+    _cleanup_close_ int fd = -1;
+    struct worker *w;
+    int r = worker_new(s, p, &w);
+
+    if (r < 0) {
+        return r;
     }
-    r = zygote_ask(zygote_of(p), w->slot, w->gen);
+    watch_of(w)->seat = seat;
+    worker_set_phase(w, PHASE_ASKED);
+    if (p->config->kind == POOL_PROGRAM) {
+        r = lease_connect(s->d, w, &fd);
+    }
+    if (seat) {
+        worker_command(s, w, SLOT_GO);
+    }
+    if (r == 0) {
+        r = zygote_ask(zygote_of(p), w->slot, w->gen, fd);
+    }
     if (r < 0) {
         bool look = s->look;
         worker_unask(s, w);
@@ -243,10 +314,91 @@ void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
             x->status_known = true;
         }
         worker_died(s, w);
-    } else if (s->stop_at_ns != 0) {
+    } else if (s->stop_at_ns != 0 || x->hung_up_ns != 0) {
         worker_kill(s, w);
     }
     s->look = true;
+}
+
+/* ---- workers of programs ---- */
+
+int worker_attach(struct hearthd *d, struct pool *p, pid_t pid, struct worker **ret) {
+    struct supervise *s = d->supervise;
+    struct worker *w;
+
+    if (s->n_joined >= d->config->limits.max_joined) {
+        return -ENOSPC;
+    }
+    int r = worker_new(s, p, &w);
+    if (r < 0) {
+        return r;
+    }
+    watch_of(w)->joined = true;
+    watch_of(w)->old_ns = UINT64_MAX;
+    s->n_joined++;
+    w->pid = pid;
+    w->warm_ns = w->spawned_ns;
+    worker_set_phase(w, PHASE_SERVING);
+    slot_command(&d->shm, w->slot, SLOT_GO);
+    if (!lease_new(w) || lease_join(d, w->lease) < 0) {
+        worker_unask(s, w);
+        return -ENOMEM;
+    }
+    events_worker(d, EVENT_WORKER_WARM, w, 0, NULL);
+    log_info(LOG_ABOUT(.message = MESSAGE_WORKER_STARTED, .pool = p->config->name, .worker = pid),
+             "worker %d has joined", (int)pid);
+    *ret = w;
+    return 0;
+}
+
+void worker_hung_up(struct hearthd *d, struct worker *w) {
+    struct watch *x = watch_of(w);
+
+    if (x->phase == PHASE_DEAD || x->hung_up_ns != 0) {
+        return;
+    }
+    x->hung_up_ns = clock_now();
+    if (x->joined) {
+        memset(&x->status, 0, sizeof(x->status));
+        x->status_known = true;
+        worker_died(d->supervise, w);
+    } else if (w->pidfd >= 0 && x->phase < PHASE_LEAVING && !x->killed) {
+        worker_died(d->supervise, w); /* or it is about to: see reap.c */
+    }
+}
+
+static bool is_named(const struct task_bytes *names, uint32_t n, const char *name) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (strlen(name) == names[i].len && memcmp(name, names[i].data, names[i].len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool any_has_joined(const struct pool *p) {
+    list_for_each (it, &p->workers) {
+        const struct worker *w = list_entry(it, struct worker, in_pool);
+        if (w->lease && w->lease->joined) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int pool_name_handlers(struct hearthd *d, struct pool *p, const struct task_bytes *names,
+                       uint32_t n) {
+    bool same = n == p->n_handlers;
+    for (uint32_t i = 0; same && i < n; i++) {
+        same = is_named(names, n, p->handlers[i]);
+    }
+    if (same) {
+        return 0;
+    }
+    if (p->n_handlers && (p->config->handlers.n || any_has_joined(p) || tasks_live(d, p))) {
+        return -ESTALE;
+    }
+    return set_handlers(p, names, n);
 }
 
 /* Its zygote died between forking it and telling us, or before forking: the slot tells which. */
@@ -301,7 +453,7 @@ void worker_look(struct supervise *s, struct worker *w) {
         if (v.state == SLOT_RETIRED) {
             x->ending = true;
             worker_set_phase(w, PHASE_LEAVING);
-            slot_command(&s->d->shm, w->slot, SLOT_EXIT);
+            worker_command(s, w, SLOT_EXIT);
         }
     }
 }
@@ -317,6 +469,9 @@ static struct census count_workers(const struct pool *p) {
 
     list_for_each (it, &p->workers) {
         const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        if (x->joined) {
+            continue;
+        }
         n.coming += x->phase <= PHASE_SERVING && !x->ending;
         n.seats += x->seat;
         n.warm += x->phase == PHASE_WARM || x->phase == PHASE_SERVING;
@@ -330,7 +485,7 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
         list_for_each (it, &p->workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
-            bool fits = pass == 0 ? x->phase == PHASE_WARM : x->phase < PHASE_WARM;
+            bool fits = !x->joined && (pass == 0 ? x->phase == PHASE_WARM : x->phase < PHASE_WARM);
             if (have >= p->target) {
                 return;
             }
@@ -339,10 +494,10 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
             }
             x->seat = true;
             have++;
-            slot_command(&s->d->shm, w->slot, SLOT_GO);
             if (x->phase == PHASE_WARM) {
                 worker_set_phase(w, PHASE_SERVING);
             }
+            worker_command(s, w, SLOT_GO);
         }
     }
 }
@@ -352,7 +507,7 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
 void pool_recycle(struct hearthd *d, struct pool *p, const char *why) {
     list_for_each (it, &p->workers) {
         struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        x->tired = x->tired ? x->tired : why;
+        x->tired = x->tired || x->joined ? x->tired : why;
     }
     d->supervise->look = true;
 }
@@ -363,7 +518,7 @@ static void begin_replacing(struct pool *p, uint64_t now) {
 
     list_for_each (it, &p->workers) {
         const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        may -= may > 0 && x->phase <= PHASE_SERVING && x->ending;
+        may -= may > 0 && x->phase <= PHASE_SERVING && x->ending && !x->joined;
     }
     list_for_each (it, &p->workers) {
         struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
@@ -392,7 +547,7 @@ static void end_replacing(struct supervise *s, struct pool *p) {
         if (warm > 0 && x->phase == PHASE_SERVING && x->ending && !x->told) {
             x->told = true;
             warm--;
-            slot_command(&s->d->shm, w->slot, SLOT_RETIRE);
+            worker_command(s, w, SLOT_RETIRE);
         }
     }
 }
@@ -407,12 +562,13 @@ static void start_zygote(struct supervise *s, struct pool *p) {
 
 void pool_turn(struct supervise *s, struct pool *p) {
     struct zygote *z = zygote_of(p);
+    bool only_joined = pool_only_joined(p);
 
     if (s->stop_at_ns != 0) {
         return;
     }
     bool may_start = p->backoff_until_ns == 0 || clock_now() >= p->backoff_until_ns;
-    if (z->state == ZYGOTE_NONE && may_start) {
+    if (z->state == ZYGOTE_NONE && may_start && !only_joined) {
         start_zygote(s, p);
     }
     if (z->state == ZYGOTE_READY && may_start) {
@@ -434,7 +590,8 @@ void pool_turn(struct supervise *s, struct pool *p) {
         n.coming++;
         n.seats += seat;
     }
-    if (n.warm >= p->target && z->proved && z->state == ZYGOTE_READY && p->state != POOL_READY) {
+    bool proved = only_joined || (z->proved && z->state == ZYGOTE_READY);
+    if (n.warm >= p->target && proved && p->state != POOL_READY) {
         events_pool(s->d, p->state == POOL_FAILING ? EVENT_POOL_RECOVERED : EVENT_POOL_READY, p,
                     n.warm, NULL);
         p->state = POOL_READY;

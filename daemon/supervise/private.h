@@ -28,11 +28,15 @@ struct watch {
     struct event *exit_event;
     enum phase phase;
     bool seat;
-    bool ending;       /* its replacement is asked for */
-    bool killed;       /* by us; worker.kill_task_id and kill_cause say for what */
-    bool late;         /* killed because it did not start, or leave, in time */
-    uint64_t since_ns; /* when it entered its phase */
-    bool status_known; /* waited for: `status` holds how it ended */
+    bool joined;         /* by itself: no process of ours, no seat; its connection is its life */
+    bool explained;      /* why it could not start has been told */
+    uint64_t hung_up_ns; /* a program's, when its connection ended; 0: it has not */
+    bool cut;            /* killed for that */
+    bool ending;         /* its replacement is asked for */
+    bool killed;         /* by us; worker.kill_task_id and kill_cause say for what */
+    bool late;           /* killed because it did not start, or leave, in time */
+    uint64_t since_ns;   /* when it entered its phase */
+    bool status_known;   /* waited for: `status` holds how it ended */
     siginfo_t status;
     uint64_t dead_ns;       /* when its end was noticed */
     uint64_t orphaned_ns;   /* ASKED, and its zygote died before it said SPAWNED */
@@ -86,9 +90,10 @@ struct supervise {
     struct list dead;
     uint32_t news;
     uint32_t slots; /* length of d->workers */
-    bool look;      /* something happened: look at pools and slots in this turn */
-    bool orphans;   /* SIGCHLD: there may be children nobody knows */
-    bool started;   /* all pools have been ready once */
+    uint32_t n_joined;
+    bool look;    /* something happened: look at pools and slots in this turn */
+    bool orphans; /* SIGCHLD: there may be children nobody knows */
+    bool started; /* all pools have been ready once */
     bool start_failed;
     char *start_error; /* NULL if there was no memory for it */
     struct event *timer, *sigchld;
@@ -110,7 +115,7 @@ static inline struct zygote *zygote_of(struct pool *p) {
 /* 0 or -errno; *ret_what then says which step failed. */
 int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what);
 /* Asks for a worker in a slot. 0, -EAGAIN (the socket is full), -errno. */
-int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen);
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd); /* fd: -1, or to pass */
 /* Reads what zygotes have said so far. */
 void zygote_read(struct supervise *s, struct zygote *z);
 /* Lets go of the control socket, at which the zygote exits. */
@@ -135,6 +140,8 @@ void worker_set_phase(struct worker *w, enum phase phase);
 void worker_spawned(struct supervise *s, struct worker *w, pid_t pid);
 /* The fork did not happen: gives the slot back. */
 void worker_unask(struct supervise *s, struct worker *w);
+/* Tells its slot, and whoever acts in it for the worker. */
+void worker_command(struct supervise *s, struct worker *w, enum slot_command command);
 /* Unlinks and frees one; its slot is released already. */
 void worker_free(struct supervise *s, struct worker *w);
 /* Looks at its slot and moves it on. */

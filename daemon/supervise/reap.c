@@ -23,11 +23,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "daemon/events.h"
+#include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
@@ -35,6 +37,7 @@
 #include "lib/base/num.h"
 
 #define STATUS_WAIT (500 * NS_PER_MS) /* for a dying worker to become our child */
+#define HANGUP_WAIT (50 * NS_PER_MS)  /* for a program to end after its connection */
 #define KILL_WAIT   (2 * NS_PER_SEC)  /* for killed processes to be gone */
 
 void worker_died(struct supervise *s, struct worker *w) {
@@ -62,8 +65,29 @@ void reap_text(const siginfo_t *si, char out[64]) {
     }
 }
 
-/* True when the status is known, or given up. */
-static bool fetch_status(struct watch *x) {
+/* A program's connection usually ends because the program does, and then its status says why. One
+ * that has merely closed it is of no more use. */
+static void cut_off(struct supervise *s, struct watch *x) {
+    if (x->hung_up_ns != 0 && !x->cut && clock_now() - x->hung_up_ns > HANGUP_WAIT) {
+        x->cut = true;
+        x->dead_ns = clock_now();
+        pidfd_send_signal(x->worker->pidfd, SIGKILL, NULL, 0);
+        worker_signal_command(s, x->worker, SIGKILL);
+    }
+}
+
+/* True when the status is known, or given up. What else is in its process group goes first: until it
+ * is waited for, the number is its own. */
+static bool fetch_status(struct supervise *s, struct watch *x) {
+    if (!x->status_known && x->worker->pool->config->kind == POOL_PROGRAM) {
+        siginfo_t si = {0};
+        if (waitid(P_PIDFD, (id_t)x->worker->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+            si.si_pid != 0) {
+            worker_signal_command(s, x->worker, SIGKILL);
+        } else {
+            cut_off(s, x);
+        }
+    }
     if (!x->status_known) {
         int r = waitid(P_PIDFD, (id_t)x->worker->pidfd, &x->status, WEXITED | WNOHANG);
         if (r == 0 && x->status.si_pid != 0) {
@@ -103,6 +127,9 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
         o.state = o.cause == CAUSE_TIMEOUT || o.cause == CAUSE_DEADLINE ? TASK_TIMEOUT
                   : o.cause == CAUSE_CANCELLED                          ? TASK_CANCELLED
                                                                         : TASK_LOST;
+    } else if (x->joined || x->cut) {
+        o.signal = 0;
+        o.cause = CAUSE_HANGUP;
     } else if (x->status.si_pid != 0 && x->status.si_code == CLD_EXITED) {
         o.cause = CAUSE_EXIT;
         o.code = x->status.si_status;
@@ -144,6 +171,11 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
         p->count.deaths++;
         log_notice(&about, "worker %d was killed: %s", (int)w->pid, killed_for(w));
         events_worker(s->d, EVENT_WORKER_KILLED, w, done, killed_for(w));
+    } else if (x->joined) {
+        about.message = MESSAGE_WORKER_DIED;
+        p->count.deaths += task != 0;
+        log_info(&about, "worker %d has gone%s", (int)w->pid, task != 0 ? ", from its task" : "");
+        events_worker(s->d, EVENT_WORKER_DIED, w, done, "its connection has ended");
     } else if (asked_to && x->status.si_code == CLD_EXITED && x->status.si_status == 0) {
         about.message = MESSAGE_WORKER_RECYCLED;
         p->count.recycled += x->phase == PHASE_LEAVING && !x->surplus;
@@ -168,7 +200,7 @@ static void count_failure(struct supervise *s, struct worker *w, const struct sl
     char how[64];
 
     reap_text(&x->status, how);
-    if (s->stop_at_ns != 0 || x->phase == PHASE_LEAVING) {
+    if (s->stop_at_ns != 0 || x->phase == PHASE_LEAVING || x->joined || x->explained) {
         return;
     }
     if (x->late) {
@@ -207,7 +239,7 @@ static bool bury(struct supervise *s, struct worker *w) {
     struct slot_view v;
     uint32_t idx = 0, ended = 0;
 
-    if (!fetch_status(x)) {
+    if (!fetch_status(s, x)) {
         return false;
     }
     slot_view(&d->shm, w->slot, &v);
@@ -227,7 +259,12 @@ static bool bury(struct supervise *s, struct worker *w) {
         return false;
     }
     move_counters(s, w);
+    if (w->lease) {
+        lease_close(d, w->lease);
+        lease_free(w->lease); /* lets go of the slot before it can be anybody's */
+    }
     slot_release(&d->shm, w->slot, w->gen);
+    w->pool->wake++; /* it may have had a task in hand that is queued again */
     worker_free(s, w);
     if (r == 1) {
         tasks_ended(d, ended);
@@ -286,7 +323,7 @@ void reap_orphans(struct supervise *s) {
         struct zygote *z = zygote_by_pid(s, si.si_pid);
         if (w) {
             worker_died(s, w);
-            if (!fetch_status(watch_of(w))) {
+            if (!fetch_status(s, watch_of(w))) {
                 return;
             }
         } else if (z) {

@@ -84,7 +84,7 @@ static void look_at_worker(struct supervise *s, struct worker *w, struct load *l
     struct watch *x = watch_of(w);
     struct slot_view v;
 
-    if (x->phase > PHASE_SERVING || x->ending) {
+    if (x->phase > PHASE_SERVING || x->ending || x->joined) {
         return;
     }
     l->coming++;
@@ -154,7 +154,8 @@ static uint64_t worker_cost(struct pool *p, uint64_t now) {
         const struct worker *w = list_entry(it, struct worker, in_pool);
         const struct watch *x = watch_of((struct worker *)w);
         uint64_t cost;
-        if (x->phase == PHASE_SERVING && w->warm_ns != 0 && memory_private(w->pid, &cost) == 0) {
+        if (x->phase == PHASE_SERVING && !x->joined && w->warm_ns != 0 &&
+            memory_private(w->pid, &cost) == 0) {
             z->cost = cost;
             z->cost_at_ns = now;
             break;
@@ -274,7 +275,7 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
     list_for_each (it, &p->workers) {
         struct worker *w = list_entry(it, struct worker, in_pool);
         struct watch *x = watch_of(w);
-        if (x->phase != PHASE_SERVING || x->ending) {
+        if (x->phase != PHASE_SERVING || x->ending || x->joined) {
             continue;
         }
         bool idle = now > x->idle_since_ns; /* one at work, or seen through just now, has `now` */
@@ -282,7 +283,7 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
         if (ended < over && idle && end <= now) {
             x->ending = x->surplus = true;
             worker_set_phase(w, PHASE_LEAVING);
-            slot_command(&s->d->shm, w->slot, SLOT_EXIT);
+            worker_command(s, w, SLOT_EXIT);
             ended++;
         } else {
             at = end < at ? end : at;
@@ -333,6 +334,9 @@ void size_trim(struct supervise *s, struct pool *p, uint32_t over) {
         list_for_each (it, &p->workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
+            if (x->joined) {
+                continue;
+            }
             struct slot_view v;
             slot_view(&s->d->shm, w->slot, &v);
             bool serves = x->phase == PHASE_SERVING;
@@ -342,10 +346,10 @@ void size_trim(struct supervise *s, struct pool *p, uint32_t over) {
             if (over > 0 && fits && !x->ending) {
                 x->ending = x->surplus = x->told = true;
                 over--;
-                slot_command(&s->d->shm, w->slot, serves ? SLOT_RETIRE : SLOT_EXIT);
                 if (!serves) {
                     worker_set_phase(w, PHASE_LEAVING);
                 }
+                worker_command(s, w, serves ? SLOT_RETIRE : SLOT_EXIT);
             }
         }
     }

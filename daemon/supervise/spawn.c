@@ -57,11 +57,13 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
     z->supervise->look = true;
 }
 
-/* hearth-worker --pool NAME --index N (--module PATH | --exec) --max-tasks N --max-tasks-jitter N
+/* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N
  * --max-growth BYTES --max-output BYTES -- ARGS... */
 static char **make_argv(const struct pool *p, char numbers[5][24]) {
     const struct pool_config *c = p->config;
-    const struct config_strings *rest = c->kind == POOL_EXEC ? &c->exec : &c->args;
+    const struct config_strings *rest = c->kind == POOL_EXEC      ? &c->exec
+                                        : c->kind == POOL_PROGRAM ? &c->program
+                                                                  : &c->args;
     char **argv = calloc(17 + rest->n, sizeof(*argv));
     size_t n = 0;
 
@@ -78,7 +80,10 @@ static char **make_argv(const struct pool *p, char numbers[5][24]) {
     argv[n++] = c->name;
     argv[n++] = (char *)"--index";
     argv[n++] = numbers[0];
-    argv[n++] = (char *)(c->kind == POOL_EXEC ? "--exec" : "--module");
+    argv[n++] = (char *)(c->kind == POOL_EXEC     ? "--exec"
+                         : c->kind == POOL_MODULE ? "--module"
+                         : c->prefork             ? "--prefork"
+                                                  : "--program");
     if (c->kind == POOL_MODULE) {
         argv[n++] = c->module;
     }
@@ -155,8 +160,14 @@ int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {
     return 0;
 }
 
-int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen) {
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
     struct control_msg m;
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {&m, CONTROL_HEAD};
+    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
     memset(&m, 0, CONTROL_HEAD);
     m.kind = CONTROL_SPAWN;
@@ -165,7 +176,16 @@ int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen) {
     if (z->sock < 0) {
         return -EPIPE;
     }
-    ssize_t n = send(z->sock, &m, CONTROL_HEAD, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (fd >= 0) {
+        h.msg_control = control.space;
+        h.msg_controllen = sizeof(control.space);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    }
+    ssize_t n = sendmsg(z->sock, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
     return n < 0 ? -errno : 0;
 }
 
@@ -213,12 +233,16 @@ static int take_handlers(struct pool *p, const char *text, size_t len) {
     return same ? 0 : -ESTALE;
 }
 
+static struct worker *worker_in(struct supervise *s, const struct zygote *z,
+                                const struct control_msg *m, enum phase phase) {
+    struct worker *w = m->slot < s->slots ? s->d->workers[m->slot] : NULL;
+    return w && w->pool == z->pool && w->gen == m->gen && watch_of(w)->phase == phase ? w : NULL;
+}
+
 /* The worker that was asked for and has not been announced yet. */
 static struct worker *asked(struct supervise *s, const struct zygote *z,
                             const struct control_msg *m) {
-    struct worker *w = m->slot < s->slots ? s->d->workers[m->slot] : NULL;
-    return w && w->pool == z->pool && w->gen == m->gen && watch_of(w)->phase == PHASE_ASKED ? w
-                                                                                            : NULL;
+    return worker_in(s, z, m, PHASE_ASKED);
 }
 
 void zygote_kill(struct zygote *z) {
@@ -230,7 +254,8 @@ static void on_ready(struct supervise *s, struct zygote *z, const struct control
     if (z->state != ZYGOTE_STARTING) {
         return;
     }
-    int r = take_handlers(z->pool, m->text, m->text_len);
+    bool program = z->pool->config->kind == POOL_PROGRAM; /* its workers say */
+    int r = program ? 0 : take_handlers(z->pool, m->text, m->text_len);
     if (r < 0) {
         pool_failed(s, z->pool, "%s",
                     r == -ESTALE ? "its module has other handlers than before: restart hearthd"
@@ -251,10 +276,13 @@ static void on_failed(struct supervise *s, struct zygote *z, const struct contro
         zygote_kill(z); /* it is about to exit by itself: that end is not another failure */
         return;
     }
-    struct worker *w = asked(s, z, m);
+    struct worker *w = asked(s, z, m), *begun = worker_in(s, z, m, PHASE_STARTING);
     if (w) {
         pool_failed(s, z->pool, "cannot fork a worker: %.*s", len, m->text);
         worker_unask(s, w);
+    } else if (begun) { /* it is about to exit: that is not another failure */
+        pool_failed(s, z->pool, "%.*s", len, m->text);
+        watch_of(begun)->explained = true;
     }
 }
 

@@ -30,9 +30,12 @@ enum { SLOTS_MAX = 1024, SLOTS_SPARE = 128 };
 
 uint32_t supervise_slots(const struct config *c) {
     uint64_t n = 2 + c->limits.max_mapped;
+    bool joins = false;
     for (uint32_t i = 0; i < c->n_pools; i++) {
         n += 2 * (uint64_t)c->pools[i].workers;
+        joins |= c->pools[i].kind == POOL_PROGRAM;
     }
+    n += joins ? c->limits.max_joined : 0;
     /* room for a pool that is made larger; it costs address space only */
     uint64_t least = c->segment_size >> 20 < 16 ? 0 : SLOTS_SPARE + c->limits.max_mapped;
     n = n < least ? least : n;
@@ -113,7 +116,7 @@ static void kill_rest(struct supervise *s) {
         struct worker *w = s->d->workers[i];
         struct slot_view v;
         struct task_view t;
-        if (!w || w->pidfd < 0 || watch_of(w)->killed) {
+        if (!w || (w->pidfd < 0 && !watch_of(w)->joined) || watch_of(w)->killed) {
             continue;
         }
         slot_view(&s->d->shm, i, &v);
@@ -244,7 +247,7 @@ void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
         list_for_each (it, &d->pools[i].workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
-            slot_command(&d->shm, w->slot, SLOT_EXIT);
+            worker_command(s, w, SLOT_EXIT);
             if (x->phase == PHASE_STARTING && !x->killed) {
                 worker_kill(s, w); /* it has nothing to finish */
             }

@@ -275,6 +275,18 @@ int shm_attach_readonly(struct shm *ret, int fd) {
     return attach(ret, fd, PROT_READ);
 }
 
+void shm_share(const struct shm *s, struct shm *ret) {
+    *ret = *s;
+    ret->fd = ret->bell_fd = -1;
+    ret->me = ret->slot = 0;
+    ret->mine = NULL;
+    ret->tx_room = SHM_UNDO;
+    ret->tx_entries = 0;
+    ret->spin_ns = 0;
+    assert(ret->op_shards == 0 && ret->op_depth == 0 && ret->op_arena < 0 && !ret->op_chunks);
+    memset(ret->seen, 0, sizeof(ret->seen));
+}
+
 void shm_detach(struct shm *s) {
     if (!s->base) {
         return;

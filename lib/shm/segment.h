@@ -111,6 +111,9 @@ int shm_attach_readonly(struct shm *ret, int fd);
  * memory stays the caller's. Errors as shm_attach(). */
 int shm_view(struct shm *ret, void *base, uint64_t size);
 
+/* A further handle on the same mapping, for a slot of its own; it is detached before `s` is. */
+void shm_share(const struct shm *s, struct shm *ret);
+
 /* Unmaps, closes, and lets go of the slot's life word. Accepts a handle that was never attached. */
 void shm_detach(struct shm *s);
 

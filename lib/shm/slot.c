@@ -136,7 +136,7 @@ void slot_view(struct shm *s, uint32_t slot, struct slot_view *ret) {
                               .deadline_ns = get(&d->deadline_ns)};
 }
 
-int slot_attach(struct shm *s, uint32_t slot, uint32_t gen) {
+int slot_attach_for(struct shm *s, uint32_t slot, uint32_t gen, uint32_t pid) {
     if (slot >= s->n_slots) {
         return -ESTALE;
     }
@@ -148,11 +148,15 @@ int slot_attach(struct shm *s, uint32_t slot, uint32_t gen) {
     if (r) {
         return -ESTALE;
     }
-    put32(&d->pid, (uint32_t)getpid());
+    put32(&d->pid, pid);
     s->slot = slot;
     s->mine = d;
     s->me = owner_word(slot, gen);
     return 0;
+}
+
+int slot_attach(struct shm *s, uint32_t slot, uint32_t gen) {
+    return slot_attach_for(s, slot, gen, (uint32_t)getpid());
 }
 
 static void tell_supervisor(struct shm *s) {

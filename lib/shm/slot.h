@@ -63,6 +63,8 @@ void slot_view(struct shm *s, uint32_t slot, struct slot_view *ret); /* slot < u
 /* ---- owner ---- */
 /* Takes the slot for this handle for life. -ESTALE: another generation. */
 int slot_attach(struct shm *s, uint32_t slot, uint32_t gen);
+/* The same on behalf of a process that has no segment: this one does in it what that one says. */
+int slot_attach_for(struct shm *s, uint32_t slot, uint32_t gen, uint32_t pid);
 void slot_set_state(struct shm *s, enum slot_state state); /* and tells the supervisor */
 enum slot_command slot_told(const struct shm *s);
 /* Blocks until told something other than `now`, or woken. */

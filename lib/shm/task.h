@@ -44,6 +44,7 @@ enum task_cause {
     CAUSE_START,     /* the command could not be started: code is the errno */
     CAUSE_EXPIRED,   /* not begun in time */
     CAUSE_DEADLINE,  /* not ended by its deadline */
+    CAUSE_HANGUP,    /* the connection of its worker ended */
     TASK_CAUSES,
 };
 extern const char *const

@@ -18,7 +18,7 @@ const char *const task_cause_names[TASK_CAUSES] = {
     [CAUSE_NONE] = "none",           [CAUSE_RESULT] = "result",     [CAUSE_ERROR] = "error",
     [CAUSE_SIGNAL] = "signal",       [CAUSE_EXIT] = "exit",         [CAUSE_TIMEOUT] = "timeout",
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
-    [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline",
+    [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline", [CAUSE_HANGUP] = "hangup",
 };
 
 static size_t hex_put(char *out, uint64_t v) {
@@ -93,6 +93,9 @@ void task_cause_text(const struct task_view *v, char out[96]) {
         break;
     case CAUSE_DEADLINE:
         snprintf(out, 96, "not ended by its deadline");
+        break;
+    case CAUSE_HANGUP:
+        snprintf(out, 96, "the connection of its worker ended");
         break;
     case CAUSE_STOPPING:
         snprintf(out, 96, "daemon stopping");

@@ -4,8 +4,13 @@
  * signature refuses a mix.
  *
  * hearthd execs one zygote per pool:
- *     hearth-worker --pool NAME --index N (--module PATH | --exec) [--] ARGS...
- * with these descriptors and no others beside 0 (/dev/null), 1 and 2 (the daemon's stderr). */
+ *     hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork)
+ *                   [--] ARGS...
+ * with these descriptors and no others beside 0 (/dev/null), 1 and 2 (the daemon's stderr).
+ *
+ * With --prefork it execs the words after "--", which then says and does what a zygote does, on the
+ * socket that HEARTH_CONTROL_FD names; it and its workers have no segment. That much is public
+ * (PROTOCOL.md), so the head of a message never changes. */
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +23,8 @@ enum control_fd {
 
 enum control_kind {
     /* daemon -> zygote */
-    CONTROL_SPAWN = 1, /* fork a worker for slot/gen */
+    /* fork a worker for slot/gen; of a program: the descriptor that comes with it is its connection */
+    CONTROL_SPAWN = 1,
     /* zygote -> daemon */
     /* the module is loaded and initialised; text: handler names, each ended by '\n' */
     CONTROL_READY = 2,
@@ -42,6 +48,12 @@ struct control_msg {
 };
 
 #define CONTROL_HEAD offsetof(struct control_msg, text)
+
+/* What a program finds in its environment: the number of its connection's descriptor, or with
+ * --prefork that of the control socket; and the pool's name. */
+#define CONTROL_ENV_WORKER  "HEARTH_WORKER_FD"
+#define CONTROL_ENV_CONTROL "HEARTH_CONTROL_FD"
+#define CONTROL_ENV_POOL    "HEARTH_POOL"
 
 /* The handler name of an exec pool, which has just this one. */
 #define CONTROL_EXEC_HANDLER "run"

@@ -100,6 +100,7 @@ Test(shm_text, causes_as_text) {
         {{.cause = CAUSE_STOPPING}, "daemon stopping"},
         {{.cause = CAUSE_EXPIRED}, "not begun in time"},
         {{.cause = CAUSE_DEADLINE}, "not ended by its deadline"},
+        {{.cause = CAUSE_HANGUP}, "the connection of its worker ended"},
         {{.cause = CAUSE_START, .code = ENOENT}, "could not start: No such file or directory"},
         {{.cause = CAUSE_START, .code = -77}, "could not start: ?"},
     };
