@@ -436,7 +436,7 @@ Test(config, hearthd_conf_is_valid_as_it_is_and_with_every_line_in_force) {
         }
     }
     cr_assert_eq(load_text(text, &c, &err), 0, "%u: %s %s", err.line, err.key, err.text);
-    cr_assert_eq(c->n_pools, 2);
+    cr_assert_eq(c->n_pools, 3);
     _cleanup_free_ char *all = print(c);
     size_t same = (size_t)(strstr(defaults, "pools = ") - defaults);
     cr_assert_eq(memcmp(all, defaults, same), 0);
