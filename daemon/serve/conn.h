@@ -174,6 +174,7 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
+    uint32_t n_own;           /* of these, connections of workers that we started */
     uint32_t n_draining;      /* connections in BLOCK_DRAIN, ... */
     uint32_t n_event_readers; /* ... in BLOCK_EVENTS */
     uint64_t events_told;     /* events before this one have been told */

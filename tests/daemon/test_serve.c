@@ -239,7 +239,7 @@ Test(serve, pools_and_workers) {
     } while (like("*\"state\" \"warm\"*", wire_show(&w)));
     expect(&w,
            "[[\"pool\" \"shell\" \"slot\" :* \"pid\" :* \"state\" \"serving\" \"task\" nil "
-           "\"tasks_done\" :0 \"uptime_s\" :* \"running_us\" :0 \"child_pid\" :0] [*]]",
+           "\"tasks_done\" :0 \"uptime_s\" :* \"running_us\" :0 \"child_pid\" :0 \"client\" :0] [*]]",
            "WORKER.LIST POOL shell");
     expect(&w, "-NOPOOL no such pool 'nosuch'", "WORKER.LIST POOL nosuch");
     expect(&w, "-ERR syntax error", "WORKER.LIST demo");
