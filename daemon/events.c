@@ -197,6 +197,17 @@ void events_pool(struct hearthd *d, enum event_kind kind, const struct pool *p, 
     }
 }
 
+void events_schedule(struct hearthd *d, enum event_kind kind, const char *name, uint64_t number,
+                     const struct task_ref *ref) {
+    if (d->events) {
+        struct record *r = add(d->events, kind, NO_POOL);
+        r->id = ref ? ref->id : 0;
+        r->idx = ref ? ref->idx : 0;
+        r->numbers[0] = number;
+        add_text(r, name);
+    }
+}
+
 /* ---- reading ---- */
 
 uint64_t events_first(const struct hearthd *d) {
@@ -235,6 +246,9 @@ static void put_task(const struct hearthd *d, const struct record *r, struct eve
     const struct pool *p = r->pool < d->n_pools ? &d->pools[r->pool] : NULL;
     task_id_text(v->id, r->id, r->idx);
     put_text(v, "task", v->id);
+    if (kinds[r->kind].type != EVENTS_TASK) {
+        return;
+    }
     put_text(v, "handler", p && r->handler < p->n_handlers ? p->handlers[r->handler] : "?");
     put_number(v, "priority", r->priority);
     if (r->kind == EVENT_TASK_SUBMITTED) {
@@ -266,7 +280,9 @@ void events_view(const struct hearthd *d, uint64_t seq, struct event_view *ret) 
     put_number(ret, "seq", seq);
     put_number(ret, "time_ms", r->at_ms);
     put_text(ret, "event", k->name);
-    put_text(ret, "pool", r->pool < d->n_pools ? d->pools[r->pool].config->name : "?");
+    if (k->type != EVENTS_SCHEDULE) {
+        put_text(ret, "pool", r->pool < d->n_pools ? d->pools[r->pool].config->name : "?");
+    }
     if (r->id) {
         put_task(d, r, ret);
     }

@@ -45,6 +45,10 @@ void events_worker(struct hearthd *d, enum event_kind kind, const struct worker 
 void events_pool(struct hearthd *d, enum event_kind kind, const struct pool *p, uint64_t number,
                  const char *text);
 
+/* ref NULL: there is no task. */
+void events_schedule(struct hearthd *d, enum event_kind kind, const char *name, uint64_t number,
+                     const struct task_ref *ref);
+
 /* ---- reading ---- */
 /* Numbers grow by one from event to event, also across restarts of the daemon; those from first on
  * are kept, next is that of the next one. */

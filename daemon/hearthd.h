@@ -16,6 +16,7 @@ struct event_base;
 struct tasks;
 struct schedule;
 struct events;
+struct timetable;
 struct supervise;
 struct serve;
 struct lease;
@@ -90,6 +91,7 @@ struct hearthd {
     struct tasks *tasks;
     struct schedule *schedule;
     struct events *events;
+    struct timetable *timetable;
     struct supervise *supervise;
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */

@@ -32,6 +32,7 @@
 #include "daemon/serve/serve.h"
 #include "daemon/supervise/supervise.h"
 #include "daemon/tasks.h"
+#include "daemon/timetable.h"
 #include "lib/base/clock.h"
 #include "lib/base/cpu.h"
 #include "lib/base/yield.h"
@@ -202,6 +203,7 @@ void loop_work(struct loop *l) {
     l->more = tasks_turn(d);
     supervise_turn(d);
     l->more |= schedule_turn(d);
+    timetable_turn(d);
     if (d->serve) {
         l->more |= serve_turn(d);
     }

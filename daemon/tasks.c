@@ -38,6 +38,7 @@
 #include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
+#include "daemon/timetable.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/alloc.h"
@@ -330,6 +331,7 @@ int tasks_open(struct hearthd *d) {
     d->tasks = steal_ptr(t);
     int r = schedule_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
+    r = r < 0 ? r : timetable_open(d);
     if (r < 0) {
         tasks_close(d);
     }
@@ -348,6 +350,7 @@ void tasks_close(struct hearthd *d) {
         }
     }
     schedule_close(d);
+    timetable_close(d);
     events_close(d);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);

@@ -89,6 +89,18 @@ static void reply_failures(struct conn *c, const struct task_view *v,
     }
 }
 
+/* The schedule that has submitted it, or nothing. */
+static void reply_schedule(struct conn *c, const struct task_view *v) {
+    struct hearthd *d = c->serve->d;
+    struct policy p = {0};
+    if (v->pool < d->n_pools) {
+        policy_get(&v->policy, d->pools[v->pool].config, &p);
+    }
+    bool has = policy_has(&p, POLICY_SCHEDULE);
+    reply_text(c, "schedule");
+    reply_bulk(c, has ? p.schedule.data : "", has ? p.schedule.len : 0);
+}
+
 void status_reply(struct conn *c, uint32_t idx, const struct task_view *v) {
     struct hearthd *d = c->serve->d;
     char id[TASK_ID_TEXT], cause[END_CAUSE];
@@ -99,7 +111,7 @@ void status_reply(struct conn *c, uint32_t idx, const struct task_view *v) {
     task_id_text(id, v->id, idx);
     end_cause(d, idx, v, cause);
     schedule_look(d, idx, &plan);
-    reply_map(c, 22);
+    reply_map(c, 23);
     reply_field_text(c, "id", id);
     reply_field_text(c, "pool", pool_name(d, v));
     reply_field_text(c, "handler", handler_name(d, v));
@@ -111,6 +123,7 @@ void status_reply(struct conn *c, uint32_t idx, const struct task_view *v) {
     reply_field_int(c, "due_ms", later_ms(plan.due_ns));
     reply_field_int(c, "expire_ms", later_ms(plan.expire_ns));
     reply_field_int(c, "deadline_ms", later_ms(plan.deadline_ns));
+    reply_schedule(c, v);
     reply_field_int(c, "worker_pid", v->worker_pid);
     reply_field_int(c, "wait_us",
                     us_between(v->submitted_ns, v->started_ns ? v->started_ns : until));

@@ -101,7 +101,7 @@ Test(serve_task, results_stay_until_looked_at_and_after) {
     expect(&w,
            "[\"id\" \"*\" \"pool\" \"demo\" \"handler\" \"echo\" \"state\" \"done\" \"attempt\" :1 "
            "\"kills\" :0 \"priority\" :128 \"waits_for\" \"\" \"due_ms\" :0 \"expire_ms\" :0 "
-           "\"deadline_ms\" :0 "
+           "\"deadline_ms\" :0 \"schedule\" \"\" "
            "\"worker_pid\" :* \"wait_us\" :* \"run_us\" :* \"submitted_ms\" :1* \"payload_bytes\" "
            ":5 \"result_bytes\" :5 \"cause\" \"result\" \"cause_code\" :0 \"cause_text\" \"\" "
            "\"stderr\" \"\" \"failures\" []]",

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/schedule/cron.h"
+#include "daemon/cron.h"
 
 TestSuite(cron, .timeout = 30);
 

@@ -15,7 +15,7 @@
  * looked for as well; the moment of a change is found by halving.
  *
  * Fails: -EINVAL with a reason, -ENOENT. */
-#include "daemon/schedule/cron.h"
+#include "daemon/cron.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/* The timetable: a list of schedules in order of their names, of which each knows when it comes next.
+ * There are a thousand at most, and something is due seldom, so the next one is found by looking at
+ * all.
+ *
+ * Times are those of the wall clock, because "every day at three" is. The timer is set for no longer
+ * than half a minute, so that a clock that is set, or a machine that has slept, is noticed.
+ *
+ * When a time comes late, by more than a minute, it was missed: the machine slept, or its clock was
+ * set. What then happens with it is the schedule's misfire policy: `skip` lets it go, `once` makes
+ * up for all of them by one task, `all` by one each (as far back as MISSED_MAX). Of several times
+ * that have passed the latest counts as met if it is not late. A task is not submitted while that of
+ * the time before has not ended, unless the schedule allows overlap.
+ *
+ * What a schedule holds is copied into one block of its own. Pools and handlers are looked up by name
+ * each time, so that a new configuration may change them. A policy's times were read as moments and
+ * are moved along.
+ *
+ * Fails: as timetable.h says; what cannot be submitted is counted, told as an event, and shown. */
+#include "daemon/timetable.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/events.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
+
+enum { MISSED_MAX = 1000, LOOK_MS = 30000, BUSY_MS = 5, TURN_FIRES = 256 };
+
+const char *const misfire_names[MISFIRES] = {"skip", "once", "all"};
+
+struct timetable {
+    struct list entries;
+    uint32_t n;
+    size_t bytes;
+    struct event *timer;
+    bool look; /* the timer has gone off */
+    bool more;
+    int64_t offset_ms; /* of the wall clock to the one that nobody sets */
+};
+
+/* ---- the clock ---- */
+
+static int64_t wall_now(void) {
+    return (int64_t)clock_wall_ms();
+}
+
+int64_t timetable_after(const struct timetable_entry *e, int64_t ms) {
+    int64_t s;
+    if (e->every_ms) {
+        return ms + (int64_t)e->every_ms;
+    }
+    return cron_next(&e->cron, ms / 1000, &s) == 0 ? s * 1000 : 0;
+}
+
+static void timer_fired(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    ((struct timetable *)arg)->look = true; /* the turn that follows does the work */
+}
+
+static void timer_set(struct timetable *t, int64_t now) {
+    int64_t next = 0;
+    list_for_each (it, &t->entries) {
+        const struct timetable_entry *e = list_entry(it, struct timetable_entry, node);
+        if (!e->paused && e->next_ms && (next == 0 || e->next_ms < next)) {
+            next = e->next_ms;
+        }
+    }
+    if (next == 0) {
+        event_del(t->timer);
+        return;
+    }
+    int64_t in = t->more ? BUSY_MS : next > now ? next - now : 0;
+    in = in < LOOK_MS ? in : LOOK_MS;
+    struct timeval tv = {.tv_sec = in / 1000, .tv_usec = in % 1000 * 1000 + 500};
+    event_add(t->timer, &tv);
+}
+
+int timetable_open(struct hearthd *d) {
+    struct timetable *t = calloc(1, sizeof(*t));
+    if (t) {
+        list_init(&t->entries);
+        t->offset_ms = wall_now() - (int64_t)(clock_now() / NS_PER_MS);
+        t->timer = evtimer_new(d->base, timer_fired, t);
+    }
+    if (!t || !t->timer) {
+        free(t);
+        return -ENOMEM;
+    }
+    d->timetable = t;
+    return 0;
+}
+
+void timetable_close(struct hearthd *d) {
+    struct timetable *t = d->timetable;
+    if (t) {
+        while (!list_empty(&t->entries)) {
+            timetable_delete(d, list_first(&t->entries, struct timetable_entry, node));
+        }
+        event_free(t->timer);
+        free(t);
+        d->timetable = NULL;
+    }
+}
+
+/* ---- submitting ---- */
+
+static int submit(struct hearthd *d, struct timetable_entry *e, struct task_ref *ret) {
+    struct pool *p = hearthd_pool(d, e->pool, strlen(e->pool));
+    int handler = p ? pool_handler(p, e->handler, strlen(e->handler)) : -1;
+    struct task_spec spec = e->spec;
+    struct policy policy = e->policy;
+    uint64_t moved = clock_now() - e->base_ns;
+    if (handler < 0) {
+        return -ENOENT;
+    }
+    spec.pool = p->index;
+    spec.handler = (uint32_t)handler;
+    policy.due_ns += policy_has(&policy, POLICY_DUE) ? moved : 0;
+    policy.expire_ns += policy_has(&policy, POLICY_EXPIRE) ? moved : 0;
+    policy.deadline_ns += policy_has(&policy, POLICY_DEADLINE) ? moved : 0;
+    policy.set |= UINT32_C(1) << POLICY_SCHEDULE;
+    policy.schedule = (struct task_bytes){e->name, strlen(e->name)};
+    return tasks_submit(d, p, &spec, &policy, ret);
+}
+
+int timetable_run(struct hearthd *d, struct timetable_entry *e, struct task_ref *ret) {
+    struct task_ref ref;
+    int r = submit(d, e, &ref);
+    if (r == 0) {
+        e->last = ref;
+        e->last_ms = wall_now();
+        e->count.runs++;
+        *ret = ref;
+    }
+    return r;
+}
+
+static bool last_is_over(struct hearthd *d, const struct timetable_entry *e) {
+    char id[TASK_ID_TEXT];
+    uint32_t idx;
+    if (!e->last.id) {
+        return true;
+    }
+    size_t len = task_id_text(id, e->last.id, e->last.idx);
+    if (tasks_find(d, id, len, &idx) < 0) {
+        return true;
+    }
+    tasks_ended(d, idx); /* it may have ended a moment ago */
+    return tasks_find(d, id, len, &idx) < 0 || tasks_is_ended(d, idx);
+}
+
+/* For a time that has come. False: locks are busy, and it is to be tried again. */
+static bool fire(struct hearthd *d, struct timetable_entry *e, int64_t due_ms, int64_t now) {
+    struct task_ref ref;
+    if (!e->overlap && !last_is_over(d, e)) {
+        e->count.overlapped++;
+        events_schedule(d, EVENT_SCHEDULE_OVERLAPPED, e->name, 1, NULL);
+        return true;
+    }
+    int r = timetable_run(d, e, &ref);
+    if (r == -EAGAIN) {
+        return false;
+    }
+    if (r < 0) {
+        e->count.refused++;
+        snprintf(e->error, sizeof(e->error), "%s",
+                 r == -ENOENT   ? "its pool or handler is not there"
+                 : r == -EBUSY  ? "the pool's queue is full, or paused"
+                 : r == -ENOMEM ? "out of memory"
+                                : strerror(-r));
+        events_schedule(d, EVENT_SCHEDULE_REFUSED, e->name, 1, NULL);
+        return true;
+    }
+    events_schedule(d, EVENT_SCHEDULE_FIRED, e->name, (uint64_t)(now - due_ms), &ref);
+    return true;
+}
+
+/* How many times have come by now, and the latest. */
+static uint32_t count_due(const struct timetable_entry *e, int64_t now, int64_t *ret_latest) {
+    uint32_t n = 0;
+    if (e->every_ms) {
+        uint64_t more = (uint64_t)(now - e->next_ms) / e->every_ms;
+        *ret_latest = e->next_ms + (int64_t)(more * e->every_ms);
+        return more < MISSED_MAX ? (uint32_t)more + 1 : MISSED_MAX;
+    }
+    int64_t at = e->next_ms, s = 0;
+    for (; at && at <= now && n < MISSED_MAX; n++) {
+        *ret_latest = at;
+        at = timetable_after(e, at);
+    }
+    if (n == MISSED_MAX && cron_next(&e->cron, (now - TIMETABLE_GRACE_MS) / 1000, &s) == 0 &&
+        s * 1000 <= now) {
+        *ret_latest = s * 1000;
+    }
+    return n;
+}
+
+/* False: to be tried again. */
+static bool come_due(struct hearthd *d, struct timetable_entry *e, int64_t now) {
+    int64_t latest = e->next_ms;
+    uint32_t n = count_due(e, now, &latest);
+    bool met = now - latest <= TIMETABLE_GRACE_MS;
+    uint32_t missed = met ? n - 1 : n;
+    uint32_t fires = e->misfire == MISFIRE_ALL ? n : met ? 1 : e->misfire == MISFIRE_ONCE;
+    for (uint32_t i = 0; i < fires; i++) {
+        if (!fire(d, e, latest, now)) {
+            e->next_ms = latest; /* what was submitted is not to come again */
+            return i > 0;
+        }
+    }
+    if (missed > 0) {
+        e->count.missed += missed;
+        events_schedule(d, EVENT_SCHEDULE_MISSED, e->name, missed, NULL);
+    }
+    e->next_ms = timetable_after(e, e->every_ms ? latest : now);
+    return true;
+}
+
+/* Has somebody set the clock back since the last look? */
+static bool set_back(struct timetable *t, int64_t now) {
+    int64_t before = t->offset_ms;
+    t->offset_ms = now - (int64_t)(clock_now() / NS_PER_MS);
+    return t->offset_ms < before - 1000;
+}
+
+/* As cron does: by less than three hours, and what has come does not come again; by more, and the
+ * clock was wrong before. */
+static void follow_clock(struct timetable_entry *e, int64_t now) {
+    int64_t at = timetable_after(e, now), most = e->every_ms ? (int64_t)e->every_ms : 3 * 3600000;
+    if (at && e->next_ms - at > most) {
+        e->next_ms = at;
+    }
+}
+
+void timetable_turn(struct hearthd *d) {
+    struct timetable *t = d->timetable;
+    int n = 0;
+    if (!t->look) {
+        return;
+    }
+    int64_t now = wall_now();
+    bool back = set_back(t, now);
+    t->look = t->more = false;
+    list_for_each (it, &t->entries) {
+        struct timetable_entry *e = list_entry(it, struct timetable_entry, node);
+        if (e->paused || !e->next_ms) {
+            continue;
+        }
+        if (back) {
+            follow_clock(e, now);
+        }
+        if (e->next_ms <= now) {
+            t->more |= n++ >= TURN_FIRES || !come_due(d, e, now);
+        }
+    }
+    timer_set(t, now);
+}
+
+/* ---- keeping ---- */
+
+static bool good_name(const struct task_bytes *name) {
+    const char *s = name->data;
+    for (size_t i = 0; i < name->len; i++) {
+        if (!((s[i] | 0x20) >= 'a' && (s[i] | 0x20) <= 'z') && !(s[i] >= '0' && s[i] <= '9') &&
+            !(s[i] && strchr("_.:-", s[i]))) {
+            return false;
+        }
+    }
+    return name->len > 0 && name->len <= TIMETABLE_NAME;
+}
+
+static size_t bytes_of(const struct timetable_words *w) {
+    size_t n = w->spec.payload.len + w->spec.nargs * (sizeof(struct task_bytes) + 1);
+    struct policy p = w->policy;
+    for (uint32_t i = 0; i < w->spec.nargs; i++) {
+        n += w->spec.args[i].len;
+    }
+    for (uint32_t f = 0; f < POLICY_FIELDS; f++) {
+        const struct task_bytes *key = policy_key(&p, f);
+        n += key && policy_has(&p, f) ? key->len : 0;
+    }
+    return n;
+}
+
+static struct task_bytes move(char **at, const struct task_bytes *from) {
+    struct task_bytes to = {*at, from->len};
+    if (from->len > 0) {
+        memcpy(*at, from->data, from->len);
+    }
+    *at += from->len;
+    return to;
+}
+
+static void copy_bytes(struct timetable_entry *e, const struct timetable_words *w) {
+    struct task_bytes *args = e->bytes;
+    char *at = (char *)(args + w->spec.nargs);
+    e->spec = w->spec;
+    e->policy = w->policy;
+    for (uint32_t i = 0; i < w->spec.nargs; i++) {
+        args[i] = move(&at, &w->spec.args[i]);
+    }
+    e->spec.args = args;
+    e->spec.payload = move(&at, &w->spec.payload);
+    for (uint32_t f = 0; f < POLICY_FIELDS; f++) {
+        struct task_bytes *key = policy_key(&e->policy, f);
+        if (key && policy_has(&e->policy, f)) {
+            *key = move(&at, key);
+        }
+    }
+}
+
+static void entry_free(struct timetable_entry *e) {
+    free(e->when);
+    free(e->pool);
+    free(e->handler);
+    free(e->bytes);
+    free(e);
+}
+
+static struct timetable_entry *entry_new(const struct timetable_words *w, size_t n_bytes) {
+    struct timetable_entry *e = calloc(1, sizeof(*e));
+    if (!e) {
+        return NULL;
+    }
+    e->n_bytes = n_bytes;
+    e->when = strdup(w->when);
+    e->pool = strdup(w->pool->config->name);
+    e->handler = strdup(w->pool->handlers[w->handler]);
+    e->bytes = malloc(n_bytes ? n_bytes : 1);
+    if (!e->when || !e->pool || !e->handler || !e->bytes) {
+        entry_free(e);
+        return NULL;
+    }
+    memcpy(e->name, w->name.data, w->name.len);
+    copy_bytes(e, w);
+    e->cron = w->cron ? *w->cron : (struct cron){.minutes = 0};
+    e->every_ms = w->every_ms;
+    e->misfire = w->misfire;
+    e->overlap = w->overlap;
+    e->base_ns = clock_now();
+    return e;
+}
+
+static void look_soon(struct timetable *t) {
+    event_add(t->timer, &(struct timeval){0});
+}
+
+int timetable_add(struct hearthd *d, const struct timetable_words *w, bool replace) {
+    struct timetable *t = d->timetable;
+    if (!good_name(&w->name)) {
+        return -EINVAL;
+    }
+    struct timetable_entry *old = timetable_find(d, w->name.data, w->name.len);
+    if (old && !replace) {
+        return -EEXIST;
+    }
+    size_t n_bytes = bytes_of(w), freed = old ? old->n_bytes : 0;
+    if ((!old && t->n == TIMETABLE_MAX) || n_bytes > TIMETABLE_BYTES ||
+        t->bytes - freed + n_bytes > TIMETABLE_BYTES) {
+        return -ENOSPC;
+    }
+    struct timetable_entry *e = entry_new(w, n_bytes);
+    if (!e) {
+        return -ENOMEM;
+    }
+    e->next_ms = timetable_after(e, wall_now());
+    if (!e->next_ms) {
+        entry_free(e);
+        return -ENOENT;
+    }
+    if (old) {
+        timetable_delete(d, old);
+    }
+    struct list *before = &t->entries;
+    list_for_each (it, &t->entries) {
+        if (strcmp(list_entry(it, struct timetable_entry, node)->name, e->name) > 0) {
+            before = it;
+            break;
+        }
+    }
+    list_link(before, &e->node);
+    t->n++;
+    t->bytes += n_bytes;
+    look_soon(t);
+    return 0;
+}
+
+struct timetable_entry *timetable_find(struct hearthd *d, const char *name, size_t len) {
+    list_for_each (it, &d->timetable->entries) {
+        struct timetable_entry *e = list_entry(it, struct timetable_entry, node);
+        if (strlen(e->name) == len && memcmp(e->name, name, len) == 0) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+void timetable_delete(struct hearthd *d, struct timetable_entry *e) {
+    d->timetable->n--;
+    d->timetable->bytes -= e->n_bytes;
+    list_del(&e->node);
+    entry_free(e);
+    look_soon(d->timetable);
+}
+
+void timetable_pause(struct hearthd *d, struct timetable_entry *e, bool on) {
+    if (e->paused && !on) {
+        e->next_ms = timetable_after(e, wall_now()); /* what came meanwhile was not missed */
+    }
+    e->paused = on;
+    look_soon(d->timetable);
+}
+
+uint32_t timetable_count(const struct hearthd *d) {
+    return d->timetable->n;
+}
+
+void timetable_each(struct hearthd *d, bool (*fn)(void *arg, struct timetable_entry *e),
+                    void *arg) {
+    list_for_each (it, &d->timetable->entries) {
+        if (!fn(arg, list_entry(it, struct timetable_entry, node))) {
+            return;
+        }
+    }
+}
