@@ -22,8 +22,9 @@ int site_close(struct site *s);
 /* Runs demo.echo (or what task says) and waits: 0 if it is done with this many bytes. */
 int site_call(struct site *s, const struct hearth_task *task, size_t want_len);
 
-int tasks_trips(void);  /* one task at a time */
-int tasks_stream(void); /* many under way */
-int tasks_exec(void);   /* commands */
-int tasks_start(void);  /* from exec to READY; memory and CPU when idle */
-int tasks_queue(void);  /* cost and bytes of queued tasks */
+int tasks_trips(void);   /* one task at a time */
+int tasks_stream(void);  /* many under way */
+int tasks_exec(void);    /* commands */
+int tasks_program(void); /* in Python */
+int tasks_start(void);   /* from exec to READY; memory and CPU when idle */
+int tasks_queue(void);   /* cost and bytes of queued tasks */

@@ -25,7 +25,7 @@ if os.path.exists(SYSTEM) and os.path.realpath(SYSTEM) != os.path.realpath(sys.e
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(os.environ["HEARTH_SOURCE"], "worker", "shims")
 PYTHON = sys.executable
-JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "thumb")
+JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "leak", "thumb")
 KILL_SECONDS = float(os.environ.get("HEARTH_PROGRAM_KILL_SECONDS", "4"))
 
 
@@ -364,6 +364,60 @@ def imports_once(d):
     c.close()
 
 
+def replaced(d):
+    """By order, and for what it has grown to: the new one is warm before the old one goes, and no call fails."""
+    c = Wire(d.path)
+    before = d.pids("py")
+    equal(c.ask("POOL.RECYCLE", "py"), "OK")
+    deadline = time.monotonic() + 30
+    while set(before) & set(d.pids("py")) and time.monotonic() < deadline:
+        equal(c.ask("TASK.CALL", "py", "echo", "x"), b"x")
+    equal(set(before) & set(d.pids("py")), set())
+    equal(d.imports("py"), 1)
+    before = d.pids("single")
+    equal(int(c.ask("TASK.CALL", "single", "leak", "")), before[0])
+    while d.pids("single") == before and time.monotonic() < deadline:
+        c.ask("TASK.CALL", "single", "echo", "x")
+        time.sleep(0.02)
+    if before[0] in d.pids("single"):
+        raise AssertionError("it is still there")
+    equal(c.ask("POOL.RESIZE", "py", "3"), "OK")
+    equal(until(lambda: len(d.pids("py")) == 3), True)
+    equal(c.ask("POOL.RESIZE", "py", "2"), "OK")
+    equal(until(lambda: len(d.pids("py")) == 2), True)
+    equal(c.ask("TASK.CALL", "py", "echo", "x"), b"x")
+    c.close()
+
+
+def join_from_outside(d, command, handler):
+    """A shim that joins a pool by itself."""
+    until(lambda: not d.workers("open"))
+    c = Wire(d.path)
+    with subprocess.Popen(command, env={**os.environ, "PROGRAM_IMPORTS": "/dev/null"}) as p:
+        try:
+            equal(until(lambda: d.info("open")["asking"] == 1), True)
+            equal(c.ask("TASK.CALL", "open", handler, b"\0x"), b"\0x")
+            equal([w["pid"] for w in d.workers("open")], [p.pid])
+            task = c.ask("TASK.SUBMIT", "open", "rest", "", "ARG", "60000")
+            until(lambda: status(c, task)["state"] == "running")
+        finally:
+            p.kill()
+    equal(c.ask("TASK.WAIT", task)[1:], [b"lost", None, b"the connection of its worker ended"])
+    c.close()
+
+
+def daemon_killed():
+    """Nothing of a program outlives the daemon."""
+    with ProgramDaemon(python_pool("py", "prefork = true;"), python_pool("single", workers=1)) as d:
+        c = Wire(d.path)
+        c.ask("TASK.SUBMIT", "py", "rest", "", "ARG", "60000")
+        pids = children(d.process.pid)
+        equal(len(pids), 5)
+        d.process.kill()
+        equal(until(lambda: all(map(gone, pids))), True)
+        c.close()
+
+
 def environment(pid):
     try:
         with open(f"/proc/{pid}/environ", "rb") as f:
@@ -593,15 +647,23 @@ def main():
             tap.run("who may join", roles, d)
         else:
             tap.skip("who may join", "needs root, to be somebody else")
+        shim = [PYTHON, os.path.join(SHIMS, "hearth_worker.py"), "--join", d.path, "open"]
+        tap.run("python joins from outside", join_from_outside, d, [*shim, os.path.join(HERE, "program_jobs.py:echo,rest")],
+                "echo")
+        if shutil.which("node"):
+            shim = ["node", os.path.join(SHIMS, "hearth-worker.js"), "--join", d.path, "open"]
+            tap.run("node joins from outside", join_from_outside, d, [*shim, os.path.join(HERE, "program_render.js")], "echo")
     tap.run("stopping", stopping)
+    tap.run("the daemon is killed", daemon_killed)
     have = subprocess.run([PYTHON, "-c", "import numpy, PIL"], check=False, capture_output=True).returncode == 0
-    with ProgramDaemon(python_pool("py", "prefork = true;"), python_pool("single", workers=1), SHELL,
+    with ProgramDaemon(python_pool("py", "prefork = true;"), python_pool("single", 'max_growth = "8M";', 1), SHELL,
                        python_pool("recycled", "prefork = true; max_tasks = 3;", 1)) as d:
         for pool in ("py", "single"):
             tap.run(f"python handlers, {pool}", handlers_work, d, pool)
             tap.run(f"python handlers that fail, {pool}", python_failures, d, pool)
             tap.run(f"python handlers over their time, {pool}", python_limits, d, pool)
         tap.run("the module is imported once", imports_once, d)
+        tap.run("workers are replaced", replaced, d)
         tap.run("a worker in shell", shell, d)
         if have:
             tap.run("thumbnails with numpy and PIL", thumbnails, d)

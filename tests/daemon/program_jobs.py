@@ -54,6 +54,14 @@ def twice(_payload):
     return "attempt %d" % hearth_worker.current().attempt
 
 
+KEPT = []
+
+
+def leak(_payload):
+    KEPT.append(os.urandom(1 << 20) * 16)
+    return str(os.getpid())
+
+
 def thumb(payload, side):
     """A thumbnail of an image, and the mean of its colours."""
     import numpy

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""The handler of tasks_program.c."""
+
+
+def echo(payload, *_args):
+    return payload
