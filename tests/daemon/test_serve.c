@@ -237,10 +237,11 @@ Test(serve, pools_and_workers) {
         ask(&w, "WORKER.LIST");
         cr_assert_eq(w.doc.v[0].count, 4);
     } while (like("*\"state\" \"warm\"*", wire_show(&w)));
-    expect(&w,
-           "[[\"pool\" \"shell\" \"slot\" :* \"pid\" :* \"state\" \"serving\" \"task\" nil "
-           "\"tasks_done\" :0 \"uptime_s\" :* \"running_us\" :0 \"child_pid\" :0 \"client\" :0] [*]]",
-           "WORKER.LIST POOL shell");
+    expect(
+        &w,
+        "[[\"pool\" \"shell\" \"slot\" :* \"pid\" :* \"state\" \"serving\" \"task\" nil "
+        "\"tasks_done\" :0 \"uptime_s\" :* \"running_us\" :0 \"child_pid\" :0 \"client\" :0] [*]]",
+        "WORKER.LIST POOL shell");
     expect(&w, "-NOPOOL no such pool 'nosuch'", "WORKER.LIST POOL nosuch");
     expect(&w, "-ERR syntax error", "WORKER.LIST demo");
     /* at work */
