@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "daemon/config_scan.h"
 #include "daemon/config_value.h"
@@ -120,11 +121,15 @@ static int fail_unknown(const struct reader *r, const config_setting_t *s,
 static int read_group(const struct reader *r, enum option_section section,
                       const config_setting_t *group, void *base);
 static int read_pools(const struct reader *r, const config_setting_t *list);
+static int read_overrides(const struct reader *r, const config_setting_t *list);
 
 static int read_key(const struct reader *r, const struct option *o, const config_setting_t *s,
                     void *base) {
     if (o->type == TYPE_POOLS) {
         return read_pools(r, s);
+    }
+    if (o->type == TYPE_OVERRIDES) {
+        return read_overrides(r, s);
     }
     if (o->type == TYPE_SECTION) {
         /* limits is a struct inside; rlimits belong to the pool itself */
@@ -431,6 +436,104 @@ static int read_pools(const struct reader *r, const config_setting_t *list) {
     return 0;
 }
 
+/* ---- overrides ---- */
+
+int config_edits_add(struct config_edits *e, const char *key, const char *value) {
+    struct config_edit *more = realloc(e->v, (e->n + 1) * sizeof(*more));
+    if (!more) {
+        return -ENOMEM;
+    }
+    e->v = more;
+    e->v[e->n] = (struct config_edit){strdup(key), strdup(value)};
+    e->n++;
+    return e->v[e->n - 1].key && e->v[e->n - 1].value ? 0 : -ENOMEM;
+}
+
+void config_edits_free(struct config_edits *e) {
+    for (uint32_t i = 0; i < e->n; i++) {
+        free(e->v[i].key);
+        free(e->v[i].value);
+    }
+    free(e->v);
+    *e = (struct config_edits){0};
+}
+
+/* Reads the value, so that a mistake is told with its place, and keeps it as text. */
+static int read_override(const struct reader *r, const char *prefix, enum option_section section,
+                         const config_setting_t *s) {
+    const struct option *o = option_find(section, config_setting_name(s));
+    struct pool_config scratch = {0};
+    _cleanup_free_ char *text = NULL;
+    char key[CONFIG_POOL_NAME_MAX + 80];
+    size_t n;
+    if (!o || o->type == TYPE_SECTION) {
+        return fail_unknown(r, s, section);
+    }
+    int k = config_value_read(r, o, s, &scratch);
+    if (k) {
+        return k;
+    }
+    FILE *f = open_memstream(&text, &n);
+    if (f) {
+        config_value_print(o, &scratch, f);
+    }
+    config_value_free(o, &scratch);
+    if (!f || fclose(f) != 0) {
+        return -ENOMEM;
+    }
+    snprintf(key, sizeof(key), "%s%s", prefix, o->name);
+    return config_edits_add(&r->config->edits, key, text);
+}
+
+static int read_overrides_of(const struct reader *r, const char *prefix,
+                             enum option_section section, const config_setting_t *group) {
+    for (int i = 0; i < config_setting_length(group); i++) {
+        const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+        char inner[CONFIG_POOL_NAME_MAX + 40];
+        int k = 0;
+        if (section == SECTION_POOL && strcmp(config_setting_name(s), "rlimits") == 0 &&
+            config_setting_is_group(s)) {
+            snprintf(inner, sizeof(inner), "%srlimits.", prefix);
+            k = read_overrides_of(r, inner, SECTION_RLIMITS, s);
+        } else if (section != SECTION_POOL || strcmp(config_setting_name(s), "name") != 0) {
+            k = read_override(r, prefix, section, s);
+        }
+        if (k) {
+            return k;
+        }
+    }
+    return 0;
+}
+
+static int read_overrides(const struct reader *r, const config_setting_t *list) {
+    for (int i = 0; config_setting_is_list(list) && i < config_setting_length(list); i++) {
+        const config_setting_t *group = config_setting_get_elem(list, (unsigned)i);
+        const char *name = NULL;
+        char prefix[CONFIG_POOL_NAME_MAX + 16];
+        bool known = false;
+        if (!config_setting_is_group(group) ||
+            config_setting_lookup_string(group, "name", &name) != CONFIG_TRUE) {
+            return config_fail(r, group,
+                               "expected the name of a pool, and what is to be different "
+                               "in it: { name = \"...\"; workers = 4; }");
+        }
+        for (uint32_t p = 0; p < r->config->n_pools; p++) {
+            known |= strcmp(r->config->pools[p].name, name) == 0;
+        }
+        if (!known) {
+            return config_fail(r, group, "there is no pool \"%.40s\" in the files before", name);
+        }
+        snprintf(prefix, sizeof(prefix), "pools.%s.", name);
+        int k = read_overrides_of(r, prefix, SECTION_POOL, group);
+        if (k) {
+            return k;
+        }
+    }
+    return config_setting_is_list(list)
+               ? 0
+               : config_fail(r, list, "expected a list: override_pools = ( { name = \"...\"; } );");
+}
+
 /* ---- the whole ---- */
 
 /* What one key alone cannot show. */
@@ -506,7 +609,8 @@ static int apply_file(struct config *c, const char *path, struct config_error *e
 
 static int is_drop_in(const struct dirent *e) {
     size_t n = strlen(e->d_name);
-    return n > 5 && e->d_name[0] != '.' && !strcmp(e->d_name + n - 5, ".conf");
+    return n > 5 && e->d_name[0] != '.' && !strcmp(e->d_name + n - 5, ".conf") &&
+           strcmp(e->d_name, CONFIG_REWRITE_NAME) != 0;
 }
 
 static int apply_drop_ins(struct config *c, const char *main_path, struct config_error *err) {
@@ -539,16 +643,36 @@ static int apply_drop_ins(struct config *c, const char *main_path, struct config
 static struct config *config_new(struct config_error *err, int *ret_error) {
     *err = (struct config_error){0};
     struct config *c = calloc(1, sizeof(*c));
+    if (c) {
+        c->refs = 1;
+    }
     int k = c ? apply_defaults(c, SECTION_TOP, c, err) : -ENOMEM;
     k = k ? k : apply_defaults(c, SECTION_LIMITS, &c->limits, err);
     *ret_error = k;
     return k ? config_free(c) : c;
 }
 
+/* Overrides are made as any change is: to the whole. */
+static int override(struct config **c, const char *name, struct config_error *err) {
+    struct config *changed;
+    if ((*c)->edits.n == 0) {
+        return 0;
+    }
+    int k = config_with(*c, &(*c)->edits, name, &changed, err);
+    if (!k) {
+        config_free(*c);
+        *c = changed;
+    }
+    return k;
+}
+
 /* The common end of both ways to load: hands over, or frees and sees that the error says something.
  */
 static int finish(struct config *c, int k, const char *name, struct config **ret,
                   struct config_error *err) {
+    if (c && !k) {
+        k = override(&c, name, err);
+    }
     if (c && !k) {
         k = check_whole(c, name, err);
     }
@@ -564,14 +688,32 @@ static int finish(struct config *c, int k, const char *name, struct config **ret
     return 0;
 }
 
-int config_load(const char *path, struct config **ret, struct config_error *err) {
+static int load(const char *path, const char *last, bool must, struct config **ret,
+                struct config_error *err) {
     int k;
     struct config *c = config_new(err, &k);
     if (c && path) {
         k = apply_file(c, path, err);
         k = k ? k : apply_drop_ins(c, path, err);
+        if (!k && *last && (must || access(last, F_OK) == 0)) {
+            k = apply_file(c, last, err);
+        }
     }
     return finish(c, k, path ? path : "(defaults)", ret, err);
+}
+
+int config_load(const char *path, struct config **ret, struct config_error *err) {
+    char last[PATH_MAX] = "";
+    if (path &&
+        snprintf(last, sizeof(last), "%s.d/" CONFIG_REWRITE_NAME, path) >= (int)sizeof(last)) {
+        last[0] = '\0'; /* it cannot exist */
+    }
+    return load(path, last, false, ret, err);
+}
+
+int config_load_but(const char *path, const char *instead, struct config **ret,
+                    struct config_error *err) {
+    return load(path, instead ? instead : "", true, ret, err);
 }
 
 int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
@@ -589,8 +731,13 @@ int config_load_text(const char *text, size_t len, const char *name, struct conf
     return finish(c, k, name, ret, err);
 }
 
+struct config *config_ref(struct config *c) {
+    c->refs++;
+    return c;
+}
+
 struct config *config_free(struct config *c) {
-    if (!c) {
+    if (!c || --c->refs > 0) {
         return NULL;
     }
     for (unsigned i = 0; i < config_n_options; i++) {
@@ -604,6 +751,7 @@ struct config *config_free(struct config *c) {
     for (size_t i = 0; c->files && c->files[i]; i++) {
         free(c->files[i]);
     }
+    config_edits_free(&c->edits);
     free(c->files);
     free(c->pools);
     free(c);
@@ -619,44 +767,69 @@ int config_set_socket(struct config *c, const char *path) {
 
 /* ---- writing ---- */
 
+bool config_pool_has(const struct pool_config *p, const struct option *o) {
+    return (strcmp(o->name, "module") != 0 || p->kind == POOL_MODULE) &&
+           (strcmp(o->name, "exec") != 0 || p->kind == POOL_EXEC) &&
+           (strcmp(o->name, "program") != 0 || p->kind == POOL_PROGRAM) && sizing_has(p, o->name);
+}
+
+/* What the key is to be instead, or NULL. */
+static const char *edited(const struct config_edits *e, const char *prefix, const char *name) {
+    size_t n = strlen(prefix);
+    for (uint32_t i = 0; e && i < e->n; i++) {
+        if (strncmp(e->v[i].key, prefix, n) == 0 && strcmp(e->v[i].key + n, name) == 0) {
+            return e->v[i].value;
+        }
+    }
+    return NULL;
+}
+
 static void print_section(FILE *f, enum option_section section, const void *base,
-                          const char *indent) {
+                          const char *indent, const char *prefix, const struct config_edits *e) {
     for (unsigned i = 0; i < config_n_options; i++) {
         const struct option *o = &config_options[i];
-        if (o->section != section || o->type == TYPE_SECTION || o->type == TYPE_POOLS) {
+        if (o->section != section || o->type == TYPE_SECTION || o->type == TYPE_POOLS ||
+            o->type == TYPE_OVERRIDES) {
             continue;
         }
-        if (section == SECTION_POOL) {
-            const struct pool_config *p = base;
-            bool other = (!strcmp(o->name, "module") && p->kind != POOL_MODULE) ||
-                         (!strcmp(o->name, "exec") && p->kind != POOL_EXEC) ||
-                         (!strcmp(o->name, "program") && p->kind != POOL_PROGRAM) ||
-                         !sizing_has(p, o->name);
-            if (other) {
-                continue;
-            }
+        const char *instead = edited(e, prefix, o->name);
+        bool resized = section == SECTION_POOL && edited(e, prefix, "sizing");
+        if (section == SECTION_POOL && !instead &&
+            (!config_pool_has(base, o) || (resized && sizings_of(o->name)))) {
+            continue;
         }
         fprintf(f, "%s%s = ", indent, o->name);
-        config_value_print(o, base, f);
+        if (instead) {
+            fputs(instead, f);
+        } else {
+            config_value_print(o, base, f);
+        }
         fputs(";\n", f);
     }
 }
 
 void config_print(const struct config *c, FILE *f) {
-    print_section(f, SECTION_TOP, c, "");
+    config_print_with(c, NULL, f);
+}
+
+void config_print_with(const struct config *c, const struct config_edits *e, FILE *f) {
+    print_section(f, SECTION_TOP, c, "", "", e);
     fputs("limits = {\n", f);
-    print_section(f, SECTION_LIMITS, &c->limits, "    ");
+    print_section(f, SECTION_LIMITS, &c->limits, "    ", "limits.", e);
     fputs("};\npools = (", f);
     for (uint32_t i = 0; i < c->n_pools; i++) {
         const struct pool_config *p = &c->pools[i];
+        char prefix[CONFIG_POOL_NAME_MAX + 32];
+        snprintf(prefix, sizeof(prefix), "pools.%s.", p->name);
         fprintf(f, "%s\n    {", i ? "," : "");
         if (!strchr(p->file, '\n')) {
             fprintf(f, " # %s:%u", p->file, p->line);
         }
         fputc('\n', f);
-        print_section(f, SECTION_POOL, p, "        ");
+        print_section(f, SECTION_POOL, p, "        ", prefix, e);
         fputs("        rlimits = {\n", f);
-        print_section(f, SECTION_RLIMITS, p, "            ");
+        snprintf(prefix, sizeof(prefix), "pools.%s.rlimits.", p->name);
+        print_section(f, SECTION_RLIMITS, p, "            ", prefix, e);
         fputs("        };\n    }", f);
     }
     fputs(c->n_pools ? "\n);\n" : " );\n", f);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The configuration: read with libconfig, checked against the table in options.def, and given out
  * as plain structs in base units (bytes, milliseconds). A struct config never changes after
- * config_load(), but for config_set_socket(). */
+ * config_load(), but for config_set_socket() and config_settle(): a daemon that runs gets another
+ * one, whole, and the former is freed when nobody refers to it any more. */
 #pragma once
 
 #include <limits.h>
@@ -99,6 +100,15 @@ struct config_limits {
     uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 
+/* Keys that are to have other values: "pools.demo.workers" and the value as one writes it in the
+ * file. */
+struct config_edits {
+    struct config_edit {
+        char *key, *value;
+    } * v;
+    uint32_t n;
+};
+
 struct config {
     char *socket_path;    /* absolute, unless it came from config_set_socket() */
     uint32_t socket_mode; /* permission bits */
@@ -116,6 +126,8 @@ struct config {
     struct pool_config *pools;
     uint32_t n_pools;
     char **files; /* every file read, in order; NULL-terminated; private owner of pools[].file */
+    struct config_edits edits; /* private to config.c: what override_pools says */
+    uint32_t refs;
 };
 
 /* What is wrong and where. line 0: the whole file; key "": no key in particular. */
@@ -136,8 +148,9 @@ int config_load(const char *path, struct config **ret, struct config_error *err)
  * messages. */
 int config_load_text(const char *text, size_t len, const char *name, struct config **ret,
                      struct config_error *err);
-/* Accepts NULL. Returns NULL. */
+/* Gives a reference back; the last one frees. Accepts NULL. Returns NULL. */
 struct config *config_free(struct config *c);
+struct config *config_ref(struct config *c);
 
 /* Another socket, as -s on the command line gives it. 0, -ENAMETOOLONG (longer than a socket
  * address), -ENOMEM. */
@@ -152,6 +165,57 @@ char *config_error_format(const struct config_error *err, char *out, size_t n);
 
 /* When a new value of a key counts, for a daemon that runs. */
 enum config_when { CONFIG_NOW, CONFIG_ROLL, CONFIG_RESTART };
+
+/* ---- changing a configuration that is in force ---- */
+
+/* A key and its value: "log_level", "limits.max_clients", "pools.demo.workers",
+ * "pools.demo.rlimits.nofile". */
+struct config_at {
+    const char *key; /* valid until the next one */
+    const struct option *option;
+    const void *base;
+};
+/* Every key that has a value. fn returns false to stop. */
+void config_each(const struct config *c, bool (*fn)(void *arg, const struct config_at *at),
+                 void *arg);
+/* The value as CONFIG GET shows it and CONFIG SET takes it: sizes in bytes, strings without quotes.
+ */
+void config_show(const struct config_at *at, FILE *f);
+/* Environment variables may hold secrets. */
+bool config_is_private(const struct config_at *at);
+
+/* Adds a change, in the words of CONFIG SET or of the file. 0; -ENOENT: there is no such key, or no
+ * such pool; -EEXIST: it is among the edits already; -EPERM: it counts at the next start only;
+ * -ENOMEM. */
+int config_edit(struct config_edits *e, const struct config *c, const char *key, const char *value);
+void config_edits_free(struct config_edits *e);
+/* A configuration that differs from c in these, checked as any other. `by` stands for the file in
+ * errors. As config_load(). */
+int config_with(const struct config *c, const struct config_edits *e, const char *by,
+                struct config **ret, struct config_error *err);
+
+/* What is different in a new configuration. */
+struct config_change {
+    enum { CONFIG_CHANGED, CONFIG_POOL_ADDED, CONFIG_POOL_REMOVED } what;
+    enum config_when when;
+    bool is_private;       /* the values are not to be told */
+    const char *key;       /* with its place; POOL_ADDED, POOL_REMOVED: the pool's name */
+    const char *from, *to; /* as one writes them in the file */
+};
+typedef void config_change_fn(void *arg, const struct config_change *change);
+/* Walks all differences; fn NULL: nobody wants to hear. How many there are, or -ENOMEM. */
+int config_compare(const struct config *from, const struct config *to, config_change_fn *fn,
+                   void *arg);
+/* Is anything else that a pool's workers are started with? */
+bool config_rolls(const struct pool_config *from, const struct pool_config *to);
+/* Before `to` takes over from `from` in a daemon that runs: what counts only for the next start is
+ * given the value it has. 0 or -ENOMEM. */
+int config_settle(const struct config *from, struct config *to);
+
+/* Writes what c has other than its files into PATH.d/config-rewrite.conf, which is read last: all of
+ * it or nothing; no file when there is no difference. The files themselves stay as they are. 0;
+ * -ENOENT: c came from no file; -EINVAL or -errno, *err filled. */
+int config_rewrite(const struct config *c, struct config_error *err);
 
 /* The table, for documentation and tests: every key there is. */
 struct config_key {

@@ -71,6 +71,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_BOOL] = "true or false",
     [TYPE_SECTION] = "group",
     [TYPE_POOLS] = "list of groups",
+    [TYPE_OVERRIDES] = "list of groups",
 };
 
 /* ---- refusals ---- */
@@ -611,6 +612,145 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
     default:
         print_string(f, *(char *const *)at);
         return;
+    }
+}
+
+void config_value_show(const struct option *o, const void *base, FILE *f) {
+    const void *at = (const char *)base + o->offset;
+    switch (o->type) {
+    case TYPE_SIZE_INHERIT:
+    case TYPE_COUNT_INHERIT:
+        if (fetch(o, base) == CONFIG_INHERIT) {
+            fputs("inherit", f);
+            return;
+        }
+        fprintf(f, "%" PRIu64, fetch(o, base));
+        return;
+    case TYPE_SIZE:
+    case TYPE_COUNT:
+    case TYPE_WORKERS:
+        fprintf(f, "%" PRIu64, fetch(o, base));
+        return;
+    case TYPE_SECONDS:
+        fprintf(f, "%.3f", (double)fetch(o, base) / 1000.0);
+        return;
+    case TYPE_MODE:
+        fprintf(f, "%04o", (unsigned)fetch(o, base));
+        return;
+    case TYPE_LEVEL:
+        fputs(log_level_names[fetch(o, base)], f);
+        return;
+    case TYPE_SIZING:
+        fputs(pool_sizing_names[fetch(o, base)], f);
+        return;
+    case TYPE_SOCKET:
+    case TYPE_USER:
+    case TYPE_GROUP:
+    case TYPE_NAME:
+    case TYPE_MODULE:
+    case TYPE_DIRECTORY:
+        fputs(*(char *const *)at, f);
+        return;
+    default:
+        config_value_print(o, base, f);
+        return;
+    }
+}
+
+/* One word a place: [ "a", "b" ]. */
+static void quote_words(FILE *f, const char *text) {
+    fputs("[", f);
+    for (bool first = true; *(text += strspn(text, " ")); first = false) {
+        char word[PATH_MAX];
+        size_t n = strcspn(text, " ");
+        snprintf(word, sizeof(word), "%.*s", (int)(n < PATH_MAX ? n : PATH_MAX - 1), text);
+        fputs(first ? " " : ", ", f);
+        print_string(f, word);
+        text += n;
+    }
+    fputs(" ]", f);
+}
+
+char *config_value_quote(const struct option *o, const char *text) {
+    char *out = NULL;
+    size_t n;
+    FILE *f = open_memstream(&out, &n);
+    if (!f) {
+        return NULL;
+    }
+    bool number = *text && strspn(text, "+-.0123456789") == strlen(text);
+    switch (o->type) {
+    case TYPE_COUNT:
+    case TYPE_NUMBER:
+    case TYPE_SECONDS:
+    case TYPE_WORKERS:
+    case TYPE_COUNT_INHERIT:
+        if (number) { /* libconfig would cut a large one */
+            bool whole = !strchr(text, '.');
+            fprintf(f, "%s%s", text, whole && strlen(text) > 9 ? "L" : "");
+            break;
+        }
+        print_string(f, text);
+        break;
+    case TYPE_WORDS:
+    case TYPE_ENV:
+    case TYPE_USERS:
+        if (*text == '[' || *text == '(') {
+            fputs(text, f);
+        } else {
+            quote_words(f, text);
+        }
+        break;
+    default:
+        if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
+            fputs(text, f);
+        } else {
+            print_string(f, text);
+        }
+        break;
+    }
+    if (fclose(f) != 0) {
+        free(out);
+        return NULL;
+    }
+    return out;
+}
+
+static int copy_words(const struct config_strings *from, struct config_strings *to) {
+    _cleanup_(strings_free) struct config_strings l = {.v = calloc(from->n + 1, sizeof(char *))};
+    for (; l.v && l.n < from->n; l.n++) {
+        l.v[l.n] = strdup(from->v[l.n]);
+        if (!l.v[l.n]) {
+            return -ENOMEM;
+        }
+    }
+    if (!l.v) {
+        return -ENOMEM;
+    }
+    strings_free(to);
+    *to = l;
+    l = (struct config_strings){0};
+    return 0;
+}
+
+int config_value_copy(const struct option *o, const void *from, void *to) {
+    const void *a = (const char *)from + o->offset;
+    void *b = (char *)to + o->offset;
+    switch (o->type) {
+    case TYPE_SOCKET:
+    case TYPE_USER:
+    case TYPE_GROUP:
+    case TYPE_NAME:
+    case TYPE_MODULE:
+    case TYPE_DIRECTORY:
+        return *(char *const *)a ? config_set_string(b, *(char *const *)a) : 0;
+    case TYPE_WORDS:
+    case TYPE_ENV:
+    case TYPE_USERS:
+        return copy_words(a, b);
+    default:
+        memcpy(b, a, o->size);
+        return 0;
     }
 }
 

@@ -33,6 +33,7 @@ enum option_type {
     TYPE_BOOL,
     TYPE_SECTION, /* a group with a section of its own */
     TYPE_POOLS,
+    TYPE_OVERRIDES,
     TYPES,
 };
 
@@ -71,7 +72,24 @@ int config_value_read(const struct reader *r, const struct option *o, const conf
                       void *base);
 /* Prints the field as one writes it. */
 void config_value_print(const struct option *o, const void *base, FILE *f);
+/* The same without quotes, and in bytes: as Redis shows its parameters. */
+void config_value_show(const struct option *o, const void *base, FILE *f);
+/* A value in the words of CONFIG SET, as one writes it in a file. NULL: no memory. */
+char *config_value_quote(const struct option *o, const char *text);
+/* Makes the field of `to` what it is in `from`. 0 or -ENOMEM. */
+int config_value_copy(const struct option *o, const void *from, void *to);
 void config_value_free(const struct option *o, void *base);
+
+/* ---- config.c, for config_change.c ---- */
+#define CONFIG_REWRITE_NAME "config-rewrite.conf"
+/* Is the key one for pools of its kind and sizing? */
+bool config_pool_has(const struct pool_config *p, const struct option *o);
+/* Adds a change; both are copied. 0 or -ENOMEM. */
+int config_edits_add(struct config_edits *e, const char *key, const char *value);
+void config_print_with(const struct config *c, const struct config_edits *e, FILE *f);
+/* As config_load(), without the file that CONFIG REWRITE writes, or with another in its place. */
+int config_load_but(const char *path, const char *instead, struct config **ret,
+                    struct config_error *err);
 
 /* Replaces *at by a copy of text. */
 int config_set_string(char **at, const char *text);

@@ -31,7 +31,7 @@ const char *const pool_state_names[] = {
 struct pool *hearthd_pool(struct hearthd *d, const char *name, size_t len) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         const char *have = d->pools[i].config->name;
-        if (strlen(have) == len && memcmp(have, name, len) == 0) {
+        if (!d->pools[i].removed && strlen(have) == len && memcmp(have, name, len) == 0) {
             return &d->pools[i];
         }
     }
@@ -39,7 +39,7 @@ struct pool *hearthd_pool(struct hearthd *d, const char *name, size_t len) {
 }
 
 int pool_handler(const struct pool *p, const char *name, size_t len) {
-    for (uint32_t i = 0; i < p->n_handlers; i++) {
+    for (uint32_t i = 0; len > 0 && i < p->n_handlers; i++) {
         if (strlen(p->handlers[i]) == len && memcmp(p->handlers[i], name, len) == 0) {
             return (int)i;
         }

@@ -12,6 +12,7 @@
 #include "lib/base/list.h"
 #include "lib/shm/segment.h"
 
+struct buf;
 struct event_base;
 struct tasks;
 struct schedule;
@@ -58,9 +59,17 @@ struct pool {
     bool size_bell;   /* the supervisor wants to hear when tasks are queued */
     char *last_error; /* why the pool is failing, or why it last was; NULL: never */
     uint64_t backoff_until_ns;
-    void *zygote;   /* supervise's own */
-    bool paused_in; /* takes no tasks */
-    uint32_t wake;  /* tasks queued in this turn whose workers must still be woken:
+    void *zygote;         /* supervise's own */
+    struct config *owner; /* whose part `config` is; a reference */
+    uint32_t queue_room;  /* what queue_max may be at most */
+    bool
+        removed; /* not in the configuration any more: takes no tasks; ends when it has none, ... */
+    bool gone;   /* ... and has: it is as if it had never been, but for its name */
+    const char *rolling; /* "" "starting" "replacing" "failed": a new version of its workers, ... */
+    char *roll_error;    /* ... why the last one did not start; NULL: it did */
+    uint32_t outdated;   /* workers still to be replaced */
+    bool paused_in;      /* takes no tasks */
+    uint32_t wake;       /* tasks queued in this turn whose workers must still be woken:
                       hearthd_flush_wakes() */
 };
 
@@ -97,13 +106,23 @@ struct hearthd {
     bool stopping;        /* no new connections or tasks */
     bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */
     bool check_sizes;     /* tasks were queued in a pool with its size_bell set */
+    /* Puts another configuration in force, checked and whole, which is consumed; `by` is for the log.
+     * What changes is added to `plan`, a line each. 0; -EINVAL: refused, *err says why, and all is as
+     * it was; -ENOMEM. Set by main.c. */
+    int (*reconfigure)(struct hearthd *d, struct config *next, const char *by, struct buf *plan,
+                       struct config_error *err);
+    /* The same with what the files say now. */
+    int (*reload)(struct hearthd *d, const char *by, struct buf *plan, struct config_error *err);
+    bool socket_is_passed; /* by the service manager: what the configuration says of it is unused */
+    uint64_t reloads;      /* configurations put in force since the start */
+    char *reload_error;    /* why the last one was refused; NULL: it was not */
     uint64_t started_ns, started_wall_ms;
     uint64_t turns;
     uint64_t heard; /* +1 by every callback that did something for a client: tells the loop whether
                        spinning pays */
 };
 
-/* By name (len bytes); NULL when there is none. */
+/* By name (len bytes); NULL when there is none, or it has been removed. */
 struct pool *hearthd_pool(struct hearthd *d, const char *name, size_t len);
 /* Index of a handler in a pool; -1. */
 int pool_handler(const struct pool *p, const char *name, size_t len);
@@ -118,9 +137,9 @@ uint32_t pool_busy(struct hearthd *d, const struct pool *p);
 /* Replaces all workers that the pool has now, an eighth of it at a time, each by one that is warm
  * before it retires after the task in hand. `why` is kept, not copied. */
 void pool_recycle(struct hearthd *d, struct pool *p, const char *why);
-/* Another size: for a static pool min == max. Workers over max leave after the task in hand. 0, or
- * -ENOSPC: the segment has no slots for so many. */
-int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max);
+/* Loads its module anew, by another zygote; once a first worker of that is warm it takes over and all
+ * others are replaced; else all stays as it is. 0; -EALREADY: one is being started. */
+int pool_reload(struct hearthd *d, struct pool *p);
 /* Wakes workers for the tasks queued since the last call (p->wake); called before the loop sleeps,
  * and by serve after it has handled what a client sent. */
 void hearthd_flush_wakes(struct hearthd *d);

@@ -9,9 +9,9 @@
  * Signals. SIGTERM and SIGINT: no new connections or tasks; queued tasks end at once, running ones
  * may finish within stop_timeout; both kinds end LOST with CAUSE_STOPPING (attempt tells them
  * apart); then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
- * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: reading the
- * configuration again is not there in this version, so it is ignored, unless we were started from a
- * terminal: then it means that the terminal is gone, and we stop. SIGPIPE is ignored.
+ * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: the configuration
+ * is read again, and put in force if it is good (reload.c); if we were started from a terminal that
+ * is gone now, it means that, and we stop. SIGPIPE is ignored.
  *
  * The daemon is a subreaper: workers are its children although zygotes fork them, and what a
  * command leaves behind becomes its child too, so that nothing outlives an orderly end.
@@ -35,9 +35,11 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/notify.h"
+#include "daemon/reload.h"
 #include "daemon/serve/serve.h"
 #include "daemon/supervise/supervise.h"
 #include "daemon/tasks.h"
+#include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/shm/slot.h"
 
@@ -61,6 +63,8 @@ struct run {
     struct event *signals[STOP_SIGNALS];
     uint32_t interrupts;
     bool hurry;
+    bool terminal; /* stderr is one */
+    bool hung_up;  /* SIGHUP: to be seen to in this turn */
 };
 
 /* ---- arguments ---- */
@@ -80,7 +84,7 @@ static const char help[] =
     "      --help          print this and exit\n"
     "\n"
     "SIGTERM or SIGINT stops it: running tasks may finish within stop_timeout. A second SIGINT\n"
-    "ends everything at once.\n";
+    "ends everything at once. SIGHUP makes it read the configuration again.\n";
 
 static void parse(int argc, char **argv, struct options *o) {
     static const struct option longs[] = {
@@ -225,6 +229,10 @@ static void stop(struct run *run, const char *why) {
 static void on_signal(evutil_socket_t sig, short what, void *arg) {
     struct run *run = arg;
     (void)what;
+    if (sig == SIGHUP && !(run->terminal && !isatty(STDERR_FILENO))) {
+        run->hung_up = true;
+        return;
+    }
     if (sig == SIGINT && ++run->interrupts > 1) {
         run->hurry = true;
     }
@@ -232,12 +240,11 @@ static void on_signal(evutil_socket_t sig, short what, void *arg) {
 }
 
 static int open_signals(struct run *run) {
-    bool terminal = isatty(STDERR_FILENO);
     const int which[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    for (int i = 0; i < (terminal ? STOP_SIGNALS : STOP_SIGNALS - 1); i++) {
+    run->terminal = isatty(STDERR_FILENO);
+    for (int i = 0; i < STOP_SIGNALS; i++) {
         run->signals[i] = evsignal_new(run->d.base, which[i], on_signal, run);
         if (!run->signals[i] || event_add(run->signals[i], NULL) < 0) {
             log_err(NULL, "cannot watch signals: out of memory");
@@ -282,6 +289,21 @@ static uint32_t count_workers(const struct hearthd *d) {
     return n;
 }
 
+/* SIGHUP. Read while we start, the files are what we have read already, or so new that the answer is
+ * to start anew: it waits until all pools are warm. */
+static void hang_up(struct run *run) {
+    static struct config_error err; /* large */
+    struct buf plan = BUF_INIT;
+    run->hung_up = false;
+    if (run->d.stopping) {
+        return;
+    }
+    notify_reloading();
+    run->d.reload(&run->d, "SIGHUP", &plan, &err);
+    buf_deinit(&plan);
+    notify_ready();
+}
+
 /* Until every pool is warm. 0, or -1: it cannot start. */
 static int warm_up(struct run *run) {
     struct hearthd *d = &run->d;
@@ -317,6 +339,9 @@ static int run_loop(struct run *run) {
         return 1;
     }
     for (;;) {
+        if (run->hung_up) {
+            hang_up(run);
+        }
         loop_work(run->loop);
         if (run->hurry || (d->stopping && supervise_stopped(d))) {
             break;
@@ -354,6 +379,7 @@ static void close_all(struct run *run) {
     }
     shm_detach(&d->shm);
     d->config = config_free(d->config);
+    free(d->reload_error);
     libevent_global_shutdown();
 }
 
@@ -384,6 +410,7 @@ int main(int argc, char **argv) {
         return fflush(stdout) == 0 ? 0 : 1;
     }
     log_open(d->config->log_level);
+    reload_open(d, d->config->files ? d->config->files[0] : NULL, o.socket);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
         log_err(NULL, "cannot become a subreaper: %s", strerror(errno));
         return 1;

@@ -4,7 +4,7 @@
  *
  * The messages are sent by ourselves, not by sd_notify(): that waits while the manager's queue (of
  * ten messages, usually) is full, and the loop waits for nobody. A status or a ping that finds no
- * room is dropped, the next one says the same; only READY=1 waits.
+ * room is dropped, the next one says the same; only READY=1 and RELOADING=1 wait.
  *
  * The watchdog interval is half of what the manager waits, so that one late turn of the loop is not
  * fatal. Fails: the notices never; listen_fds_take() with -ENOENT, -ENOTUNIQ, -EINVAL, -errno. */
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/fd.h"
 
 static void say(const char *text, int flags) {
@@ -44,6 +45,13 @@ static void say(const char *text, int flags) {
 
 void notify_ready(void) {
     say("READY=1", 0);
+}
+
+void notify_reloading(void) {
+    char text[64];
+    snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu",
+             (unsigned long long)(clock_now() / 1000));
+    say(text, 0);
 }
 
 void notify_stopping(void) {

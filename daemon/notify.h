@@ -9,6 +9,8 @@
  * ignored. Only notify_ready() may wait for the manager. */
 void notify_ready(void);
 void notify_stopping(void);
+/* The configuration is being read again; notify_ready() follows. */
+void notify_reloading(void);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* How often notify_watchdog() must be called at least, in microseconds (half of WatchdogSec=); 0:

@@ -296,6 +296,8 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
 
     if (v->handler >= m->count) {
         api_fail(t, 1, "module %s has no handler number %u", m->head.name, v->handler);
+    } else if (m->handlers[v->handler].run == NULL) {
+        api_fail(t, 1, "the handler is not in this version of module %s any more", m->head.name);
     } else {
         shared_set_task(ref);
         int r = m->handlers[v->handler].run(t, &the_api);

@@ -26,6 +26,7 @@ enum {
     OPT_EXEC,
     OPT_PROGRAM,
     OPT_PREFORK,
+    OPT_KNOWN,
     OPT_TASKS,
     OPT_JITTER,
     OPT_GROWTH,
@@ -41,6 +42,7 @@ static const struct option longs[] = {
     {"exec", no_argument, NULL, OPT_EXEC},
     {"program", no_argument, NULL, OPT_PROGRAM},
     {"prefork", no_argument, NULL, OPT_PREFORK},
+    {"known", required_argument, NULL, OPT_KNOWN},
     {"max-tasks", required_argument, NULL, OPT_TASKS},
     {"max-tasks-jitter", required_argument, NULL, OPT_JITTER},
     {"max-growth", required_argument, NULL, OPT_GROWTH},
@@ -121,6 +123,9 @@ static int parse(int argc, char **argv, struct options *o) {
         case OPT_PREFORK:
             o->program = true;
             o->prefork = c == OPT_PREFORK;
+            break;
+        case OPT_KNOWN:
+            o->known = optarg;
             break;
         case OPT_TASKS:
             good = number(optarg, UINT64_MAX, &o->max_tasks);

@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,53 @@ int module_load(struct module *ret, const char *path, char why[MODULE_WHY]) {
     if (r < 0) {
         return refuse(why, r, "%.200s: %.300s", path, reason);
     }
+    return 0;
+}
+
+static struct hearth_handler *take_named(struct module *m, const char *name, size_t len) {
+    for (uint32_t i = 0; i < m->count; i++) {
+        struct hearth_handler *h = &m->handlers[i];
+        if (h->name != NULL && strlen(h->name) == len && memcmp(h->name, name, len) == 0) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+int module_order(struct module *m, const char *known, char why[MODULE_WHY]) {
+    struct hearth_handler *ordered = calloc(MODULE_HANDLERS, sizeof(*ordered));
+    uint32_t n = 0;
+    bool fits = true;
+    if (ordered == NULL) {
+        return refuse(why, -ENOMEM, "no memory");
+    }
+    for (const char *at = known; at != NULL && fits; n++) {
+        size_t len = strcspn(at, ",");
+        struct hearth_handler *h = take_named(m, at, len);
+        fits = n < MODULE_HANDLERS;
+        if (fits) {
+            ordered[n] = h != NULL ? *h : (struct hearth_handler){.name = ""};
+        }
+        if (h != NULL) {
+            h->name = NULL;
+        }
+        at = at[len] == ',' ? at + len + 1 : NULL;
+    }
+    for (uint32_t i = 0; i < m->count && fits; i++) {
+        if (m->handlers[i].name != NULL) {
+            fits = n < MODULE_HANDLERS;
+            ordered[fits ? n++ : 0] = m->handlers[i];
+        }
+    }
+    if (!fits) {
+        free(ordered);
+        return refuse(why, -ELIBBAD,
+                      "more than %d handlers, those of former versions included: restart hearthd",
+                      MODULE_HANDLERS);
+    }
+    free(m->handlers);
+    m->handlers = ordered;
+    m->count = n;
     return 0;
 }
 

@@ -18,6 +18,10 @@ struct module {
  * A module once loaded stays: many libraries cannot be unloaded, and the zygote ends with it
  * anyway. */
 int module_load(struct module *ret, const char *path, char why[MODULE_WHY]);
+/* Puts the handlers into an order: those that `known` ("echo,sleep,...") names first, as it names them,
+ * the rest behind. One that is not there, or has no name, has its place all the same, with a name of
+ * no length and nothing to run. On failure as module_load(). */
+int module_order(struct module *m, const char *known, char why[MODULE_WHY]);
 /* Frees the copies. Accepts a zeroed struct. */
 void module_deinit(struct module *m);
 

@@ -11,6 +11,7 @@ struct options {
     const char *module; /* path of the module; NULL: an exec pool, or a program's */
     bool program;       /* the words after "--" are a worker's command, ... */
     bool prefork;       /* ... and it takes the zygote's place */
+    const char *known;  /* "echo,sleep": handlers in the order in which tasks count them; NULL */
     int argc;           /* what follows "--": the module's arguments, or the words of the command */
     char **argv;        /* ends with NULL */
     uint64_t max_growth;       /* private memory since it was warm, at which it is; 0: no limit */

@@ -212,7 +212,8 @@ static bool load(struct zygote *z) {
     if (z->o->module == NULL) {
         return true;
     }
-    if (module_load(&z->module, z->o->module, why) < 0) {
+    if (module_load(&z->module, z->o->module, why) < 0 ||
+        (z->o->known != NULL && module_order(&z->module, z->o->known, why) < 0)) {
         tell_failed(0, 0, "%s", why);
         return false;
     }

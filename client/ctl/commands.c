@@ -133,6 +133,27 @@ const struct ctl_command ctl_commands[] = {
      "more. The exit status is the command's. `list` shows the managers that are open.\n\n"
      "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
      no_options, cmd_manager},
+    {"pool", "resize|recycle|pause|resume|drain POOL [WORD...]", "Steer a pool",
+     "resize POOL N, or MIN MAX: how many workers there are to be. recycle POOL [reload]: replace "
+     "them\n"
+     "one by one; reload: by those of the module as it is now, if it starts. pause, resume POOL\n"
+     "[in|out]: taking tasks, beginning them, or both. drain POOL [timeout MS]: pause in, and "
+     "wait\n"
+     "until no task is left (exit status 9: the time is up). `hearth pools POOL` shows what comes "
+     "of\n"
+     "it. For administrators (admin_users).\n\n"
+     "    hearth pool resize text 8\n    hearth pool recycle text reload\n",
+     no_options, cmd_pool},
+    {"config", "get [PATTERN...] | set KEY VALUE... | rewrite | resetstat",
+     "Show or change the configuration in force",
+     "Keys are those of hearthd.conf with their place. set changes all that are named, or none;\n"
+     "rewrite keeps what is in force in a file beside the configuration.\n\n"
+     "    hearth config get 'pools.text.*'\n"
+     "    hearth config set log_level debug pools.text.workers 8\n",
+     no_options, cmd_config},
+    {"reload", "", "Read the configuration's files again, and put them in force",
+     "Prints what is different. What does not check changes nothing: exit status 6.\n", no_options,
+     cmd_reload},
     {"fsck", "", "Check all of the shared memory, block by block",
      "Everybody waits meanwhile, a second or so for each gigabyte in use, so it is for the\n"
      "administrators (admin_users in hearthd.conf). Exit status 1 when there are errors.\n",

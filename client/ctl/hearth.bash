@@ -74,7 +74,7 @@ _hearth() {
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set incr del expire keys
-            manager fsck raw help
+            manager pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -98,9 +98,16 @@ _hearth() {
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
+        pool)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W 'resize recycle pause resume drain' -- "$cur") ;;
+            *) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
+            esac
+            ;;
+        config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set
-            incr del expire keys manager fsck raw exit' -- "$cur") ;;
+            incr del expire keys manager pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi
 }

@@ -54,6 +54,12 @@ static void charge_to_user(struct conn *c) {
     }
 }
 
+void accounts_configure(struct serve *s) {
+    list_for_each (it, &s->conns) {
+        charge_to_user(list_entry(it, struct conn, node));
+    }
+}
+
 void accounts_add(struct conn *c) {
     struct serve *s = c->serve;
     charge_to_user(c);

@@ -11,6 +11,7 @@
 #include "daemon/schedule.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
+#include "daemon/serve/pools.h"
 #include "daemon/serve/reply.h"
 #include "daemon/times.h"
 #include "lib/base/clock.h"
@@ -20,7 +21,7 @@
 
 enum { SHOWN = 64, MAIN_FIELDS = 17 };
 
-static struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
+struct pool *pool_arg(struct conn *c, const struct resp_arg *a) {
     struct pool *p = hearthd_pool(c->serve->d, a->data, a->len);
     if (!p) {
         reply_errorf(c, "NOPOOL no such pool '%.*s'",
@@ -42,7 +43,7 @@ static void reply_main_fields(struct conn *c, struct pool *p) {
     struct hearthd *d = c->serve->d;
     reply_field_text(c, "name", p->config->name);
     reply_field_text(c, "kind", pool_kind_names[p->config->kind]);
-    reply_field_text(c, "state", pool_state_names[p->state]);
+    reply_field_text(c, "state", p->removed ? "removing" : pool_state_names[p->state]);
     reply_field_int(c, "workers", p->n_workers);
     uint32_t busy = pool_busy(d, p);
     reply_field_int(c, "busy", busy);
@@ -69,10 +70,16 @@ int cmd_POOL_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argv;
     (void)argc;
     struct hearthd *d = c->serve->d;
-    reply_array(c, d->n_pools);
+    uint32_t n = 0;
     for (uint32_t i = 0; i < d->n_pools; i++) {
-        reply_map(c, MAIN_FIELDS);
-        reply_main_fields(c, &d->pools[i]);
+        n += !d->pools[i].gone;
+    }
+    reply_array(c, n);
+    for (uint32_t i = 0; i < d->n_pools; i++) {
+        if (!d->pools[i].gone) {
+            reply_map(c, MAIN_FIELDS);
+            reply_main_fields(c, &d->pools[i]);
+        }
     }
     return 0;
 }
@@ -82,6 +89,21 @@ static void reply_words(struct conn *c, const char *key, char *const *words, uin
     reply_array(c, n);
     for (uint32_t i = 0; i < n; i++) {
         reply_text(c, words[i]);
+    }
+}
+
+/* A handler that is not there any more keeps its number, not its name. */
+static void reply_handlers(struct conn *c, const struct pool *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_handlers; i++) {
+        n += p->handlers[i][0] != '\0';
+    }
+    reply_text(c, "handlers");
+    reply_array(c, n);
+    for (uint32_t i = 0; i < p->n_handlers; i++) {
+        if (p->handlers[i][0]) {
+            reply_text(c, p->handlers[i]);
+        }
     }
 }
 
@@ -119,9 +141,9 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 29 + 2 + 2 * 4);
+    reply_map(c, MAIN_FIELDS + 32 + 2 + 2 * 4);
     reply_main_fields(c, p);
-    reply_words(c, "handlers", p->handlers, p->n_handlers);
+    reply_handlers(c, p);
     reply_field_text(c, "module", f->module ? f->module : "");
     reply_words(c, "exec", f->exec.v, f->exec.n);
     reply_words(c, "args", f->args.v, f->args.n);
@@ -153,6 +175,9 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
                                               : 0);
     reply_field_int(c, "oldest_queued_ms", (int64_t)tasks_oldest_queued_ms(d, p));
     reply_times(c, p, now);
+    reply_field_text(c, "rolling", p->rolling);
+    reply_field_int(c, "outdated", p->outdated);
+    reply_field_text(c, "roll_error", p->roll_error ? p->roll_error : "");
     reply_field_text(c, "last_error", p->last_error ? p->last_error : "");
     return 0;
 }
@@ -204,56 +229,6 @@ int cmd_POOL_PAUSE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 
 int cmd_POOL_RESUME(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return set_paused(c, argv, argc, false);
-}
-
-static bool size_arg(struct conn *c, const struct resp_arg *a, uint64_t min, uint32_t *ret) {
-    uint64_t v;
-    if (num_u64(a->data, a->len, &v) < 0 || v < min || v > CONFIG_WORKERS_MAX) {
-        reply_errorf(c, "ERR a number of workers from %u to %u is expected", (unsigned)min,
-                     CONFIG_WORKERS_MAX);
-        return false;
-    }
-    *ret = (uint32_t)v;
-    return true;
-}
-
-int cmd_POOL_RESIZE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    struct pool *p = pool_arg(c, &argv[1]);
-    bool fixed = p && p->config->sizing == SIZING_STATIC;
-    uint32_t min = 0, max = 0;
-    if (!p) {
-        return 0;
-    }
-    if (argc > 4 || (fixed && argc == 4)) {
-        reply_error(c, fixed && argc == 4 ? "ERR the pool is of a fixed size: give one number"
-                                          : "ERR syntax error");
-        return 0;
-    }
-    if (!size_arg(c, &argv[argc - 1], 1, &max) || (argc == 4 && !size_arg(c, &argv[2], 0, &min))) {
-        return 0;
-    }
-    if (argc == 3) {
-        min = fixed || p->min > max ? max : p->min;
-    }
-    if (min > max) {
-        reply_errorf(c, "ERR min %u is more than max %u", min, max);
-    } else if (pool_resize(c->serve->d, p, min, max) < 0) {
-        reply_error(c, "ERR the segment has no room for so many workers: configure them and "
-                       "restart");
-    } else {
-        reply_ok(c);
-    }
-    return 0;
-}
-
-int cmd_POOL_RECYCLE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    struct pool *p = pool_arg(c, &argv[1]);
-    (void)argc;
-    if (p) {
-        pool_recycle(c->serve->d, p, "POOL.RECYCLE");
-        reply_ok(c);
-    }
-    return 0;
 }
 
 int cmd_POOL_DRAIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* INFO, CONFIG, TIME, FUNCTION: the daemon as a whole, laid out as Redis lays it out so that tools
+/* INFO, TIME, FUNCTION: the daemon as a whole, laid out as Redis lays it out so that tools
  * made for Redis can read it. redis_version tells them which dialect we speak; hearth_version is
  * ours.
  *
@@ -25,7 +25,7 @@
 
 typedef unsigned long long ull;
 
-enum { WORDS_MAX = 1024 }; /* of INFO and CONFIG GET */
+enum { WORDS_MAX = 1024 }; /* of INFO */
 
 /* ---- INFO ---- */
 
@@ -38,9 +38,13 @@ static int info_server(struct serve *s, struct buf *b) {
         "\r\nredis_mode:standalone\r\nos:Linux\r\narch_bits:%d\r\n"
         "process_id:%d\r\ntcp_port:0\r\nserver_time_usec:%llu\r\n"
         "uptime_in_seconds:%llu\r\nuptime_in_days:%llu\r\n"
-        "config_file:%s\r\nloop_turns:%llu\r\n",
+        "config_file:%s\r\nconfig_reloads:%llu\r\nconfig_last_reload_status:%s\r\n"
+        "config_last_error:%s\r\nloop_turns:%llu\r\n",
         (int)sizeof(void *) * 8, (int)getpid(), (ull)clock_wall_ms() * 1000, (ull)up,
-        (ull)up / 86400, s->d->config->files ? s->d->config->files[0] : "", (ull)s->d->turns);
+        (ull)up / 86400,
+        s->d->config->files && s->d->config->files[0] ? s->d->config->files[0] : "",
+        (ull)s->d->reloads, s->d->reload_error ? "err" : "ok",
+        s->d->reload_error ? s->d->reload_error : "", (ull)s->d->turns);
 }
 
 static int info_clients(struct serve *s, struct buf *b) {
@@ -224,129 +228,6 @@ int cmd_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     buf_deinit(&b);
     return 0;
-}
-
-/* ---- CONFIG ---- */
-
-/* Values of CONFIG GET: ours by their names in the file, and what tools made for Redis ask for. */
-#define CONFIG_VALUES(V, f)                                                                        \
-    V("socket", "%s", (f)->socket_path)                                                            \
-    V("socket_mode", "%04o", (f)->socket_mode)                                                     \
-    V("socket_owner", "%s", (f)->socket_owner)                                                     \
-    V("socket_group", "%s", (f)->socket_group)                                                     \
-    V("segment_size", "%llu", (ull)(f)->segment_size)                                              \
-    V("tasks_max", "%u", (f)->tasks_max)                                                           \
-    V("stop_timeout", "%.3f", (f)->stop_timeout_ms / 1000.0)                                       \
-    V("result_keep", "%.3f", (f)->result_keep_ms / 1000.0)                                         \
-    V("lock_timeout", "%.3f", (f)->lock_timeout_ms / 1000.0)                                       \
-    V("log_level", "%s", log_level_names[(f)->log_level])                                          \
-    V("limits.max_clients", "%u", (f)->limits.max_clients)                                         \
-    V("limits.client_max_tasks", "%u", (f)->limits.client_max_tasks)                               \
-    V("limits.client_max_input", "%llu", (ull)(f)->limits.client_max_input)                        \
-    V("limits.client_max_output", "%llu", (ull)(f)->limits.client_max_output)                      \
-    V("limits.clients_memory", "%llu", (ull)(f)->limits.clients_memory)                            \
-    V("limits.user_memory", "%llu", (ull)(f)->limits.user_memory)                                  \
-    V("limits.user_objects", "%llu", (ull)(f)->limits.user_objects)                                \
-    V("limits.events_kept", "%u", (f)->limits.events_kept)                                         \
-    V("maxclients", "%u", (f)->limits.max_clients)                                                 \
-    V("maxmemory", "%llu", (ull)(f)->segment_size)                                                 \
-    V("maxmemory-policy", "%s", "noeviction")                                                      \
-    V("unixsocket", "%s", (f)->socket_path)                                                        \
-    V("databases", "%d", 1)                                                                        \
-    V("save", "%s", "")                                                                            \
-    V("appendonly", "%s", "no")                                                                    \
-    V("timeout", "%d", 0)
-
-/* The argument that asks for this key; NULL: none does. */
-static const struct resp_arg *config_wanted(const char *name, const struct resp_arg *argv,
-                                            uint32_t argc) {
-    for (uint32_t i = 2; i < argc; i++) {
-        if (glob_match_nocase(argv[i].data, argv[i].len, name, strlen(name))) {
-            return &argv[i];
-        }
-    }
-    return NULL;
-}
-
-static void reply_text_or(struct conn *c, const struct resp_arg *a, const char *text) {
-    if (a) {
-        reply_bulk(c, a->data, a->len);
-    } else {
-        reply_text(c, text);
-    }
-}
-
-static int config_get(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    const struct config *f = c->serve->d->config;
-    const struct resp_arg *by;
-    uint32_t n = 0;
-    if (too_many(c, argc - 2)) {
-        return 0;
-    }
-#define COUNT(name, fmt, value) n += config_wanted(name, argv, argc) != NULL;
-    CONFIG_VALUES(COUNT, f)
-#undef COUNT
-    reply_map(c, n);
-#define SHOW(name, fmt, value)                                                                     \
-    by = config_wanted(name, argv, argc);                                                          \
-    if (by) {                                                                                      \
-        /* a name, not a pattern, is said back as it was spelt */                                  \
-        reply_text_or(c, resp_is(by, name) ? by : NULL, name);                                     \
-        reply_textf(c, fmt, value);                                                                \
-    }
-    CONFIG_VALUES(SHOW, f)
-#undef SHOW
-    return 0;
-}
-
-static int config_resetstat(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argv;
-    (void)argc;
-    struct serve *s = c->serve;
-    if (!(c->roles & ROLE_ADMIN)) {
-        roles_refuse(c, "config|resetstat");
-        return 0;
-    }
-    s->accepted = s->refused = s->commands = s->errors = 0;
-    s->bytes_in = s->bytes_out = s->closed_output = s->closed_protocol = 0;
-    s->hits = s->misses = 0;
-    memset(s->calls, 0, sizeof(s->calls));
-    memset(s->rejected, 0, sizeof(s->rejected));
-    memset(s->failed, 0, sizeof(s->failed));
-    reply_ok(c);
-    return 0;
-}
-
-static int config_fixed(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argv;
-    (void)argc;
-    reply_error(c, "ERR the configuration is not changed at run time: edit the file, check it with "
-                   "hearthd --check, and restart");
-    return 0;
-}
-
-static int config_help(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argv;
-    (void)argc;
-    static const char *const lines[] = {
-        "GET <pattern>",
-        "    Return parameters matching the glob-like <pattern> and their values.",
-        "RESETSTAT",
-        "    Reset statistics reported by the INFO command.",
-        "SET and REWRITE",
-        "    Are refused: edit the configuration file and restart.",
-        NULL,
-    };
-    reply_help(c, "CONFIG", lines);
-    return 0;
-}
-
-int cmd_CONFIG(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    static const struct subcommand table[] = {
-        {"GET", -3, config_get},      {"RESETSTAT", 2, config_resetstat}, {"SET", -4, config_fixed},
-        {"REWRITE", 2, config_fixed}, {"HELP", 2, config_help},           {NULL, 0, NULL},
-    };
-    return dispatch_sub(c, "CONFIG", table, argv, argc);
 }
 
 /* ---- DEBUG ---- */

@@ -192,7 +192,7 @@ struct serve {
     uint32_t args_cap;
     struct pubsub *pubsub;
     struct keyspace *keyspace;
-    struct roles *roles;   /* roles.c */
+    struct roles *roles, *roles_next; /* roles.c */
     struct mapped *mapped; /* mapped.c */
     struct managers *managers;
     struct wait_keys *wait_keys;
@@ -282,6 +282,8 @@ uint64_t serve_random(struct serve *s);
 /* ---- accounts.c ---- */
 int accounts_open(struct serve *s);
 void accounts_add(struct conn *c); /* gives it an id */
+/* The limits of users are other ones. */
+void accounts_configure(struct serve *s);
 void accounts_remove(struct conn *c);
 struct conn *accounts_find(struct serve *s, uint64_t id); /* NULL: it is gone */
 /* May this connection queue n more tasks? */

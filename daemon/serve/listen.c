@@ -301,6 +301,7 @@ static int learn_path(struct serve *s) {
     if (getsockname(s->listen_fd, (struct sockaddr *)&a, &len) < 0) {
         return -errno;
     }
+    s->d->socket_is_passed = true;
     return a.sun_path[0] ? config_set_socket(s->d->config, a.sun_path) : 0;
 }
 

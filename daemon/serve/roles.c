@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Roles. Names are made numbers once, at the start: asking the system's databases may take long, and the loop must not wait.
+/* Roles. Names are made numbers once, when a configuration is put in force: asking the system's databases may take long, and the loop must not wait.
  * A peer is who the kernel says it was when it connected: its user, its group and its supplementary groups (SO_PEERCRED,
  * SO_PEERGROUPS), which nobody can give himself. What he may do is found once, when he connects: from then on a command costs one
  * AND of its flags (dispatch.c), also in MULTI, whose commands are looked at as they are queued.
@@ -64,42 +64,88 @@ static int load(struct members *to, const struct config_strings *names) {
     return to->v ? 0 : -ENOMEM;
 }
 
-int roles_open(struct serve *s) {
-    const struct config *c = s->d->config;
+static struct roles *roles_free(struct roles *r) {
+    if (r) {
+        for (int i = 0; i < LISTS; i++) {
+            free(r->lists[i].v);
+        }
+        for (uint32_t i = 0; i < r->n_pools; i++) {
+            free(r->pools[i].v);
+            free(r->workers[i].v);
+        }
+        free(r->pools);
+        free(r->workers);
+        free(r);
+    }
+    return NULL;
+}
+
+/* What the configuration says of a pool; NULL: nothing, it is being removed. */
+static const struct pool_config *part_of(const struct config *c, const struct pool *p) {
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        if (strcmp(c->pools[i].name, p->config->name) == 0) {
+            return &c->pools[i];
+        }
+    }
+    return NULL;
+}
+
+static int roles_make(struct hearthd *d, const struct config *c, struct roles **ret) {
     const struct config_strings *names[LISTS] = {&c->read_users, &c->write_users, &c->admin_users,
                                                  &c->map_users, &c->map_read_users};
-    s->roles = calloc(1, sizeof(*s->roles));
-    if (!s->roles) {
+    static char *nobody;
+    static const struct config_strings none = {.v = &nobody};
+    struct roles *made = calloc(1, sizeof(*made));
+    if (!made) {
         return -ENOMEM;
     }
-    s->roles->pools = calloc(s->d->n_pools + 1, sizeof(struct members));
-    s->roles->workers = calloc(s->d->n_pools + 1, sizeof(struct members));
-    int r = s->roles->pools && s->roles->workers ? 0 : -ENOMEM;
+    made->pools = calloc(d->n_pools + 1, sizeof(struct members));
+    made->workers = calloc(d->n_pools + 1, sizeof(struct members));
+    int r = made->pools && made->workers ? 0 : -ENOMEM;
     for (int i = 0; r == 0 && i < LISTS; i++) {
-        r = load(&s->roles->lists[i], names[i]);
+        r = load(&made->lists[i], names[i]);
     }
-    for (uint32_t i = 0; r == 0 && i < s->d->n_pools; i++) {
-        s->roles->n_pools++;
-        r = load(&s->roles->pools[i], &s->d->pools[i].config->submit_users);
-        r = r < 0 ? r : load(&s->roles->workers[i], &s->d->pools[i].config->worker_users);
+    for (uint32_t i = 0; r == 0 && i < d->n_pools; i++) {
+        made->n_pools++;
+        const struct pool_config *p = part_of(c, &d->pools[i]);
+        r = load(&made->pools[i], p ? &p->submit_users : &none);
+        r = r < 0 ? r : load(&made->workers[i], p ? &p->worker_users : &none);
     }
-    return r;
+    if (r < 0) {
+        roles_free(made);
+        return r;
+    }
+    *ret = made;
+    return 0;
+}
+
+int roles_open(struct serve *s) {
+    return roles_make(s->d, s->d->config, &s->roles);
+}
+
+int roles_prepare(struct serve *s, const struct config *next) {
+    s->roles_next = roles_free(s->roles_next);
+    return roles_make(s->d, next, &s->roles_next);
+}
+
+void roles_configure(struct serve *s) {
+    roles_free(s->roles);
+    s->roles = s->roles_next;
+    s->roles_next = NULL;
+    list_for_each (it, &s->conns) {
+        struct conn *c = list_entry(it, struct conn, node);
+        struct ucred peer = {.gid = (gid_t)-1};
+        socklen_t len = sizeof(peer);
+        if (!c->dead) {
+            getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+            roles_grant(c, peer.gid);
+        }
+    }
 }
 
 void roles_close(struct serve *s) {
-    if (s->roles) {
-        for (int i = 0; i < LISTS; i++) {
-            free(s->roles->lists[i].v);
-        }
-        for (uint32_t i = 0; i < s->roles->n_pools; i++) {
-            free(s->roles->pools[i].v);
-            free(s->roles->workers[i].v);
-        }
-        free(s->roles->pools);
-        free(s->roles->workers);
-        free(s->roles);
-        s->roles = NULL;
-    }
+    s->roles = roles_free(s->roles);
+    s->roles_next = roles_free(s->roles_next);
 }
 
 /* Who a peer is, as far as it has been asked for. */

@@ -16,6 +16,9 @@ enum role {
 
 /* Resolves the names. 0 or -ENOMEM. */
 int roles_open(struct serve *s);
+/* Another configuration: first what it says, 0 or -ENOMEM; then in force, for those connected as well. */
+int roles_prepare(struct serve *s, const struct config *next);
+void roles_configure(struct serve *s);
 void roles_close(struct serve *s);
 /* Sets the roles of a new connection whose uid is known. Root and the daemon's own user have them all; who may map may look
  * and change as well. */

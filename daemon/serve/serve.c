@@ -96,6 +96,23 @@ static int open_parts(struct serve *s) {
     return r < 0 ? r : listen_open(s);
 }
 
+static void follow_limits(struct serve *s) {
+    s->stall_at = s->d->config->limits.client_max_output / 2;
+    s->out_max = s->d->config->limits.client_max_output;
+    s->conns_max = clients_that_fit(s->d);
+}
+
+int serve_prepare(struct hearthd *d, const struct config *next) {
+    return roles_prepare(d->serve, next);
+}
+
+void serve_configure(struct hearthd *d) {
+    follow_limits(d->serve);
+    accounts_configure(d->serve);
+    roles_configure(d->serve);
+    listen_update(d->serve);
+}
+
 int serve_open(struct hearthd *d) {
     struct serve *s = calloc(1, sizeof(*s));
     if (!s) {
@@ -111,9 +128,7 @@ int serve_open(struct hearthd *d) {
     list_init(&s->ready);
     list_init(&s->retry);
     list_init(&s->dead);
-    s->stall_at = d->config->limits.client_max_output / 2;
-    s->out_max = d->config->limits.client_max_output;
-    s->conns_max = clients_that_fit(d);
+    follow_limits(s);
     s->events_told = events_next(d);
     d->serve = s;
     int r = open_parts(s);

@@ -16,6 +16,11 @@
  * d->base, d->config, d->shm and d->tasks; sets d->serve. 0 or -errno, the reason logged. */
 int serve_open(struct hearthd *d);
 
+/* Before `next` takes over from d->config: the roles it gives. 0 or -ENOMEM. */
+int serve_prepare(struct hearthd *d, const struct config *next);
+/* d->config is another one, which has been prepared: every connection follows. */
+void serve_configure(struct hearthd *d);
+
 /* Starts or stops accepting connections. Stopped, the socket stays open and new clients wait in its
  * backlog. */
 void serve_accepting(struct hearthd *d, bool on);

@@ -183,7 +183,9 @@ static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
         return;
     }
     if (x->phase == PHASE_ASKED && x->orphaned_ns == 0) {
-        zygote_kill(zygote_of(w->pool)); /* it does not fork: its end settles the rest */
+        struct zygote *z = zygote_of(w->pool);
+        z = z->version == x->version ? z : zygote_other(s, z);
+        zygote_kill(z); /* it does not fork: its end settles the rest */
     } else if (x->phase == PHASE_STARTING || x->phase == PHASE_LEAVING) {
         x->late = true;
         worker_kill(s, w);
@@ -191,10 +193,9 @@ static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
 }
 
 static void look_at_zygote(struct supervise *s, struct zygote *z, uint64_t now) {
-    uint64_t limit = z->pool->config->start_timeout_ms * NS_PER_MS;
+    uint64_t limit = z->config ? z->config->start_timeout_ms * NS_PER_MS : 0;
     if (z->state == ZYGOTE_STARTING && !z->killed && now - z->started_ns >= limit) {
-        pool_failed(s, z->pool, "its module was not loaded within %u ms",
-                    z->pool->config->start_timeout_ms);
+        zygote_failed(s, z, "its module was not loaded within %u ms", z->config->start_timeout_ms);
         zygote_kill(z);
     }
 }
@@ -204,7 +205,8 @@ void deadline_turn(struct supervise *s) {
 
     s->d->check_deadlines = false;
     for (uint32_t i = 0; i < s->d->n_pools; i++) {
-        look_at_zygote(s, &s->zygotes[i], now);
+        look_at_zygote(s, &s->zygotes[2 * i], now);
+        look_at_zygote(s, &s->zygotes[2 * i + 1], now);
         list_for_each (it, &s->d->pools[i].workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             look_at_task(s, w, now);
@@ -262,14 +264,15 @@ static uint64_t pools_time(struct supervise *s) {
 
     for (uint32_t i = 0; i < s->d->n_pools; i++) {
         const struct pool *p = &s->d->pools[i];
-        const struct zygote *z = &s->zygotes[i];
-        if (z->state == ZYGOTE_STARTING && !z->killed) {
-            at = earlier(at, z->started_ns + p->config->start_timeout_ms * NS_PER_MS);
+        for (const struct zygote *z = &s->zygotes[2 * i]; z < &s->zygotes[2 * i + 2]; z++) {
+            if (z->state == ZYGOTE_STARTING && !z->killed) {
+                at = earlier(at, z->started_ns + z->config->start_timeout_ms * NS_PER_MS);
+            }
         }
         if (p->backoff_until_ns > clock_now()) {
             at = earlier(at, p->backoff_until_ns);
-        } else if (z->state == ZYGOTE_READY) {
-            at = earlier(at, z->size.look_at_ns);
+        } else if (zygote_of((struct pool *)p)->state == ZYGOTE_READY) {
+            at = earlier(at, zygote_of((struct pool *)p)->size.look_at_ns);
         }
         list_for_each (it, &p->workers) {
             at = earlier(at, worker_time(list_entry(it, struct worker, in_pool)));

@@ -78,16 +78,19 @@ static int configured_handlers(struct pool *p, const struct config_strings *l) {
 }
 
 /* Nothing is started for it. */
-static bool pool_only_joined(const struct pool *p) {
+bool pool_only_joined(const struct pool *p) {
     return p->config->kind == POOL_PROGRAM && p->config->program.n == 0;
 }
 
-int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, uint32_t index) {
-    struct zygote *z = &s->zygotes[index];
+int pool_init(struct supervise *s, struct pool *p, struct config *owner,
+              const struct pool_config *c, uint32_t index) {
+    struct zygote *z = &s->zygotes[2 * (size_t)index];
 
     p->index = index;
+    p->owner = config_ref(owner);
     p->config = c;
     p->state = POOL_STARTING;
+    p->rolling = "";
     p->zygote = z;
     list_init(&p->workers);
     list_init(&p->waiting);
@@ -95,9 +98,13 @@ int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, 
     if (pool_only_joined(p)) {
         p->min = p->max = p->target = 0;
     }
-    z->supervise = s;
-    z->pool = p;
-    z->sock = z->pidfd = -1;
+    for (int i = 0; i < 2; i++) {
+        z[i].supervise = s;
+        z[i].pool = p;
+        z[i].sock = z[i].pidfd = -1;
+    }
+    zygote_adopt(s, z, owner, c);
+    p->queue_room = shm_pool_room(c->queue_max);
     int r = shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
     return r < 0 ? r : configured_handlers(p, &c->handlers);
 }
@@ -108,9 +115,11 @@ void pool_deinit(struct pool *p) {
     }
     free(p->handlers);
     free(p->last_error);
+    free(p->roll_error);
     p->handlers = NULL;
     p->n_handlers = 0;
-    p->last_error = NULL;
+    p->last_error = p->roll_error = NULL;
+    p->owner = config_free(p->owner);
 }
 
 /* ---- failures ---- */
@@ -167,6 +176,22 @@ void pool_failed(struct supervise *s, struct pool *p, const char *fmt, ...) {
     }
     va_end(ap);
     failed(s, p, text);
+}
+
+void zygote_failed(struct supervise *s, struct zygote *z, const char *fmt, ...) {
+    char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0) {
+        text = NULL;
+    }
+    va_end(ap);
+    if (z->trial) {
+        roll_failed(s, z->pool, text);
+    } else {
+        failed(s, z->pool, text);
+    }
 }
 
 void pool_died(struct supervise *s, struct pool *p, uint64_t since_ns, const char *fmt, ...) {
@@ -258,7 +283,8 @@ static int worker_new(struct supervise *s, struct pool *p, struct worker **ret) 
     return 0;
 }
 
-static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
+int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
+    struct pool *p = z->pool;
     _cleanup_close_ int fd = -1;
     struct worker *w;
     int r = worker_new(s, p, &w);
@@ -267,6 +293,8 @@ static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
         return r;
     }
     watch_of(w)->seat = seat;
+    watch_of(w)->trial = z->trial;
+    watch_of(w)->version = z->version;
     worker_set_phase(w, PHASE_ASKED);
     if (p->config->kind == POOL_PROGRAM) {
         r = lease_connect(s->d, w, &fd);
@@ -275,7 +303,7 @@ static int worker_ask(struct supervise *s, struct pool *p, bool seat) {
         worker_command(s, w, SLOT_GO);
     }
     if (r == 0) {
-        r = zygote_ask(zygote_of(p), w->slot, w->gen, fd);
+        r = zygote_ask(z, w->slot, w->gen, fd);
     }
     if (r < 0) {
         bool look = s->look;
@@ -469,7 +497,7 @@ static struct census count_workers(const struct pool *p) {
 
     list_for_each (it, &p->workers) {
         const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        if (x->joined) {
+        if (x->joined || x->trial) {
             continue;
         }
         n.coming += x->phase <= PHASE_SERVING && !x->ending;
@@ -489,7 +517,7 @@ static void give_seats(struct supervise *s, struct pool *p, uint32_t have) {
             if (have >= p->target) {
                 return;
             }
-            if (!fits || x->seat) {
+            if (!fits || x->seat || x->trial) {
                 continue;
             }
             x->seat = true;
@@ -538,7 +566,7 @@ static void end_replacing(struct supervise *s, struct pool *p) {
 
     list_for_each (it, &p->workers) {
         const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        warm += x->phase == PHASE_WARM && !x->seat;
+        warm += x->phase == PHASE_WARM && !x->seat && !x->trial;
         warm -= x->phase == PHASE_SERVING && x->ending && x->told && !x->surplus;
     }
     list_for_each (it, &p->workers) {
@@ -560,13 +588,22 @@ static void start_zygote(struct supervise *s, struct pool *p) {
     }
 }
 
-void pool_turn(struct supervise *s, struct pool *p) {
-    struct zygote *z = zygote_of(p);
-    bool only_joined = pool_only_joined(p);
+/* A pool that was removed lives as long as it has tasks. */
+uint32_t pool_target(const struct supervise *s, const struct pool *p) {
+    return p->gone || (p->removed && tasks_live(s->d, p) == 0) ? 0 : p->target;
+}
 
+void pool_turn(struct supervise *s, struct pool *p) {
     if (s->stop_at_ns != 0) {
         return;
     }
+    roll_turn(s, p);
+    struct zygote *z = zygote_of(p);
+    if (p->gone || (p->removed && pool_target(s, p) == 0)) {
+        pool_vanish(s, p);
+        return;
+    }
+    bool only_joined = pool_only_joined(p);
     bool may_start = p->backoff_until_ns == 0 || clock_now() >= p->backoff_until_ns;
     if (z->state == ZYGOTE_NONE && may_start && !only_joined) {
         start_zygote(s, p);
@@ -584,7 +621,7 @@ void pool_turn(struct supervise *s, struct pool *p) {
     }
     while (z->state == ZYGOTE_READY && may_start && n.coming < p->target) {
         bool seat = n.seats < p->target;
-        if (worker_ask(s, p, seat) < 0) {
+        if (worker_ask(s, z, seat) < 0) {
             break;
         }
         n.coming++;

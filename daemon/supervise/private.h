@@ -37,6 +37,8 @@ struct watch {
     bool late;           /* killed because it did not start, or leave, in time */
     uint64_t since_ns;   /* when it entered its phase */
     bool status_known;   /* waited for: `status` holds how it ended */
+    bool trial;          /* the first of a new version: not one of the pool's yet */
+    uint32_t version;    /* of the zygote it was asked from */
     siginfo_t status;
     uint64_t dead_ns;       /* when its end was noticed */
     uint64_t orphaned_ns;   /* ASKED, and its zygote died before it said SPAWNED */
@@ -48,6 +50,11 @@ struct watch {
     const char *tired;      /* why we want it replaced, in its turn; NULL: we do not */
     bool told;              /* SLOT_RETIRE */
     uint64_t old_ns;        /* when it will have lived for max_age; UINT64_MAX: never */
+};
+
+/* What a file was when it was loaded. */
+struct stamp {
+    uint64_t dev, ino, size, mtime_ns;
 };
 
 enum zygote_state { ZYGOTE_NONE, ZYGOTE_STARTING, ZYGOTE_READY };
@@ -69,6 +76,13 @@ struct sizer {
 struct zygote {
     struct supervise *supervise;
     struct pool *pool;
+    struct config *owner;             /* of `config`; a reference */
+    const struct pool_config *config; /* as of which it is, or will be, started */
+    struct stamp module;              /* as it was then */
+    uint32_t version;                 /* another with each configuration, or load, of the module */
+    bool trial;                       /* it is to take another's place if it starts well */
+    char **handlers;                  /* trial: what it has reported */
+    uint32_t n_handlers;
     enum zygote_state state;
     pid_t pid;
     int pidfd;
@@ -84,9 +98,20 @@ struct zygote {
     struct sizer size;
 };
 
+/* A new version of a pool's workers, on trial until a first one is warm. */
+struct roll {
+    bool trying;
+    bool launched;                    /* the other zygote is the one on trial */
+    struct config *owner;             /* not launched: a reference, ... */
+    const struct pool_config *config; /* ... and what it is to be started with */
+};
+
 struct supervise {
     struct hearthd *d;
-    struct zygote *zygotes; /* by pool */
+    struct zygote *zygotes; /* two for each pool: the pool's, and one that may take its place */
+    struct roll *rolls;     /* by pool */
+    uint32_t versions;
+    uint32_t removing; /* pools that still have tasks, or workers */
     struct list dead;
     uint32_t news;
     uint32_t slots; /* length of d->workers */
@@ -114,6 +139,9 @@ static inline struct zygote *zygote_of(struct pool *p) {
 /* ---- spawn.c ---- */
 /* 0 or -errno; *ret_what then says which step failed. */
 int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what);
+void names_free(char **names, uint32_t n);
+/* What the file is now; all 0: there is none. path NULL: likewise. */
+void stamp_of(const char *path, struct stamp *ret);
 /* Asks for a worker in a slot. 0, -EAGAIN (the socket is full), -errno. */
 int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd); /* fd: -1, or to pass */
 /* Reads what zygotes have said so far. */
@@ -121,16 +149,22 @@ void zygote_read(struct supervise *s, struct zygote *z);
 /* Lets go of the control socket, at which the zygote exits. */
 void zygote_dismiss(struct zygote *z);
 void zygote_kill(struct zygote *z);
+/* A worker it was asked for has not come yet. */
+bool zygote_is_needed(struct zygote *z);
 /* After its end has been noticed: waits for it, closes everything; logs. */
 void zygote_bury(struct supervise *s, struct zygote *z);
 
 /* ---- pool.c ---- */
-int pool_init(struct supervise *s, struct pool *p, const struct pool_config *c, uint32_t index);
+int pool_init(struct supervise *s, struct pool *p, struct config *owner,
+              const struct pool_config *c, uint32_t index);
 void pool_deinit(struct pool *p);
 /* Starts, replaces and seats workers as the pool's state needs. */
 void pool_turn(struct supervise *s, struct pool *p);
 /* A start failed: counts it, waits before the next, and remembers why. */
 void pool_failed(struct supervise *s, struct pool *p, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same of one zygote, or a worker of it: one on trial is told apart. */
+void zygote_failed(struct supervise *s, struct zygote *z, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The same if it lived less than a second; else its replacement may start at once. */
 void pool_died(struct supervise *s, struct pool *p, uint64_t since_ns, const char *fmt, ...)
@@ -151,8 +185,40 @@ void worker_look(struct supervise *s, struct worker *w);
 void size_init(struct pool *p);
 /* Ends so many workers, the busy ones after the task in hand. */
 void size_trim(struct supervise *s, struct pool *p, uint32_t over);
+/* Another configuration: the size is brought within its limits. */
+void size_configure(struct supervise *s, struct pool *p);
 /* Looks at the load, unless it has just done so: sets p->target, and ends idle workers. */
 void size_turn(struct supervise *s, struct pool *p);
+
+/* A free worker record, asked for from a zygote. */
+int worker_ask(struct supervise *s, struct zygote *z, bool seat);
+/* Nothing is started for it. */
+bool pool_only_joined(const struct pool *p);
+
+/* How many workers are to be there. */
+uint32_t pool_target(const struct supervise *s, const struct pool *p);
+
+/* ---- reconfigure.c ---- */
+/* A removed pool's next step. */
+void pool_vanish(struct supervise *s, struct pool *p);
+
+/* ---- roll.c ---- */
+void roll_turn(struct supervise *s, struct pool *p);
+/* Starts over with a configuration (its owner's reference is taken), or NULL: the one there is. */
+void roll_start(struct supervise *s, struct pool *p, struct config *owner,
+                const struct pool_config *c);
+/* A trial has failed: all stays as it was. `text` is consumed; NULL: no memory for it. */
+void roll_failed(struct supervise *s, struct pool *p, char *text);
+/* The trial's first worker ended before it was warm. */
+void roll_trial_died(struct supervise *s, struct worker *w, const char *how);
+/* Has the pool's module been exchanged since it was loaded? */
+bool roll_module_changed(const struct zygote *z);
+/* Gives a zygote another configuration to be started with. */
+void zygote_adopt(struct supervise *s, struct zygote *z, struct config *owner,
+                  const struct pool_config *c);
+static inline struct zygote *zygote_other(const struct supervise *s, const struct zygote *z) {
+    return s->zygotes + ((size_t)(z - s->zygotes) ^ 1);
+}
 
 /* ---- reap.c ---- */
 /* Buries those on s->dead as far as they can be now. True: some are left for a later turn. */

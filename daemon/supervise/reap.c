@@ -200,6 +200,10 @@ static void count_failure(struct supervise *s, struct worker *w, const struct sl
     char how[64];
 
     reap_text(&x->status, how);
+    if (x->trial) {
+        roll_trial_died(s, w, how);
+        return;
+    }
     if (s->stop_at_ns != 0 || x->phase == PHASE_LEAVING || x->joined || x->explained) {
         return;
     }
@@ -293,7 +297,7 @@ static struct worker *worker_by_pid(struct supervise *s, pid_t pid) {
 }
 
 static struct zygote *zygote_by_pid(struct supervise *s, pid_t pid) {
-    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+    for (uint32_t i = 0; i < 2 * s->d->n_pools; i++) {
         if (s->zygotes[i].state != ZYGOTE_NONE && s->zygotes[i].pid == pid) {
             return &s->zygotes[i];
         }

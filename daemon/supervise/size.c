@@ -299,18 +299,11 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
 
 /* ---- another size ---- */
 
-int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max) {
-    uint64_t slots = 2 + d->config->limits.max_mapped;
+void size_configure(struct supervise *s, struct pool *p) {
+    uint32_t min = p->config->min, max = p->config->max;
 
-    for (uint32_t i = 0; i < d->n_pools; i++) {
-        uint64_t n = &d->pools[i] == p ? max : d->pools[i].max;
-        slots += n + 1 + n / 8; /* those being replaced */
-    }
-    if (slots > d->supervise->slots) {
-        return -ENOSPC;
-    }
-    if (min == p->min && max == p->max) {
-        return 0;
+    if (pool_only_joined(p) || (min == p->min && max == p->max)) {
+        return;
     }
     const char *way = p->target < min || max > p->max ? "grow" : "shrink";
     p->min = min;
@@ -319,8 +312,7 @@ int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max) {
     decide(p, way, "asked for: %u to %u workers", min, max);
     p->size_bell = false;
     zygote_of(p)->size.look_at_ns = clock_now();
-    d->supervise->look = true;
-    return 0;
+    s->look = true;
 }
 
 /* Ends workers over what is wanted: those without a seat, then the idle, then others after the task in
@@ -328,13 +320,13 @@ int pool_resize(struct hearthd *d, struct pool *p, uint32_t min, uint32_t max) {
 void size_trim(struct supervise *s, struct pool *p, uint32_t over) {
     list_for_each (it, &p->workers) {
         const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        over -= over > 0 && x->phase < PHASE_WARM && !x->ending;
+        over -= over > 0 && x->phase < PHASE_WARM && !x->ending && !x->trial;
     }
     for (int pass = 0; pass < 3 && over > 0; pass++) {
         list_for_each (it, &p->workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
-            if (x->joined) {
+            if (x->joined || x->trial) {
                 continue;
             }
             struct slot_view v;

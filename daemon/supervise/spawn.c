@@ -58,19 +58,19 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N
- * --max-growth BYTES --max-output BYTES -- ARGS... */
-static char **make_argv(const struct pool *p, char numbers[5][24]) {
-    const struct pool_config *c = p->config;
+ * --max-growth BYTES --max-output BYTES [--known NAMES] -- ARGS... */
+static char **make_argv(const struct zygote *z, char numbers[5][24], char *known) {
+    const struct pool_config *c = z->config;
     const struct config_strings *rest = c->kind == POOL_EXEC      ? &c->exec
                                         : c->kind == POOL_PROGRAM ? &c->program
                                                                   : &c->args;
-    char **argv = calloc(17 + rest->n, sizeof(*argv));
+    char **argv = calloc(19 + rest->n, sizeof(*argv));
     size_t n = 0;
 
     if (!argv) {
         return NULL;
     }
-    snprintf(numbers[0], sizeof(numbers[0]), "%u", p->index);
+    snprintf(numbers[0], sizeof(numbers[0]), "%u", z->pool->index);
     snprintf(numbers[1], sizeof(numbers[1]), "%llu", (unsigned long long)c->max_tasks);
     snprintf(numbers[2], sizeof(numbers[2]), "%llu", (unsigned long long)c->max_output);
     snprintf(numbers[3], sizeof(numbers[3]), "%u", c->max_tasks_jitter);
@@ -95,6 +95,10 @@ static char **make_argv(const struct pool *p, char numbers[5][24]) {
     argv[n++] = numbers[4];
     argv[n++] = (char *)"--max-output";
     argv[n++] = numbers[2];
+    if (c->kind == POOL_MODULE && known) {
+        argv[n++] = (char *)"--known";
+        argv[n++] = known;
+    }
     argv[n++] = (char *)"--";
     for (uint32_t i = 0; i < rest->n; i++) {
         argv[n++] = rest->v[i];
@@ -102,10 +106,26 @@ static char **make_argv(const struct pool *p, char numbers[5][24]) {
     return argv;
 }
 
+/* "echo,sleep": the handlers that tasks may name by their numbers. NULL: none yet, or no memory. */
+static char *known_handlers(const struct pool *p) {
+    size_t len = 1;
+    for (uint32_t i = 0; i < p->n_handlers; i++) {
+        len += strlen(p->handlers[i]) + 1;
+    }
+    char *text = p->n_handlers ? malloc(len) : NULL;
+    char *at = text;
+    for (uint32_t i = 0; text && i < p->n_handlers; i++) {
+        at = stpcpy(at, p->handlers[i]);
+        *at++ = i + 1 < p->n_handlers ? ',' : '\0';
+    }
+    return text;
+}
+
 static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
-    const struct pool_config *c = z->pool->config;
+    const struct pool_config *c = z->config;
     char numbers[5][24];
-    _cleanup_free_ char **argv = make_argv(z->pool, numbers);
+    _cleanup_free_ char *known = known_handlers(z->pool);
+    _cleanup_free_ char **argv = make_argv(z, numbers, known);
     struct launch l = {
         .path = worker_path(),
         .argv = argv,
@@ -143,6 +163,7 @@ int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {
     if (r < 0) {
         return r;
     }
+    stamp_of(z->config->module, &z->module);
     z->state = ZYGOTE_STARTING;
     z->started_ns = clock_now();
     z->sock = steal_fd(&ours);
@@ -189,10 +210,15 @@ int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
     return n < 0 ? -errno : 0;
 }
 
-/* Splits "echo\nsleep\n" into p->handlers. Queued tasks and serving workers know handlers by their
- * number, so a zygote that is started again must have the same: -ESTALE if the module has been
- * exchanged meanwhile. */
-static int take_handlers(struct pool *p, const char *text, size_t len) {
+void names_free(char **names, uint32_t n) {
+    while (names && n > 0) {
+        free(names[--n]);
+    }
+    free(names);
+}
+
+/* "echo\nsleep\n" as an array. 0 or -ENOMEM. */
+static int split_names(const char *text, size_t len, char ***ret, uint32_t *ret_n) {
     uint32_t n = 0;
     for (size_t i = 0; i < len; i++) {
         n += text[i] == '\n';
@@ -201,42 +227,59 @@ static int take_handlers(struct pool *p, const char *text, size_t len) {
     if (!names) {
         return -ENOMEM;
     }
-    uint32_t at = 0;
-    while (at < n) {
+    for (uint32_t at = 0; at < n; at++) {
         const char *end = memchr(text, '\n', len);
         names[at] = strndup(text, (size_t)(end - text));
         if (!names[at]) {
-            break;
+            names_free(names, at);
+            return -ENOMEM;
         }
-        at++;
         len -= (size_t)(end + 1 - text);
         text = end + 1;
     }
-    if (at < n) {
-        while (at > 0) {
-            free(names[--at]);
-        }
-        free(names);
-        return -ENOMEM;
+    *ret = names;
+    *ret_n = n;
+    return 0;
+}
+
+/* Queued tasks and serving workers know handlers by their number, so a zygote has them in the order
+ * in which it was told them, new ones behind; one that has no name is not there any more. What is
+ * different becomes known when the last worker of the former kind is gone (roll.c). -ESTALE: the
+ * module has been exchanged, and nobody asked for that. */
+static int take_handlers(struct zygote *z, const char *text, size_t len) {
+    struct pool *p = z->pool;
+    char **names;
+    uint32_t n;
+    int r = split_names(text, len, &names, &n);
+    if (r < 0) {
+        return r;
+    }
+    if (z->trial) {
+        names_free(z->handlers, z->n_handlers);
+        z->handlers = names;
+        z->n_handlers = n;
+        return 0;
     }
     if (!p->handlers) {
         p->handlers = names;
         p->n_handlers = n;
         return 0;
     }
-    bool same = n == p->n_handlers;
-    for (uint32_t i = 0; i < n; i++) {
-        same = same && strcmp(names[i], p->handlers[i]) == 0;
-        free(names[i]);
+    bool same = n >= p->n_handlers;
+    for (uint32_t i = 0; same && i < p->n_handlers; i++) {
+        same = strcmp(names[i], p->handlers[i]) == 0;
     }
-    free(names);
+    names_free(names, n);
     return same ? 0 : -ESTALE;
 }
 
 static struct worker *worker_in(struct supervise *s, const struct zygote *z,
                                 const struct control_msg *m, enum phase phase) {
     struct worker *w = m->slot < s->slots ? s->d->workers[m->slot] : NULL;
-    return w && w->pool == z->pool && w->gen == m->gen && watch_of(w)->phase == phase ? w : NULL;
+    return w && w->pool == z->pool && watch_of(w)->version == z->version && w->gen == m->gen &&
+                   watch_of(w)->phase == phase
+               ? w
+               : NULL;
 }
 
 /* The worker that was asked for and has not been announced yet. */
@@ -254,12 +297,12 @@ static void on_ready(struct supervise *s, struct zygote *z, const struct control
     if (z->state != ZYGOTE_STARTING) {
         return;
     }
-    bool program = z->pool->config->kind == POOL_PROGRAM; /* its workers say */
-    int r = program ? 0 : take_handlers(z->pool, m->text, m->text_len);
+    bool program = z->config->kind == POOL_PROGRAM; /* its workers say */
+    int r = program ? 0 : take_handlers(z, m->text, m->text_len);
     if (r < 0) {
-        pool_failed(s, z->pool, "%s",
-                    r == -ESTALE ? "its module has other handlers than before: restart hearthd"
-                                 : strerror(-r));
+        zygote_failed(s, z, "%s",
+                      r == -ESTALE ? "its module has been exchanged and lacks handlers: reload it"
+                                   : strerror(-r));
         zygote_kill(z);
         return;
     }
@@ -272,16 +315,16 @@ static void on_ready(struct supervise *s, struct zygote *z, const struct control
 static void on_failed(struct supervise *s, struct zygote *z, const struct control_msg *m) {
     int len = (int)m->text_len;
     if (m->slot == 0) {
-        pool_failed(s, z->pool, "%.*s", len, m->text);
+        zygote_failed(s, z, "%.*s", len, m->text);
         zygote_kill(z); /* it is about to exit by itself: that end is not another failure */
         return;
     }
     struct worker *w = asked(s, z, m), *begun = worker_in(s, z, m, PHASE_STARTING);
     if (w) {
-        pool_failed(s, z->pool, "cannot fork a worker: %.*s", len, m->text);
+        zygote_failed(s, z, "cannot fork a worker: %.*s", len, m->text);
         worker_unask(s, w);
     } else if (begun) { /* it is about to exit: that is not another failure */
-        pool_failed(s, z->pool, "%.*s", len, m->text);
+        zygote_failed(s, z, "%.*s", len, m->text);
         watch_of(begun)->explained = true;
     }
 }
@@ -352,7 +395,7 @@ static void orphan_asked(struct zygote *z) {
     uint64_t now = clock_now();
     list_for_each (it, &z->pool->workers) {
         struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        if (x->phase == PHASE_ASKED && x->orphaned_ns == 0) {
+        if (x->phase == PHASE_ASKED && x->version == z->version && x->orphaned_ns == 0) {
             x->orphaned_ns = now;
         }
     }
@@ -382,9 +425,13 @@ void zygote_bury(struct supervise *s, struct zygote *z) {
         log_warn(LOG_ABOUT(.message = MESSAGE_ZYGOTE_DIED, .pool = z->pool->config->name),
                  "zygote %d died: %s", (int)z->pid, how);
         if (was == ZYGOTE_STARTING) {
-            pool_failed(s, z->pool, "its zygote ended while starting: %s", how);
+            zygote_failed(s, z, "its zygote ended while starting: %s", how);
         } else {
-            pool_died(s, z->pool, z->started_ns, "its zygote died: %s", how);
+            if (z->trial) {
+                zygote_failed(s, z, "its zygote died: %s", how);
+            } else {
+                pool_died(s, z->pool, z->started_ns, "its zygote died: %s", how);
+            }
         }
     }
     z->pid = 0;

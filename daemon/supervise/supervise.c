@@ -62,7 +62,7 @@ static int open_pools(struct supervise *s) {
     struct hearthd *d = s->d;
 
     for (uint32_t i = 0; i < d->config->n_pools; i++) {
-        int r = pool_init(s, &d->pools[i], &d->config->pools[i], i);
+        int r = pool_init(s, &d->pools[i], d->config, &d->config->pools[i], i);
         d->n_pools = i + 1;
         if (r < 0) {
             log_err(LOG_ABOUT(.pool = d->config->pools[i].name),
@@ -88,12 +88,14 @@ int supervise_open(struct hearthd *d) {
     s->timer_at_ns = UINT64_MAX;
     list_init(&s->dead);
     getrlimit(RLIMIT_NOFILE, &s->files);
-    s->zygotes = calloc(d->config->n_pools + 1, sizeof(*s->zygotes));
-    d->pools = calloc(d->config->n_pools + 1, sizeof(*d->pools));
+    /* pools may come later, and none may move */
+    s->zygotes = calloc(2 * (size_t)SHM_POOLS, sizeof(*s->zygotes));
+    s->rolls = calloc(SHM_POOLS, sizeof(*s->rolls));
+    d->pools = calloc(SHM_POOLS, sizeof(*d->pools));
     d->workers = calloc(s->slots, sizeof(*d->workers));
     s->timer = evtimer_new(d->base, on_time, s);
     s->sigchld = evsignal_new(d->base, SIGCHLD, on_sigchld, s);
-    if (!s->zygotes || !d->pools || !d->workers || !s->timer || !s->sigchld ||
+    if (!s->zygotes || !s->rolls || !d->pools || !d->workers || !s->timer || !s->sigchld ||
         event_add(s->sigchld, NULL) < 0) {
         log_err(NULL, "cannot start the supervisor: out of memory");
         return -ENOMEM;
@@ -129,9 +131,10 @@ static void kill_rest(struct supervise *s) {
     s->stop_killed = true;
 }
 
-static bool zygote_is_needed(struct zygote *z) {
+bool zygote_is_needed(struct zygote *z) {
     list_for_each (it, &z->pool->workers) {
-        if (watch_of(list_entry(it, struct worker, in_pool))->phase == PHASE_ASKED) {
+        const struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        if (x->phase == PHASE_ASKED && x->version == z->version) {
             return true;
         }
     }
@@ -145,9 +148,9 @@ static void stop_turn(struct supervise *s) {
     if (!s->stop_killed && now >= s->stop_at_ns) {
         kill_rest(s);
     }
-    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+    for (uint32_t i = 0; i < 2 * s->d->n_pools; i++) {
         struct zygote *z = &s->zygotes[i];
-        any |= !list_empty(&s->d->pools[i].workers);
+        any |= !list_empty(&z->pool->workers);
         if (z->state != ZYGOTE_NONE && (s->stop_killed || !zygote_is_needed(z))) {
             zygote_dismiss(z);
         }
@@ -156,7 +159,7 @@ static void stop_turn(struct supervise *s) {
         return;
     }
     s->gone_ns = s->gone_ns != 0 ? s->gone_ns : now;
-    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+    for (uint32_t i = 0; i < 2 * s->d->n_pools; i++) {
         struct zygote *z = &s->zygotes[i];
         if (z->state != ZYGOTE_NONE && !z->killed && now - s->gone_ns > ZYGOTE_LEAVE) {
             zygote_kill(z);
@@ -166,7 +169,7 @@ static void stop_turn(struct supervise *s) {
 }
 
 static void hear_zygotes(struct supervise *s) {
-    for (uint32_t i = 0; i < s->d->n_pools; i++) {
+    for (uint32_t i = 0; i < 2 * s->d->n_pools; i++) {
         struct zygote *z = &s->zygotes[i];
         if (z->says) {
             zygote_read(s, z);
@@ -187,7 +190,7 @@ void supervise_turn(struct hearthd *d) {
     uint32_t news = shm_news(&d->shm);
 
     if (!s->look && news == s->news && !d->check_deadlines && !d->check_sizes &&
-        list_empty(&s->dead)) {
+        list_empty(&s->dead) && s->removing == 0) {
         return;
     }
     d->check_sizes = false;
@@ -257,7 +260,9 @@ void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
 
 bool supervise_stopped(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
-        if (!list_empty(&d->pools[i].workers) || zygote_of(&d->pools[i])->state != ZYGOTE_NONE) {
+        const struct zygote *z = &d->supervise->zygotes[2 * i];
+        if (!list_empty(&d->pools[i].workers) || z[0].state != ZYGOTE_NONE ||
+            z[1].state != ZYGOTE_NONE) {
             return false;
         }
     }
@@ -272,7 +277,7 @@ static void forget(struct supervise *s) {
             worker_free(s, d->workers[i]);
         }
     }
-    for (uint32_t i = 0; i < d->n_pools; i++) {
+    for (uint32_t i = 0; i < 2 * d->n_pools; i++) {
         struct zygote *z = &s->zygotes[i];
         zygote_dismiss(z);
         if (z->exit_event) {
@@ -281,6 +286,10 @@ static void forget(struct supervise *s) {
         if (z->pidfd >= 0) {
             close(z->pidfd);
         }
+        names_free(z->handlers, z->n_handlers);
+        config_free(z->owner);
+    }
+    for (uint32_t i = 0; i < d->n_pools; i++) {
         pool_deinit(&d->pools[i]);
     }
 }
@@ -306,6 +315,10 @@ void supervise_close(struct hearthd *d) {
     }
     free(s->start_error);
     free(s->zygotes);
+    for (uint32_t i = 0; s->rolls && i < SHM_POOLS; i++) {
+        config_free(s->rolls[i].owner);
+    }
+    free(s->rolls);
     free(d->pools);
     free(d->workers);
     free(s);

@@ -21,6 +21,14 @@ void supervise_turn(struct hearthd *d);
 /* There is something for the next turn: do not sleep. */
 bool supervise_has_news(struct hearthd *d);
 
+/* Before `next` takes over from d->config: makes room for its pools. 0; -EINVAL or -ENOMEM: it cannot,
+ * *err says why. A queue_max that is over what the pool's ring holds is given its former value, and
+ * `plan` says so. */
+int supervise_prepare(struct hearthd *d, struct config *next, struct buf *plan,
+                      struct config_error *err);
+/* d->config is another one, which has been prepared: every pool follows. */
+void supervise_configure(struct hearthd *d, struct buf *plan);
+
 /* Starting: true once all pools' first workers are warm. */
 bool supervise_ready(struct hearthd *d);
 /* Starting: why it cannot, or NULL. Afterwards a pool that fails only becomes FAILING. */

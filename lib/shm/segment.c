@@ -312,6 +312,15 @@ static int zero_block(struct shm *s, uint64_t off, uint64_t len) {
     return 0;
 }
 
+/* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind */
+static uint64_t ready_capacity(uint32_t queue_max) {
+    return power_of_two((uint64_t)queue_max + queue_max / 2 + 64);
+}
+
+uint32_t shm_pool_room(uint32_t queue_max) {
+    return (uint32_t)((ready_capacity(queue_max) - 64) / 3 * 2);
+}
+
 int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max) {
     if (index >= SHM_POOLS || !*name || strlen(name) >= sizeof(s->pools[0].name) || queue_max < 1 ||
         queue_max > 4 << 20) {
@@ -321,9 +330,7 @@ int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t qu
     if (p->name[0]) {
         return -EEXIST;
     }
-    /* half as many again: hints double when a process dies, and cancelled tasks leave theirs behind
-     */
-    uint64_t capacity = power_of_two((uint64_t)queue_max + queue_max / 2 + 64);
+    uint64_t capacity = ready_capacity(queue_max);
     uint64_t front = capacity < FRONT_RING_MAX ? capacity : FRONT_RING_MAX;
     int r = alloc_give(s, &p->ready.entries_off, (capacity + front) * 8);
     if (r) {

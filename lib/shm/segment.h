@@ -120,6 +120,8 @@ void shm_detach(struct shm *s);
 /* Defines pool `index` (0 .. SHM_POOLS-1) with a ring that holds queue_max tasks and some more.
  * Supervisor only, once per index. -ENOMEM: the segment is full; -EEXIST; -EINVAL; -EAGAIN. */
 int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max);
+/* How many tasks such a ring holds at least, dead hints and all. */
+uint32_t shm_pool_room(uint32_t queue_max);
 
 /* Tells the daemon that there is something to look at, if it sleeps. Any process. */
 void shm_ring_daemon(struct shm *s);

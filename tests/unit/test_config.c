@@ -467,6 +467,32 @@ Test(config, the_man_page_shows_every_key_with_type_and_default) {
     }
 }
 
+/* The lines after `.\" when: RESTART` and ROLL name the keys that the table says. */
+Test(config, the_man_page_says_when_a_new_value_counts) {
+    static const struct {
+        const char *head;
+        enum config_when when;
+    } lists[] = {{".\\\" when: RESTART\n.B ", CONFIG_RESTART},
+                 {".\\\" when: ROLL\n.B ", CONFIG_ROLL}};
+    _cleanup_free_ char *text = read_source("man/hearthd.conf.5");
+    for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+        struct buf keys = BUF_INIT;
+        const struct config_key *k;
+        for (unsigned j = 0; (k = config_key(j)); j++) {
+            if (k->when == lists[i].when) {
+                buf_printf(&keys, "%s%s", buf_len(&keys) ? " " : "", k->name);
+            }
+        }
+        buf_printf(&keys, "\n");
+        const char *at = strstr(text, lists[i].head);
+        cr_assert(at);
+        at += strlen(lists[i].head);
+        cr_expect(strncmp(at, buf_head(&keys), buf_len(&keys)) == 0, "%.*s", (int)buf_len(&keys),
+                  buf_head(&keys));
+        buf_deinit(&keys);
+    }
+}
+
 Test(config, sample_conf_names_its_pools) {
     static const char *const modules[] = {"demo.so", "text.so", "compress.so"};
     static const char *const pools[] = {"demo", "text", "compress", "shell"};
