@@ -259,6 +259,10 @@ static int read_sizes(const struct reader *r, const config_setting_t *group,
                 p->sizing != SIZING_STATIC && fit == 1 << SIZING_STATIC ? ": write max = ..." : "");
         }
     }
+    if (p->threads > 1 && p->kind != POOL_MODULE) {
+        return config_fail(r, config_setting_get_member(group, "threads"),
+                           "threads are for modules: write workers = ...");
+    }
     if (p->sizing == SIZING_STATIC) {
         p->min = p->max = p->workers;
         p->spare = 0;
@@ -546,10 +550,12 @@ static int check_whole(const struct config *c, const char *name, struct config_e
         return -EINVAL;
     }
     for (uint32_t i = 0; i < c->n_pools; i++) {
-        workers += c->pools[i].workers;
+        workers += (uint64_t)c->pools[i].workers * c->pools[i].threads;
         if (workers > CONFIG_WORKERS_MAX) {
-            config_fail(&r, NULL, "the pools up to \"%s\" have %u workers, at most %d are possible",
-                        c->pools[i].name, (unsigned)workers, CONFIG_WORKERS_MAX);
+            config_fail(&r, NULL,
+                        "the pools up to \"%s\" have %u workers%s, at most %d are possible",
+                        c->pools[i].name, (unsigned)workers,
+                        c->pools[i].threads > 1 ? " and threads" : "", CONFIG_WORKERS_MAX);
             snprintf(err->file, sizeof(err->file), "%s", c->pools[i].file);
             err->line = c->pools[i].line;
             snprintf(err->key, sizeof(err->key), "pools");

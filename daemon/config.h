@@ -47,6 +47,7 @@ struct pool_config {
     enum pool_sizing sizing;
     uint32_t workers;           /* the most there will be; "auto" is resolved: >= 1 */
     uint32_t min, max;          /* static: both are `workers`; ondemand: min is 0 */
+    uint32_t threads;           /* tasks at once in each worker; >= 1 */
     uint32_t spare;             /* idle workers kept ready; only dynamic has any */
     uint32_t spawn_rate;        /* workers a second that a pool grows by at most */
     uint32_t idle_timeout_ms;   /* after which a worker that is not needed ends */

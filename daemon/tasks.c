@@ -396,7 +396,7 @@ static int submit_with_room(struct hearthd *d, struct pool *p, const struct task
         int r = task_submit(&d->shm, spec, ret);
         if (r == -ENOBUFS && !pruned) {
             task_prune(&d->shm, p->index);
-            p->wake = p->n_workers;
+            p->wake = p->n_workers * p->config->threads;
             pruned = true;
         } else if (r != -ENOMEM || !forget_fetched(d)) {
             return r;

@@ -7,7 +7,7 @@
  * right size at first). Nothing of it counts before the handler has returned and the outcome is
  * finished by one word in the record.
  *
- * There is one task at a time in a process, hence one struct hearth_task, reused: its index of
+ * There is one task at a time on a thread, hence one struct hearth_task for each, reused: its index of
  * arguments is made when a handler first asks for one, its message buffer is part of it. The
  * table's functions take no context but the task; what else they need (pool, worker number) is set
  * once per process.
@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,12 +58,13 @@ struct hearth_task {
     char message[MESSAGE_MAX];
 };
 
-static struct hearth_task the_task;
+static _Thread_local struct hearth_task the_task;
 static const char *the_pool = "?";
-static int the_worker = -1;
-static char the_why[MESSAGE_MAX];
+static _Thread_local int the_worker = -1;
+static _Thread_local char the_why[MESSAGE_MAX];
 
-static bool the_retires;
+static atomic_bool the_retires;
+static struct shm *the_process;
 
 const char *api_why(void) {
     return the_why;
@@ -223,7 +225,8 @@ static void api_log(struct hearth_task *t, int level, const char *format, ...) {
 
 static void api_retire(struct hearth_task *t) {
     the_retires = true;
-    slot_set_ending(t->shm, ENDING_ASKED);
+    (void)t;
+    slot_set_ending(the_process, ENDING_ASKED);
 }
 
 bool api_retires(void) {
@@ -257,6 +260,11 @@ static struct hearth_api the_api = {
     .worker = api_worker,
     .retire = api_retire,
 };
+
+void api_thread(struct shm *process, int worker) {
+    the_process = process;
+    the_worker = worker;
+}
 
 const struct hearth_api *api_init(const char *pool, int worker) {
     the_pool = pool;

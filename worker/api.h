@@ -20,7 +20,11 @@ bool api_retires(void);
  * same table each time. */
 const struct hearth_api *api_init(const char *pool, int worker);
 
+/* On each thread that runs tasks, before its first: this is its number as a worker, and `process` the
+ * handle whose slot speaks for the whole process. */
+void api_thread(struct shm *process, int worker);
+
 /* Runs the handler of a claimed task and says how it ended. v is a view of it. Allocates nothing
- * per task unless it has arguments; one task at a time in a process. */
+ * per task unless it has arguments; one task at a time on a thread. */
 void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
              const struct task_view *v, uint64_t max_output, struct task_outcome *ret);

@@ -19,7 +19,7 @@
  *
  * LIFE. Per pool, one process (the zygote) loads the module and calls init() once; what it builds
  * (tables, models, pages of memory) is shared with every worker, copy-on-write. Workers are forked
- * from it: worker_init(), then run() for task after task, one at a time, then worker_exit().
+ * from it: worker_init(), then run() for task after task, then worker_exit().
  * Threads must not exist when init() returns (a fork would lose them, and hearthd refuses the
  * module); worker_init() may make them.
  *
@@ -30,7 +30,10 @@
  * load.
  *
  * THREADS. The functions of hearth_api are for the thread that called into the module, and only
- * during that call. Plain C99, usable from C++. */
+ * during that call. A module whose handlers may run on several threads at once begins its struct
+ * with HEARTH_MODULE_HEAD_FLAGS(HEARTH_THREADS); in a pool with `threads = n` each worker then runs n
+ * tasks at once. init(), worker_init() and worker_exit() are called once, while no task runs.
+ * Plain C99, usable from C++. */
 #pragma once
 
 #include <stddef.h>
@@ -350,12 +353,17 @@ struct hearth_handler {
     int (*run)(struct hearth_task *task, const struct hearth_api *api);
 };
 
+enum hearth_module_flag {
+    /* The handlers may run on several threads of a process at once. */
+    HEARTH_THREADS = 1
+};
+
 /* What a module exports under the name `hearth_module`. */
 struct hearth_module {
-    uint32_t abi;          /* HEARTH_MODULE_HEAD fills in these three */
+    uint32_t abi;          /* HEARTH_MODULE_HEAD fills in these */
     uint32_t size;         /* sizeof(struct hearth_module) */
     uint32_t handler_size; /* sizeof(struct hearth_handler) */
-    uint32_t reserved;
+    uint32_t flags;        /* enum hearth_module_flag */
 
     const char *name;
     const char *version;                   /* or NULL */
@@ -374,8 +382,10 @@ struct hearth_module {
     void (*worker_exit)(const struct hearth_api *api);
 };
 
-#define HEARTH_MODULE_HEAD                                                                         \
-    HEARTH_ABI, (uint32_t)sizeof(struct hearth_module), (uint32_t)sizeof(struct hearth_handler), 0
+#define HEARTH_MODULE_HEAD_FLAGS(flags)                                                            \
+    HEARTH_ABI, (uint32_t)sizeof(struct hearth_module), (uint32_t)sizeof(struct hearth_handler),   \
+        flags
+#define HEARTH_MODULE_HEAD HEARTH_MODULE_HEAD_FLAGS(0)
 
 extern HEARTH_EXPORT const struct hearth_module hearth_module;
 

@@ -30,6 +30,7 @@ enum {
     OPT_TASKS,
     OPT_JITTER,
     OPT_GROWTH,
+    OPT_THREADS,
     OPT_OUTPUT,
     OPT_LIST,
     OPT_VERSION
@@ -46,6 +47,7 @@ static const struct option longs[] = {
     {"max-tasks", required_argument, NULL, OPT_TASKS},
     {"max-tasks-jitter", required_argument, NULL, OPT_JITTER},
     {"max-growth", required_argument, NULL, OPT_GROWTH},
+    {"threads", required_argument, NULL, OPT_THREADS},
     {"max-output", required_argument, NULL, OPT_OUTPUT},
     {"list", required_argument, NULL, OPT_LIST},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -58,7 +60,7 @@ static const char help[] =
     "\n"
     "  hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork)\n"
     "                [--max-tasks N] [--max-tasks-jitter N] [--max-growth BYTES]\n"
-    "                [--max-output BYTES] [-- ARG...]\n"
+    "                [--threads N] [--max-output BYTES] [-- ARG...]\n"
     "  hearth-worker --list PATH     check a handler module and list its handlers\n"
     "  hearth-worker --version\n"
     "\n"
@@ -101,7 +103,7 @@ static bool number(const char *text, uint64_t max, uint64_t *ret) {
 
 /* 0, or the exit status + 1 of a program that is done already. */
 static int parse(int argc, char **argv, struct options *o) {
-    uint64_t index = UINT64_MAX;
+    uint64_t index = UINT64_MAX, threads = 1;
     bool exec = false;
     int c;
     while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
@@ -136,6 +138,10 @@ static int parse(int argc, char **argv, struct options *o) {
         case OPT_GROWTH:
             good = number(optarg, UINT64_MAX, &o->max_growth);
             break;
+        case OPT_THREADS:
+            good = number(optarg, THREADS_MAX, &threads) && threads > 0;
+            o->threads = (uint32_t)threads;
+            break;
         case OPT_OUTPUT:
             good = number(optarg, UINT64_MAX, &o->max_output);
             break;
@@ -169,7 +175,7 @@ static int parse(int argc, char **argv, struct options *o) {
 }
 
 int main(int argc, char **argv) {
-    struct options o = {.max_output = UINT64_C(64) << 20};
+    struct options o = {.threads = 1, .max_output = UINT64_C(64) << 20};
     int done = parse(argc, argv, &o);
     if (done != 0) {
         return done - 1;

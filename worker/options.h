@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { THREADS_MAX = 64 };
+
 struct options {
     const char *pool;   /* its name */
     uint32_t index;     /* its index in the segment */
@@ -14,6 +16,7 @@ struct options {
     const char *known;  /* "echo,sleep": handlers in the order in which tasks count them; NULL */
     int argc;           /* what follows "--": the module's arguments, or the words of the command */
     char **argv;        /* ends with NULL */
+    uint32_t threads;   /* tasks a worker runs at once; 1 to THREADS_MAX */
     uint64_t max_growth;       /* private memory since it was warm, at which it is; 0: no limit */
     uint64_t max_tasks_jitter; /* up to so many more, at random */
     uint64_t max_tasks;        /* tasks a worker runs before it is replaced; 0: no limit */

@@ -17,15 +17,22 @@
  * grown (max_growth) asks, too, and serves on until it is told RETIRE. It looks at its memory now
  * and then after a task, since that costs more than a short task.
  *
+ * With threads each of them does this loop, with a slot and a handle of its own; the first speaks for
+ * all: it is warm when all are, and has retired when all have. Whoever brings the worker's end about
+ * tells the others by the same word that the daemon would use.
+ *
  * Fails: exit status 1 when the worker cannot start (said on stderr), 2 when the segment cannot be
  * used any more. Anything a handler does to the process (crash, exit) is the daemon's to see. */
 #include "worker/runtime.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/shm/account.h"
 #include "lib/base/clock.h"
@@ -44,6 +51,28 @@ struct age {
     uint64_t left, notice; /* tasks until its last; 0: it has none. And from when on to say so */
     uint64_t memory;       /* private memory above which it is replaced; 0: never */
     uint64_t looked_ns;    /* at its memory, last */
+};
+
+struct crew;
+
+/* A thread that runs tasks; the first one is the process's own. */
+struct hand {
+    struct crew *crew;
+    struct shm *s;
+    uint32_t slot, gen;
+    pthread_t thread;
+};
+
+struct crew {
+    const struct options *o;
+    const struct module *m;
+    struct exec *e;
+    pthread_mutex_t lock; /* of `age`, when there are several */
+    struct age age;
+    atomic_bool last; /* no more tasks */
+    pthread_barrier_t begin;
+    uint32_t n;
+    struct hand hands[THREADS_MAX];
 };
 
 #define LOOK_AFTER (100 * NS_PER_MS) /* at memory, after a task */
@@ -124,49 +153,145 @@ static void retire(struct shm *s) {
     }
 }
 
-static int serve(const struct options *o, const struct module *m, struct exec *e, struct shm *s) {
-    struct age age;
-    age_init(&age, o);
-    slot_set_state(s, SLOT_WARM);
+/* Says for the process that it is to be replaced. */
+static void end_all(struct crew *c) {
+    atomic_store(&c->last, true);
+    for (uint32_t i = 0; i < c->n; i++) {
+        slot_retire_other(c->hands[0].s, c->hands[i].s->slot);
+    }
+}
+
+static void after_task(struct crew *c) {
+    if (c->n > 1) {
+        pthread_mutex_lock(&c->lock);
+    }
+    bool last = age_task(&c->age, c->hands[0].s);
+    if (c->n > 1) {
+        pthread_mutex_unlock(&c->lock);
+    }
+    if (last) {
+        end_all(c);
+    }
+}
+
+static void when_idle(struct crew *c) {
+    if (c->n == 1) {
+        look_at_memory(&c->age, c->hands[0].s, LOOK_IDLE);
+    } else if (pthread_mutex_trylock(&c->lock) == 0) {
+        look_at_memory(&c->age, c->hands[0].s, LOOK_IDLE);
+        pthread_mutex_unlock(&c->lock);
+    }
+}
+
+/* What each thread does. */
+static int serve(struct hand *h) {
+    struct crew *c = h->crew;
+    struct shm *s = h->s;
     if (!wait_for_go(s)) {
         return 0;
     }
     slot_set_state(s, SLOT_SERVING);
-    if (age.left > 0 && age.left <= age.notice) {
-        slot_set_ending(s, ENDING_TASKS);
-    }
-    bool last = false;
-    while (!last && slot_told(s) < SLOT_EXIT) {
+    while (!atomic_load_explicit(&c->last, memory_order_relaxed) && slot_told(s) < SLOT_EXIT) {
         struct task_ref ref;
-        int r = task_claim(s, o->index, &ref);
+        int r = task_claim(s, c->o->index, &ref);
         if (r == -EAGAIN) {
-            look_at_memory(&age, s, LOOK_IDLE);
-            task_wait(s, o->index);
+            when_idle(c);
+            task_wait(s, c->o->index);
             continue;
         }
-        if (r < 0 || !run_one(o, m, e, s, &ref)) {
+        if (r < 0 || !run_one(c->o, c->m, c->e, s, &ref)) {
             return STATUS_SEGMENT;
         }
-        last = age_task(&age, s);
+        after_task(c);
     }
-    task_wake(s, o->index,
-              1); /* in case it was woken for a task just before it was told to leave */
-    if (slot_told(s) != SLOT_EXIT) {
-        retire(s);
-    }
+    /* in case it was woken for a task just before it was told to leave */
+    task_wake(s, c->o->index, 1);
     return 0;
 }
 
-int runtime_serve(const struct options *o, const struct module *m, struct shm *s, uint32_t slot,
-                  uint32_t gen) {
-    struct exec e = EXEC_INIT;
-    int r = slot_attach(s, slot, gen);
+/* ---- threads ---- */
+
+/* A thread beside the first. When it cannot go on, nor can the process: its slots are one worker. */
+static void *run_thread(void *arg) {
+    struct hand *h = arg;
+    int r = slot_attach(h->s, h->slot, h->gen);
     if (r < 0) {
-        say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this worker: %s", slot, strerror(-r));
+        say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this thread: %s", h->slot, strerror(-r));
+        _exit(STATUS_START);
+    }
+    shared_init(h->s);
+    api_thread(h->crew->hands[0].s, (int)h->slot);
+    slot_set_state(h->s, SLOT_WARM);
+    pthread_barrier_wait(&h->crew->begin);
+    int status = serve(h);
+    if (status != 0) {
+        _exit(status);
+    }
+    slot_set_state(h->s, SLOT_RETIRED);
+    return NULL;
+}
+
+/* 0 or -errno: some may run already. */
+static int start_threads(struct crew *c, const struct runtime_seat *seats) {
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_barrier_init(&c->begin, NULL, c->n);
+    for (uint32_t i = 1; i < c->n; i++) {
+        struct hand *h = &c->hands[i];
+        *h = (struct hand){.crew = c, .slot = seats[i].slot, .gen = seats[i].gen};
+        h->s = calloc(1, sizeof(*h->s));
+        if (h->s == NULL) {
+            return -ENOMEM;
+        }
+        shm_share(c->hands[0].s, h->s);
+        h->s->bell_fd = c->hands[0].s->bell_fd;
+        int r = pthread_create(&h->thread, NULL, run_thread, h);
+        if (r != 0) {
+            return -r;
+        }
+    }
+    pthread_barrier_wait(&c->begin);
+    return 0;
+}
+
+/* The whole of the worker's service: returns when all threads are through. */
+static int serve_all(struct crew *c, const struct runtime_seat *seats) {
+    struct shm *s = c->hands[0].s;
+    if (c->n > 1) {
+        int r = start_threads(c, seats);
+        if (r < 0) {
+            say(HEARTH_LOG_ERROR, NULL, "cannot start %u threads: %s", c->n, strerror(-r));
+            return STATUS_START;
+        }
+    }
+    age_init(&c->age, c->o);
+    if (c->age.left > 0 && c->age.left <= c->age.notice) {
+        slot_set_ending(s, ENDING_TASKS);
+    }
+    slot_set_state(s, SLOT_WARM);
+    int status = serve(&c->hands[0]);
+    for (uint32_t i = 1; i < c->n && status == 0; i++) {
+        pthread_join(c->hands[i].thread, NULL);
+    }
+    if (status == 0 && slot_told(s) != SLOT_EXIT) {
+        retire(s);
+    }
+    return status;
+}
+
+int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
+                  const struct runtime_seat *seats, uint32_t n) {
+    struct exec e = EXEC_INIT;
+    struct crew c = {.o = o, .m = m, .e = &e, .n = n};
+    int r = slot_attach(s, seats[0].slot, seats[0].gen);
+    if (r < 0) {
+        say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this worker: %s", seats[0].slot,
+            strerror(-r));
         return STATUS_START;
     }
+    c.hands[0] = (struct hand){.crew = &c, .s = s};
     shared_init(s);
-    const struct hearth_api *api = api_init(o->pool, (int)slot);
+    const struct hearth_api *api = api_init(o->pool, (int)seats[0].slot);
+    api_thread(s, (int)seats[0].slot);
     if (m == NULL) {
         r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);
         if (r < 0) {
@@ -179,8 +304,8 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
             *why ? ": " : "", why);
         return STATUS_START;
     }
-    int status = serve(o, m, &e, s);
-    if (m != NULL && m->head.worker_exit != NULL) {
+    int status = serve_all(&c, seats);
+    if (status == 0 && m != NULL && m->head.worker_exit != NULL) {
         m->head.worker_exit(api);
     }
     exec_deinit(&e);

@@ -8,8 +8,13 @@
 #include "worker/module.h"
 #include "worker/options.h"
 
-/* Serves slot/gen of the attached segment until told to exit. m is the pool's module, or NULL in an
+/* A slot that is reserved for a thread of this worker. */
+struct runtime_seat {
+    uint32_t slot, gen;
+};
+
+/* Serves n slots (1 to THREADS_MAX) of the attached segment, each on a thread, until told to exit. m is the pool's module, or NULL in an
  * exec pool. Returns the exit status for the process. The handle is this process's own (its slot
  * not yet attached). */
-int runtime_serve(const struct options *o, const struct module *m, struct shm *s, uint32_t slot,
-                  uint32_t gen);
+int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
+                  const struct runtime_seat *seats, uint32_t n);

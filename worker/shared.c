@@ -27,8 +27,8 @@ _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT =
                    (int)HEARTH_DESCENDING == (int)OBJECTS_DESCENDING,
                "one set of numbers");
 
-static struct objects mine;
-static const struct task_ref *the_task;
+static _Thread_local struct objects mine;
+static _Thread_local const struct task_ref *the_task;
 
 void shared_init(struct shm *s) {
     objects_init(&mine, s);

@@ -6,7 +6,7 @@
 #include "lib/shm/task.h"
 #include "worker/hearth_handler.h"
 
-/* From now on the table works on this segment, with the handle's slot. */
+/* From now on the table works on this segment, with the handle's slot, for this thread. */
 void shared_init(struct shm *s);
 /* The task whose cancelling ends a wait; NULL: none. */
 void shared_set_task(const struct task_ref *t);

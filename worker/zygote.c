@@ -52,6 +52,8 @@ struct zygote {
     pid_t daemon;
     struct shm segment; /* mapped once; workers inherit the mapping */
     struct module module;
+    struct runtime_seat seats[THREADS_MAX]; /* of the worker that is being made */
+    uint32_t n_seats;
 };
 
 /* ---- talking to the daemon ---- */
@@ -128,11 +130,12 @@ be_worker(struct zygote *z, pid_t between, int fd, uint32_t slot, uint32_t gen) 
     if (z->o->program) {
         be_program(z, fd, slot, gen);
     }
+    z->seats[0] = (struct runtime_seat){slot, gen};
     close(CONTROL_FD_SOCKET); /* the zygote's alone, or its EOF would wait for us */
     snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
     prctl(PR_SET_NAME, title);
-    int status =
-        runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment, slot, gen);
+    int status = runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment,
+                               z->seats, z->n_seats);
     fflush(NULL);
     _exit(status); /* what was registered to run at exit belongs to the zygote */
 }
@@ -153,6 +156,16 @@ be_between(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
         kill(worker, SIGKILL);
     }
     _exit(0);
+}
+
+/* The slots of the worker that is asked for. */
+static void take_seats(struct zygote *z, const struct control_msg *m) {
+    z->n_seats = 1; /* beside the first */
+    for (size_t at = 0; z->n_seats < z->o->threads && at + 8 <= m->text_len; at += 8) {
+        uint32_t seat[2];
+        memcpy(seat, m->text + at, sizeof(seat));
+        z->seats[z->n_seats++] = (struct runtime_seat){seat[0], seat[1]};
+    }
 }
 
 static void spawn(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
@@ -215,6 +228,13 @@ static bool load(struct zygote *z) {
     if (module_load(&z->module, z->o->module, why) < 0 ||
         (z->o->known != NULL && module_order(&z->module, z->o->known, why) < 0)) {
         tell_failed(0, 0, "%s", why);
+        return false;
+    }
+    if (z->o->threads > 1 && !(z->module.head.flags & HEARTH_THREADS)) {
+        tell_failed(0, 0,
+                    "%s: the module does not say that it may run on threads "
+                    "(HEARTH_MODULE_HEAD_FLAGS(HEARTH_THREADS)): write threads = 1",
+                    z->o->module);
         return false;
     }
     const struct hearth_api *api = api_init(z->o->pool, -1);
@@ -284,6 +304,7 @@ static void serve(struct zygote *z) {
             say(HEARTH_LOG_ERROR, NULL, "a message from the daemon that makes no sense");
             continue;
         }
+        take_seats(z, &m);
         spawn(z, fd, m.slot, m.gen);
         if (fd >= 0) {
             close(fd);

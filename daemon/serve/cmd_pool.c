@@ -141,7 +141,7 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 32 + 2 + 2 * 4);
+    reply_map(c, MAIN_FIELDS + 33 + 2 + 2 * 4);
     reply_main_fields(c, p);
     reply_handlers(c, p);
     reply_field_text(c, "module", f->module ? f->module : "");
@@ -151,6 +151,7 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     reply_field_int(c, "asking", count_asking(p));
     reply_field_text(c, "sizing", pool_sizing_names[f->sizing]);
     reply_field_int(c, "workers_wanted", p->max);
+    reply_field_int(c, "threads", f->threads);
     reply_field_int(c, "target", p->target);
     reply_field_int(c, "min", p->min);
     reply_field_int(c, "max", p->max);
@@ -216,7 +217,7 @@ static int set_paused(struct conn *c, const struct resp_arg *argv, uint32_t argc
     }
     if (ways & WAY_OUT) {
         task_pause(&d->shm, p->index, on);
-        p->wake = on ? p->wake : p->n_workers + 1;
+        p->wake = on ? p->wake : (p->n_workers + 1) * p->config->threads;
     }
     tell_paused(d, p, ways, on);
     reply_ok(c);

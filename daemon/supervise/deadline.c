@@ -62,11 +62,17 @@ void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
 }
 
 void worker_kill(struct supervise *s, struct worker *w) {
-    watch_of(w)->killed = true;
+    struct watch *x = watch_of(w);
+    x->killed = true;
+    if (x->first && !x->first->killed) { /* the process, for what one of its threads does */
+        x->first->killed = true;
+        x->first->worker->kill_cause = w->kill_cause;
+        x->first->worker->kill_task_id = 0;
+    }
     if (w->lease) {
         lease_close(s->d, w->lease); /* what it may still say counts no more */
     }
-    if (watch_of(w)->joined) {
+    if (x->joined) {
         return; /* that was its end */
     }
     /* The worker first: or it would see its command die and judge that in the instant it has left.
@@ -172,13 +178,12 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
 static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
     struct watch *x = watch_of(w);
     uint64_t limit = w->pool->config->start_timeout_ms * NS_PER_MS;
-    struct slot_view v;
-    uint32_t idx;
+    uint64_t claims;
 
     if (now - x->since_ns < limit || x->killed) {
         return;
     }
-    if (x->phase == PHASE_LEAVING && running(s, w, &v, &idx) != 0) {
+    if (x->phase == PHASE_LEAVING && worker_busy(s, w, &claims) > 0) {
         x->since_ns = now; /* it was told to leave as it claimed this task, which is its last */
         return;
     }

@@ -234,11 +234,12 @@ void worker_free(struct supervise *s, struct worker *w) {
     s->n_joined -= x->joined;
     list_del(&w->in_pool);
     list_del(&x->dead_node);
-    w->pool->n_workers--;
+    list_del(&x->team);
+    w->pool->n_workers -= !x->is_thread;
     if (x->exit_event) {
         event_free(x->exit_event);
     }
-    if (w->pidfd >= 0) {
+    if (w->pidfd >= 0 && !x->is_thread) {
         close(w->pidfd);
     }
     free(x);
@@ -247,18 +248,12 @@ void worker_free(struct supervise *s, struct worker *w) {
 }
 
 void worker_unask(struct supervise *s, struct worker *w) {
+    threads_release(s, w);
     slot_release(&s->d->shm, w->slot, w->gen);
     worker_free(s, w);
 }
 
-void worker_command(struct supervise *s, struct worker *w, enum slot_command command) {
-    slot_command(&s->d->shm, w->slot, command);
-    if (w->lease) {
-        lease_told(s->d, w->lease);
-    }
-}
-
-static int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
+int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
     struct worker *w = calloc(1, sizeof(*w));
     struct watch *x = calloc(1, sizeof(*x));
     int r = w && x ? slot_reserve(&s->d->shm, p->index, &w->slot, &w->gen) : -ENOMEM;
@@ -272,6 +267,7 @@ static int worker_new(struct supervise *s, struct pool *p, struct worker **ret) 
     x->supervise = s;
     x->worker = w;
     list_init(&x->dead_node);
+    list_init(&x->team);
     w->supervise = x;
     w->pool = p;
     w->pidfd = -1;
@@ -296,9 +292,8 @@ int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
     watch_of(w)->trial = z->trial;
     watch_of(w)->version = z->version;
     worker_set_phase(w, PHASE_ASKED);
-    if (p->config->kind == POOL_PROGRAM) {
-        r = lease_connect(s->d, w, &fd);
-    }
+    r = p->config->kind == POOL_PROGRAM ? lease_connect(s->d, w, &fd)
+                                        : threads_reserve(s, w, z->config->threads);
     if (seat) {
         worker_command(s, w, SLOT_GO);
     }
@@ -331,6 +326,7 @@ void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
     x->exit_event = w->pidfd < 0
                         ? NULL
                         : event_new(s->d->base, w->pidfd, EV_READ | EV_PERSIST, on_exit_seen, x);
+    threads_spawned(w);
     if (!x->exit_event || event_add(x->exit_event, NULL) < 0) {
         /* Its end could not be noticed later, so it ends now. */
         x->killed = true;

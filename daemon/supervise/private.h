@@ -3,6 +3,7 @@
  *
  *   ASKED --SPAWNED--> STARTING --slot warm--> WARM --told to go--> SERVING
  *   SERVING --slot retired, told to exit--> LEAVING
+ *   asked for --THREAD until dead: the further threads of a worker, threads.c
  *   any --pidfd readable--> DEAD --buried, its task settled--> freed
  *
  * A worker that serves, or was told it may, has one of the pool's N seats: concurrency never
@@ -18,7 +19,15 @@
 
 struct event;
 
-enum phase { PHASE_ASKED, PHASE_STARTING, PHASE_WARM, PHASE_SERVING, PHASE_LEAVING, PHASE_DEAD };
+enum phase {
+    PHASE_ASKED,
+    PHASE_STARTING,
+    PHASE_WARM,
+    PHASE_SERVING,
+    PHASE_LEAVING,
+    PHASE_THREAD,
+    PHASE_DEAD
+};
 
 /* What struct worker.supervise points at. */
 struct watch {
@@ -49,6 +58,9 @@ struct watch {
     bool surplus;           /* LEAVING because the pool shrinks */
     const char *tired;      /* why we want it replaced, in its turn; NULL: we do not */
     bool told;              /* SLOT_RETIRE */
+    struct list team;       /* of the first thread: the others; of these: where they are on it */
+    struct watch *first;    /* of the others, while their process lives: the first */
+    bool is_thread;         /* one of the others */
     uint64_t old_ns;        /* when it will have lived for max_age; UINT64_MAX: never */
 };
 
@@ -66,7 +78,7 @@ struct sizer {
     uint64_t backlog_ns;       /* since when tasks wait without a break; 0: none does */
     uint64_t claims;           /* of all workers, as of looked_ns */
     double busy;               /* workers at work, averaged over the last second or so */
-    uint32_t busy_last;        /* as of looked_ns */
+    double busy_last;          /* as of looked_ns */
     double allowance;          /* workers it may grow by now */
     uint64_t cost, cost_at_ns; /* private memory of one worker, as measured then; 0: never */
     bool refused;              /* the last word was that there is no memory */
@@ -174,12 +186,27 @@ void worker_set_phase(struct worker *w, enum phase phase);
 void worker_spawned(struct supervise *s, struct worker *w, pid_t pid);
 /* The fork did not happen: gives the slot back. */
 void worker_unask(struct supervise *s, struct worker *w);
-/* Tells its slot, and whoever acts in it for the worker. */
-void worker_command(struct supervise *s, struct worker *w, enum slot_command command);
 /* Unlinks and frees one; its slot is released already. */
 void worker_free(struct supervise *s, struct worker *w);
 /* Looks at its slot and moves it on. */
 void worker_look(struct supervise *s, struct worker *w);
+
+/* A worker in a slot, on its pool's list; not asked for yet. 0 or -errno. */
+int worker_new(struct supervise *s, struct pool *p, struct worker **ret);
+
+/* ---- threads.c ---- */
+/* The further threads of a worker that is about to be asked for, all but the first. 0 or -errno. */
+int threads_reserve(struct supervise *s, struct worker *w, uint32_t threads);
+/* Their slots and generations, for the zygote: the length. */
+size_t threads_put(const struct worker *w, char *out, size_t size);
+/* Its process is there; is dead, and how is known; will never be there. */
+void threads_spawned(struct worker *w);
+void threads_died(struct supervise *s, struct worker *w);
+void threads_release(struct supervise *s, struct worker *w);
+/* Tells its slot, those of its threads, and whoever acts in it for the worker. */
+void worker_command(struct supervise *s, struct worker *w, enum slot_command command);
+/* How many of its threads have a task in hand; *ret_claims: what they have claimed together. */
+uint32_t worker_busy(struct supervise *s, const struct worker *w, uint64_t *ret_claims);
 
 /* ---- size.c ---- */
 void size_init(struct pool *p);

@@ -160,6 +160,9 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
     char how[64], id[TASK_ID_TEXT] = "";
     bool asked_to = x->phase == PHASE_LEAVING || s->stop_at_ns != 0;
 
+    if (x->is_thread) {
+        return;
+    }
     reap_text(&x->status, how);
     if (task != 0) {
         task_id_text(id, task, idx);
@@ -204,7 +207,8 @@ static void count_failure(struct supervise *s, struct worker *w, const struct sl
         roll_trial_died(s, w, how);
         return;
     }
-    if (s->stop_at_ns != 0 || x->phase == PHASE_LEAVING || x->joined || x->explained) {
+    if (s->stop_at_ns != 0 || x->phase == PHASE_LEAVING || x->joined || x->explained ||
+        x->is_thread) {
         return;
     }
     if (x->late) {
@@ -246,6 +250,7 @@ static bool bury(struct supervise *s, struct worker *w) {
     if (!fetch_status(s, x)) {
         return false;
     }
+    threads_died(s, w);
     slot_view(&d->shm, w->slot, &v);
     if (x->phase != PHASE_DEAD) {
         x->task_in_hand = task_in_hand(d, w, &v, &idx);
@@ -289,7 +294,8 @@ bool reap_turn(struct supervise *s) {
 
 static struct worker *worker_by_pid(struct supervise *s, pid_t pid) {
     for (uint32_t i = 0; i < s->slots; i++) {
-        if (s->d->workers[i] && s->d->workers[i]->pid == pid) {
+        if (s->d->workers[i] && s->d->workers[i]->pid == pid &&
+            !watch_of(s->d->workers[i])->is_thread) {
             return s->d->workers[i];
         }
     }

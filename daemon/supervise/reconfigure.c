@@ -88,7 +88,7 @@ int supervise_prepare(struct hearthd *d, struct config *next, struct buf *plan,
     for (uint32_t i = 0; i < next->n_pools; i++) {
         struct pool_config *c = &next->pools[i];
         struct pool *p = place_of(d, c->name);
-        slots += c->max + 1 + c->max / 8; /* those being replaced */
+        slots += (uint64_t)(c->max + 1 + c->max / 8) * c->threads; /* with those being replaced */
         if (slots > s->slots) {
             return refuse(err, c, ".workers",
                           "the segment has no room for so many workers: it has %u places, for them "
@@ -153,7 +153,7 @@ static void remove_pool(struct supervise *s, struct pool *p) {
     p->paused_in = true;
     s->removing++;
     task_pause(&s->d->shm, p->index, false);
-    p->wake = p->n_workers;
+    p->wake = p->n_workers * p->config->threads;
 }
 
 void pool_vanish(struct supervise *s, struct pool *p) {

@@ -57,7 +57,7 @@ void zygote_adopt(struct supervise *s, struct zygote *z, struct config *owner,
 /* ---- the state ---- */
 
 static bool counts(const struct watch *x) {
-    return !x->joined && !x->trial && x->phase < PHASE_DEAD;
+    return !x->joined && !x->trial && !x->is_thread && x->phase < PHASE_DEAD;
 }
 
 /* For people. */

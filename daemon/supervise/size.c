@@ -48,7 +48,8 @@
 enum { BUSY_SHARE = 90, PRESSURE = 20, RESERVE = 32 }; /* %, %, the 32nd part */
 
 struct load {
-    uint32_t coming, starting, idle, busy;
+    uint32_t coming, starting, idle, busy; /* workers */
+    uint32_t at_work;                      /* tasks: more than `busy` if a worker has threads */
     uint64_t due, oldest_ns, claims;
     double rate; /* tasks begun a nanosecond since the last look */
 };
@@ -82,7 +83,7 @@ decide(struct pool *p, const char *decision, const char *fmt, ...) {
 
 static void look_at_worker(struct supervise *s, struct worker *w, struct load *l, uint64_t now) {
     struct watch *x = watch_of(w);
-    struct slot_view v;
+    uint64_t claims;
 
     if (x->phase > PHASE_SERVING || x->ending || x->joined) {
         return;
@@ -92,12 +93,12 @@ static void look_at_worker(struct supervise *s, struct worker *w, struct load *l
         l->starting++;
         return;
     }
-    slot_view(&s->d->shm, w->slot, &v);
-    bool busy = v.hand != 0 && v.started_ns != 0;
-    l->busy += busy;
-    l->idle += !busy;
-    if (busy || v.claims != x->idle_claims || x->idle_since_ns == 0) {
-        x->idle_claims = v.claims;
+    uint32_t busy = worker_busy(s, w, &claims);
+    l->busy += busy > 0;
+    l->idle += busy == 0;
+    l->at_work += busy;
+    if (busy || claims != x->idle_claims || x->idle_since_ns == 0) {
+        x->idle_claims = claims;
         x->idle_since_ns = now;
     }
 }
@@ -131,12 +132,13 @@ static void take_load(struct supervise *s, struct pool *p, struct load *l, uint6
         l->rate = (double)(l->claims - z->claims) / (double)span;
     }
     double part = (double)span / (double)(span + WINDOW);
-    z->busy += z->looked_ns == 0 ? l->busy : (z->busy_last - z->busy) * part;
+    double busy = (double)l->at_work / p->config->threads;
+    z->busy += z->looked_ns == 0 ? busy : (z->busy_last - z->busy) * part;
     z->allowance += (double)span / NS_PER_SEC * p->config->spawn_rate;
     if (z->looked_ns == 0 || z->allowance > p->config->spawn_rate) {
         z->allowance = p->config->spawn_rate;
     }
-    z->busy_last = l->busy;
+    z->busy_last = busy;
     z->claims = l->claims;
     z->looked_ns = now;
 }
@@ -195,7 +197,9 @@ static uint32_t fitting(struct pool *p, const struct load *l, uint32_t more, uin
 /* By how many workers it should grow, and why. */
 static uint32_t wish(struct pool *p, const struct load *l, uint64_t now, char why[160]) {
     const struct sizer *z = &zygote_of(p)->size;
-    uint64_t hands = l->idle + l->starting, waits = l->due ? now - l->oldest_ns : 0, more = 0;
+    uint32_t threads = p->config->threads, all = l->coming * threads;
+    uint64_t hands = all > l->at_work ? all - l->at_work : 0,
+             waits = l->due ? now - l->oldest_ns : 0, more = 0;
     uint32_t warm = l->coming - l->starting;
 
     if (l->coming == 0 && l->due > 0) {
@@ -203,7 +207,7 @@ static uint32_t wish(struct pool *p, const struct load *l, uint64_t now, char wh
         return 1;
     }
     if (l->due > hands && waits >= WAIT) {
-        more = l->due - hands;
+        more = (l->due - hands + threads - 1) / threads;
         double drain = l->rate > 0 ? (double)l->due / l->rate : 0;
         double missing = l->coming * (drain / DRAIN - 1);
         if (l->rate > 0 && missing < (double)more) {
@@ -217,7 +221,8 @@ static uint32_t wish(struct pool *p, const struct load *l, uint64_t now, char wh
         snprintf(why, 160, "busy: %u of %u workers on average, and tasks wait",
                  (uint32_t)(z->busy + 0.5), warm);
     }
-    uint64_t ready = l->starting + (l->idle > l->due ? l->idle - l->due : 0);
+    uint64_t idle = (hands > l->due ? hands - l->due : 0) / threads;
+    uint64_t ready = idle > l->starting ? idle : l->starting;
     if (ready < p->config->spare && p->config->spare - ready > more) {
         more = p->config->spare - ready;
         snprintf(why, 160, "spare: %llu of %u idle", (unsigned long long)ready, p->config->spare);
@@ -329,11 +334,10 @@ void size_trim(struct supervise *s, struct pool *p, uint32_t over) {
             if (x->joined || x->trial) {
                 continue;
             }
-            struct slot_view v;
-            slot_view(&s->d->shm, w->slot, &v);
+            uint64_t claims;
             bool serves = x->phase == PHASE_SERVING;
             bool fits = pass == 0   ? x->phase == PHASE_WARM
-                        : pass == 1 ? serves && v.started_ns == 0
+                        : pass == 1 ? serves && worker_busy(s, w, &claims) == 0
                                     : serves;
             if (over > 0 && fits && !x->ending) {
                 x->ending = x->surplus = x->told = true;

@@ -57,14 +57,14 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
     z->supervise->look = true;
 }
 
-/* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N
+/* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N --threads N
  * --max-growth BYTES --max-output BYTES [--known NAMES] -- ARGS... */
-static char **make_argv(const struct zygote *z, char numbers[5][24], char *known) {
+static char **make_argv(const struct zygote *z, char numbers[6][24], char *known) {
     const struct pool_config *c = z->config;
     const struct config_strings *rest = c->kind == POOL_EXEC      ? &c->exec
                                         : c->kind == POOL_PROGRAM ? &c->program
                                                                   : &c->args;
-    char **argv = calloc(19 + rest->n, sizeof(*argv));
+    char **argv = calloc(21 + rest->n, sizeof(*argv));
     size_t n = 0;
 
     if (!argv) {
@@ -75,6 +75,7 @@ static char **make_argv(const struct zygote *z, char numbers[5][24], char *known
     snprintf(numbers[2], sizeof(numbers[2]), "%llu", (unsigned long long)c->max_output);
     snprintf(numbers[3], sizeof(numbers[3]), "%u", c->max_tasks_jitter);
     snprintf(numbers[4], sizeof(numbers[4]), "%llu", (unsigned long long)c->max_growth);
+    snprintf(numbers[5], sizeof(numbers[5]), "%u", c->threads);
     argv[n++] = (char *)"hearth-worker";
     argv[n++] = (char *)"--pool";
     argv[n++] = c->name;
@@ -91,6 +92,8 @@ static char **make_argv(const struct zygote *z, char numbers[5][24], char *known
     argv[n++] = numbers[1];
     argv[n++] = (char *)"--max-tasks-jitter";
     argv[n++] = numbers[3];
+    argv[n++] = (char *)"--threads";
+    argv[n++] = numbers[5];
     argv[n++] = (char *)"--max-growth";
     argv[n++] = numbers[4];
     argv[n++] = (char *)"--max-output";
@@ -123,7 +126,7 @@ static char *known_handlers(const struct pool *p) {
 
 static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
     const struct pool_config *c = z->config;
-    char numbers[5][24];
+    char numbers[6][24];
     _cleanup_free_ char *known = known_handlers(z->pool);
     _cleanup_free_ char **argv = make_argv(z, numbers, known);
     struct launch l = {
@@ -182,7 +185,8 @@ int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {
 }
 
 int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
-    struct control_msg m;
+    static struct control_msg m; /* 8 KiB, one thread */
+    const struct worker *w = z->supervise->d->workers[slot];
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int))];
@@ -191,12 +195,14 @@ int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
     struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
     memset(&m, 0, CONTROL_HEAD);
+    m.text_len = (uint32_t)threads_put(w, m.text, sizeof(m.text));
     m.kind = CONTROL_SPAWN;
     m.slot = slot;
     m.gen = gen;
     if (z->sock < 0) {
         return -EPIPE;
     }
+    iov.iov_len = CONTROL_HEAD + m.text_len;
     if (fd >= 0) {
         h.msg_control = control.space;
         h.msg_controllen = sizeof(control.space);

@@ -32,7 +32,7 @@ uint32_t supervise_slots(const struct config *c) {
     uint64_t n = 2 + c->limits.max_mapped;
     bool joins = false;
     for (uint32_t i = 0; i < c->n_pools; i++) {
-        n += 2 * (uint64_t)c->pools[i].workers;
+        n += 2 * (uint64_t)c->pools[i].workers * c->pools[i].threads;
         joins |= c->pools[i].kind == POOL_PROGRAM;
     }
     n += joins ? c->limits.max_joined : 0;

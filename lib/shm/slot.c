@@ -189,6 +189,14 @@ void slot_wait_held(struct shm *s) {
     }
 }
 
+void slot_retire_other(struct shm *s, uint32_t slot) {
+    assert(slot < s->n_slots);
+    struct shm_slot *d = &s->slots[slot];
+    uint32_t go = SLOT_GO; /* SLOT_EXIT stays: it says more */
+    atomic_compare_exchange_strong(&d->command, &go, (uint32_t)SLOT_RETIRE);
+    wake_slot(d);
+}
+
 void slot_set_child(struct shm *s, uint32_t pgid) {
     atomic_store(&s->mine->child, pgid);
 }

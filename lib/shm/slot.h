@@ -72,6 +72,8 @@ void slot_wait_command(struct shm *s, enum slot_command now);
 /* Waits while the slot is held. Before each claim; a load when it is not. */
 void slot_wait_held(struct shm *s);
 void slot_set_child(struct shm *s, uint32_t pgid);
+/* Another thread of this process, in that slot, is to retire if it has been told to serve. */
+void slot_retire_other(struct shm *s, uint32_t slot);
 /* Asks for a replacement; tells the supervisor. The first reason stays. */
 void slot_set_ending(struct shm *s, enum slot_ending why);
 

@@ -23,7 +23,8 @@ enum control_fd {
 
 enum control_kind {
     /* daemon -> zygote */
-    /* fork a worker for slot/gen; of a program: the descriptor that comes with it is its connection */
+    /* fork a worker for slot/gen; text: slot and gen (two uint32_t) of each further thread. Of a
+     * program: the descriptor that comes with it is its connection */
     CONTROL_SPAWN = 1,
     /* zygote -> daemon */
     /* the module is loaded and initialised; text: handler names, each ended by '\n' */

@@ -7,6 +7,7 @@
  * on purpose.
  *
  * Fails: a bad argument is a failure with EINVAL. */
+#include <stdatomic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +113,7 @@ static int demo_exit(struct hearth_task *task, const struct hearth_api *api) {
 }
 
 /* What leak() has taken, as a chain, so that no compiler finds the memory unused. */
-static void **leaked;
+static void *_Atomic leaked;
 
 static int demo_leak(struct hearth_task *task, const struct hearth_api *api) {
     long long bytes = 0;
@@ -126,8 +127,7 @@ static int demo_leak(struct hearth_task *task, const struct hearth_api *api) {
         return api->fail(task, ENOMEM, "no memory for %lld bytes", bytes);
     }
     memset(block, 1, size);
-    *block = (void *)leaked;
-    leaked = block;
+    *block = atomic_exchange(&leaked, block);
     return 0;
 }
 
@@ -143,7 +143,7 @@ static const struct hearth_handler handlers[] = {
 };
 
 HEARTH_EXPORT const struct hearth_module hearth_module = {
-    HEARTH_MODULE_HEAD,
+    HEARTH_MODULE_HEAD_FLAGS(HEARTH_THREADS),
     .name = "demo",
     .version = "1.0",
     .handlers = handlers,
