@@ -277,8 +277,14 @@ int cmd_DBSIZE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return 0;
 }
 
+struct flush {
+    unsigned shard;
+    int budget;
+};
+
 static int flush_some(struct shm *s, void *arg) {
-    return keys_flush_some(s, *(unsigned *)arg, FLUSH_BUDGET);
+    struct flush *f = arg;
+    return keys_flush_some(s, f->shard, f->budget);
 }
 
 static int flush_all(struct shm *s, void *arg) {
@@ -292,11 +298,16 @@ static int flush_all(struct shm *s, void *arg) {
 
 /* The segment is full to the last block: key by key, which frees some. */
 static int flush_slowly(struct conn *c) {
+    struct flush f = {.budget = FLUSH_BUDGET};
     int r = 0;
-    for (unsigned i = 0; r == 0 && i < SHARDS; i++) {
+    for (; r == 0 && f.shard < SHARDS; f.shard++) {
         int tries = 0;
         do {
-            r = op_run(object_shm(c), UINT64_C(1) << i, flush_some, &i);
+            r = op_run(object_shm(c), UINT64_C(1) << f.shard, flush_some, &f);
+            if (r == -ENOMEM && f.budget > 1) { /* not even for a larger log: one by one */
+                f.budget = 1;
+                r = 1;
+            }
         } while (r == 1 || (r == -EAGAIN && object_again(&tries)));
     }
     return r;

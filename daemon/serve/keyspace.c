@@ -113,20 +113,25 @@ static int tidy(struct shm *s, uint64_t until) {
 
 struct sweep {
     struct keyspace *k;
+    int budget;
     uint64_t cursor;
 };
 
 static int sweep_shard(struct shm *s, void *arg) {
     struct sweep *w = arg;
     w->cursor = w->k->cursor;
-    return keys_expire_some(s, w->k->shard, clock_wall_ms(), &w->cursor, BUDGET);
+    return keys_expire_some(s, w->k->shard, clock_wall_ms(), &w->cursor, w->budget);
 }
 
 /* Goes on with the pass. False: it is through. */
 static bool sweep(struct keyspace *k, struct shm *s, uint64_t until) {
     while (k->shard < SHARDS && clock_now() < until) {
-        struct sweep w = {.k = k};
+        struct sweep w = {.k = k, .budget = BUDGET};
         int r = op_run(s, UINT64_C(1) << k->shard, sweep_shard, &w);
+        if (r == -ENOMEM) { /* for a larger log */
+            w.budget = 1;
+            r = op_run(s, UINT64_C(1) << k->shard, sweep_shard, &w);
+        }
         if (r > 0) {
             k->found = true;
             k->expired += (uint64_t)r;

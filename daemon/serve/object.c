@@ -206,8 +206,9 @@ static int call_handler(struct shm *s, void *arg) {
 static void count_looks(struct conn *c) {
     c->serve->hits += c->hits;
     c->serve->misses += c->misses;
-    keyspace_note_expired(c->serve, object_shm(c)->op_gone);
+    keyspace_note_expired(c->serve, (uint64_t)object_shm(c)->op_gone + object_shm(c)->op_swept);
     object_shm(c)->op_gone = 0;
+    object_shm(c)->op_swept = 0;
 }
 
 static int try_once(struct call *k, uint64_t shards) {

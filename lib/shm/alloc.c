@@ -30,6 +30,8 @@
 #include "lib/shm/lock.h"
 
 enum { KIND_NONE = 0, KIND_SMALL = 1, KIND_RUN = 2 };
+enum { TRIM_LOOK = 64 };
+enum { RESERVE = 32, RESERVE_MAX = 256 }; /* one chunk of so many, but not more: 4 MiB */
 
 /* About four steps to a doubling; each divides a chunk with little waste. */
 static const uint16_t class_size[] = {32,   48,   64,   80,   96,   112,  128,  160, 192,  224,
@@ -145,8 +147,18 @@ static void map_set(struct shm *s, uint32_t chunk, uint32_t n, bool value) {
     tx_set(s, &s->head->chunks_free, value ? free + n : free - n);
 }
 
+/* Chunks kept free for what helps to remove things: undo logs, and the record of a shard that is flushed. Without them a full
+ * segment could not be emptied. */
+static uint64_t reserve(const struct shm *s) {
+    uint64_t n = s->n_chunks / RESERVE;
+    return s->op_removing ? 0 : n < RESERVE_MAX ? n : RESERVE_MAX;
+}
+
 /* Finds n free chunks in a row. */
 static int map_find(struct shm *s, uint32_t n, uint32_t *ret) {
+    if (get(&s->head->chunks_free) < n + reserve(s)) {
+        return -ENOMEM;
+    }
     uint64_t hint = get(&s->head->chunk_hint) * 64;
     for (uint64_t at = hint < s->n_chunks ? hint : 0; at < s->n_chunks;) {
         uint64_t begin = map_next(s, at, true);
@@ -378,11 +390,7 @@ static int give_once(struct shm *s, _Atomic uint64_t *owner, uint64_t size, unsi
     return r;
 }
 
-int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
-    assert(size > 0 && s->op_depth == 0 && s->op_arena < 0);
-    if (size > ALLOC_MAX) {
-        return -EMSGSIZE;
-    }
+static int give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
     int worst = 0;
     for (unsigned i = 0; i < SHM_ARENAS; i++) {
         int r = give_once(s, owner, size, (s->slot + i) % SHM_ARENAS);
@@ -394,6 +402,15 @@ int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
         }
     }
     return worst;
+}
+
+int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size) {
+    assert(size > 0 && s->op_depth == 0 && s->op_arena < 0);
+    if (size > ALLOC_MAX) {
+        return -EMSGSIZE;
+    }
+    int r = give(s, owner, size);
+    return r == -ENOMEM && alloc_trim(s) > 0 ? give(s, owner, size) : r;
 }
 
 static int take_back_run(struct shm *s, _Atomic uint64_t *owner, uint64_t left) {
@@ -498,6 +515,57 @@ int alloc_swap(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare) 
     tx_set(s, spare, a);
     tx_commit(s);
     return 0;
+}
+
+/* An empty chunk among the first few of a list; 0: there is none. */
+static uint32_t find_empty(const struct shm *s, uint32_t first) {
+    for (int i = 0; i < TRIM_LOOK && first && !link_bad(s, first); i++) {
+        const struct shm_chunk *c = &s->chunks[first - 1];
+        if (!use_of(get(&c->w1)).used) {
+            return first;
+        }
+        first = (uint32_t)(get(&c->link) >> 32);
+    }
+    return 0;
+}
+
+/* The arena's lock is held. */
+static int trim_class(struct shm *s, struct shm_arena *a, unsigned cls) {
+    uint32_t at, chunk = find_empty(s, get32(&a->partial[cls])) - 1;
+    uint64_t w0;
+    if (chunk == UINT32_MAX || !chunk_at(s, chunk_off(s, chunk), &at, &w0) ||
+        w0_kind(w0) != KIND_SMALL || w0_class(w0) != cls || &s->arenas[w0_arena(w0)] != a) {
+        return 0;
+    }
+    int r = lock_take(s, &s->head->chunk_lock);
+    if (r) {
+        return r;
+    }
+    partial_remove(s, a, cls, chunk);
+    map_give_back(s, chunk, 1);
+    tx_set(s, &s->chunks[chunk].w1, 0);
+    tx_commit(s);
+    lock_drop(s, &s->head->chunk_lock);
+    return 1;
+}
+
+int alloc_trim(struct shm *s) {
+    int n = 0;
+    bool busy = false;
+    for (unsigned i = 0; i < SHM_ARENAS; i++) {
+        struct shm_arena *a = &s->arenas[i];
+        if (lock_take(s, &a->lock)) {
+            busy = true;
+            continue;
+        }
+        for (unsigned cls = 0; cls < ARRAY_SIZE(class_size); cls++) {
+            int r = trim_class(s, a, cls);
+            n += r > 0;
+            busy |= r < 0;
+        }
+        lock_drop(s, &a->lock);
+    }
+    return n ? n : busy ? -EAGAIN : 0;
 }
 
 /* ---- for check.c ---- */

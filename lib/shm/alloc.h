@@ -20,6 +20,9 @@ int alloc_give(struct shm *s, _Atomic uint64_t *owner, uint64_t size);
  * above; -EBADMSG: *owner does not name a block (another process damaged it); it is set to 0 and
  * nothing is freed. */
 int alloc_take_back(struct shm *s, _Atomic uint64_t *owner);
+/* Each arena keeps an empty chunk of each class at hand: gives them all back, for when there is no other room. How many; -EAGAIN: none,
+ * but a lock was busy. */
+int alloc_trim(struct shm *s);
 /* *owner gets the block of *spare, and *spare that of *owner, as one transaction. */
 int alloc_swap(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare);
 /* Usable bytes of the block at off; 0 when off names no block. */

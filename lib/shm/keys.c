@@ -521,7 +521,9 @@ int keys_flush(struct shm *s, unsigned shard) {
     }
     int r = tx_need(s, 32);
     account_nobody_pays(s);
+    s->op_removing = true;
     r = r ? r : alloc_tx(s, sizeof(struct shm_object), &off);
+    s->op_removing = false;
     r = r ? r : tx_need(s, 32 + SHM_ACCOUNTS);
     if (r) {
         return r;

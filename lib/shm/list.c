@@ -374,7 +374,7 @@ static uint64_t overlap(uint64_t i, uint64_t n, uint64_t at, uint64_t count, uin
     return to > from ? to - from : 0;
 }
 
-int list_remove(struct shm *s, struct list_object *l, uint64_t index, uint64_t n) {
+static int remove_range(struct shm *s, struct list_object *l, uint64_t index, uint64_t n) {
     struct edit e;
     struct parts p;
     uint64_t count = list_count(l), from, k;
@@ -405,6 +405,13 @@ int list_remove(struct shm *s, struct list_object *l, uint64_t index, uint64_t n
         tx_set(s, &l->list->count, count - n);
     }
     return done(r);
+}
+
+int list_remove(struct shm *s, struct list_object *l, uint64_t index, uint64_t n) {
+    s->op_removing = true; /* what is left of a leaf goes to a new one */
+    int r = remove_range(s, l, index, n);
+    s->op_removing = false;
+    return r;
 }
 
 /* ---- for keys.c and check.c ---- */

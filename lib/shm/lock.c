@@ -54,6 +54,15 @@ int tx_need(struct shm *s, uint32_t n) {
     return -ENOBUFS;
 }
 
+int tx_shrink(struct shm *s) {
+    assert(s->tx_entries == 0);
+    if (s->tx_room == SHM_UNDO || alloc_take_back(s, &s->mine->undo_more)) {
+        return 0;
+    }
+    s->tx_room = SHM_UNDO;
+    return 1;
+}
+
 int tx_grow(struct shm *s) {
     assert(s->tx_entries == 0);
     uint64_t want = s->tx_room == SHM_UNDO ? TX_FIRST_MORE : (s->tx_room - SHM_UNDO) * 2;
@@ -62,7 +71,9 @@ int tx_grow(struct shm *s) {
         return r;
     }
     s->tx_room = SHM_UNDO;
+    s->op_removing = true; /* deleting needs a log, too */
     r = alloc_give(s, &s->mine->undo_more, want * sizeof(struct shm_undo));
+    s->op_removing = false;
     if (r == 0) {
         s->tx_room = SHM_UNDO + (uint32_t)want;
     }

@@ -48,6 +48,8 @@ void tx_set_bytes(struct shm *s, void *to, const void *from, size_t n);
 int tx_need(struct shm *s, uint32_t n);
 /* At least doubles the room, between transactions. -ENOMEM, -EAGAIN. */
 int tx_grow(struct shm *s);
+/* Gives a larger log back, between transactions. 1, or 0 when there is none, or not now. */
+int tx_shrink(struct shm *s);
 /* What a word was when this transaction's log had `from` entries. */
 uint64_t tx_before(const struct shm *s, const _Atomic uint64_t *word, uint32_t from);
 void tx_commit(struct shm *s);

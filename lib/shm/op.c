@@ -8,7 +8,8 @@
  * What an operation frees is only linked to its shard's garbage (one logged word each), because giving a block back needs
  * the lock of the arena it came from, and two arenas' locks in one operation would have to be ordered. The garbage is given
  * back after the commit, a few blocks by each operation, each in a transaction of its own. Large objects are taken apart
- * in the same way, so that no operation pauses for what another one deleted.
+ * in the same way, so that no operation pauses for what another one deleted. Who finds the segment full does it before he says so,
+ * and looks for keys whose time is over.
  *
  * Fails: -EAGAIN, and what the operation itself returns. Asserts that nested operations stay inside of the locks held. */
 #include "lib/shm/op.h"
@@ -17,6 +18,7 @@
 #include <errno.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/cpu.h"
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
@@ -24,7 +26,8 @@
 #include "lib/shm/keys.h"
 #include "lib/shm/lock.h"
 
-enum { READ_TRIES = 32, RETIRE = 8, RECLAIM = 64 };
+enum { READ_TRIES = 32, RETIRE = 8, RECLAIM = 64, SWEEP = 16 };
+#define RECLAIM_NS (200 * UINT64_C(1000)) /* beyond the handle's patience */
 
 static void drop_shards(struct shm *s, uint64_t shards) {
     for (uint64_t v = shards; v; v &= v - 1) {
@@ -272,25 +275,87 @@ static int run_inner(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     return r;
 }
 
-/* The segment, or an account, is full: gives back what waits to be. True when there was something. */
-static bool reclaim(struct shm *s) {
+/* ---- when there is no room ---- */
+
+struct sweep {
+    unsigned shard;
+    int budget;
+    uint64_t cursor;
+};
+
+static int sweep_keys_over(struct shm *s, void *arg) {
+    struct sweep *w = arg;
+    w->cursor = s->sweep_cursor;
+    return keys_expire_some(s, w->shard, clock_wall_ms(), &w->cursor, w->budget);
+}
+
+/* Removes keys whose time, or whose manager, is over, going on where the last call stopped. A bounded number of buckets is looked
+ * at: who is refused for want of room all the time is not to hold up the others. */
+static bool sweep_some(struct shm *s) {
     bool some = false;
-    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+    for (int i = 0; i < RECLAIM && !some; i++) {
+        struct sweep w = {.shard = s->sweep_shard % SHM_SHARDS, .budget = SWEEP};
+        int r = run_outer(s, UINT64_C(1) << w.shard, sweep_keys_over, &w);
+        if (r == -ENOBUFS) {
+            w.budget = 1;
+            r = run_outer(s, UINT64_C(1) << w.shard, sweep_keys_over, &w);
+        }
+        s->sweep_cursor = r < 0 ? 0 : w.cursor;
+        s->sweep_shard = w.shard + (s->sweep_cursor == 0);
+        s->op_swept += r > 0 ? (uint32_t)r : 0;
+        some = r > 0;
+    }
+    return some;
+}
+
+/* The segment, or an account, is full: gives back some of what waits to be. 1: there was something; 0: nothing; -EAGAIN: nothing
+ * that could be had now. */
+static int reclaim(struct shm *s) {
+    bool some = false, busy = false;
+    int budget = RECLAIM;
+    s->op_reclaiming = true;
+    for (unsigned i = 0; i < SHM_SHARDS && budget > 0; i++) {
         bool waits = get(&s->shards[i].doomed) || get(&s->shards[i].garbage);
-        for (int n = 0; n < RECLAIM && waits; n++) {
+        for (; budget > 0 && waits; budget--) {
             int r = op_tidy(s, i);
             some |= r >= 0;
+            busy |= r == -EAGAIN;
             waits = r == 1;
         }
     }
-    return some;
+    some = some || sweep_some(s);
+    if (!some) {
+        int r = alloc_trim(s);
+        some = r > 0;
+        busy |= r == -EAGAIN;
+    }
+    s->op_reclaiming = false;
+    return some ? 1 : busy ? -EAGAIN : 0;
+}
+
+/* There was no room, with the error r. 0: there may be now; else what is to be returned: -EAGAIN when there is still something to
+ * reclaim, but the time of who may not wait is over. */
+static int make_room(struct shm *s, int r, uint64_t *began) {
+    if (s->op_reclaiming) {
+        return r;
+    }
+    int found = 0;
+    if (*began == 0) {
+        *began = clock_now();
+        found = tx_shrink(s); /* the larger log may lie in the midst of what is free */
+    }
+    found = found ? found : reclaim(s);
+    if (found <= 0) {
+        return found ? found : r;
+    }
+    return clock_now() - *began < s->patience_ns + RECLAIM_NS ? 0 : -EAGAIN;
 }
 
 int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg) {
     if (s->op_depth) {
         return run_inner(s, shards, fn, arg);
     }
-    for (int reclaimed = 0;;) {
+    for (uint64_t began = 0;;) {
         int r = run_outer(s, shards, fn, arg);
         if (r == -ENOBUFS) {
             r = tx_grow(s);
@@ -298,9 +363,13 @@ int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), 
                 continue;
             }
         }
-        if ((r != -ENOMEM && r != -EDQUOT) || reclaimed++ == RECLAIM || !reclaim(s)) {
-            return r;
+        if (r == -ENOMEM || r == -EDQUOT) {
+            r = make_room(s, r, &began);
+            if (r == 0) {
+                continue;
+            }
         }
+        return r;
     }
 }
 

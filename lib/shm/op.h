@@ -17,7 +17,8 @@
 /* Runs fn with the shards locked. fn returns 0 or a positive value (committed; op_run returns it), or a negative one
  * (everything is as before; op_run returns it). It may be run again from the beginning when the undo log was too small,
  * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience.
- * -EDQUOT: it took more than the limit of an account (shm.over) lets it. Nested: fn's
+ * -ENOMEM: ... though all that was deleted has been given back, and some of what has expired. While deleted things are left and
+ * patience has run out it is -EAGAIN instead. -EDQUOT: it took more than the limit of an account (shm.over) lets it. Nested: fn's
  * shards must be among those held; when it fails, what it changed is undone and the outer operation may go on. */
 int op_run(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg), void *arg);
 

@@ -63,10 +63,16 @@ struct shm {
     uint32_t op_depth;     /* operations inside of an operation */
     int32_t op_arena;      /* arena whose lock is held; -1: none */
     bool op_chunks;        /* the chunk lock is held */
-    bool op_short;         /* tx_need() said no: the operation is run again with a larger log */
+    bool
+        op_removing; /* what it allocates is for the sake of removing: the reserve is open to it (alloc.c) */
+    bool op_reclaiming;   /* op.c: it is looking for memory */
+    unsigned sweep_shard; /* ... and has looked for keys that are over so far */
+    uint64_t sweep_cursor;
+    bool op_short; /* tx_need() said no: the operation is run again with a larger log */
     bool
         op_expired; /* a reading verb has met a key whose time is over; whoever cares sets it back */
     uint32_t op_gone;           /* expired keys that changing verbs have removed; the same */
+    uint32_t op_swept;          /* ... and that went because room was needed; the same */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
     /* where things are, checked once when the segment was attached, so that nobody can move them

@@ -532,6 +532,17 @@ static void op_tidy_shard(struct shm *s) {
     assert(r >= 0);
 }
 
+/* ---- chunks that arenas keep at hand are given back ---- */
+static void setup_trim(struct shm *s) {
+    fill(s);
+    dump_all(s, &before);
+    dump_all(s, &after);
+}
+static void op_trim(struct shm *s) {
+    int r = alloc_trim(s);
+    assert(r > 0);
+}
+
 /* ---- a manager ends while a key of it is being made: gone at once, and whatever stays behind is swept ---- */
 static const char *verify_ended(struct shm *s, bool finished) {
     struct manager_pass pass;
@@ -800,6 +811,9 @@ int main(int argc, char **argv) {
                                 .op = op_tidy_shard,
                                 .verify = verify};
     ok &= step_run(&flushed, number++);
+    struct step_case trim = {
+        .name = "empty chunks given back", .setup = setup_trim, .op = op_trim, .verify = verify};
+    ok &= step_run(&trim, number++);
     static const struct object_case made[] = {
         {"manager: ends while a value is made",
          in_set,

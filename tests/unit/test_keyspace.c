@@ -13,6 +13,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
 #include "lib/shm/lock.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/op.h"
 #include "lib/shm/slot.h"
@@ -283,6 +284,7 @@ Test(keyspace, every_field_is_drawn_as_often_as_another) {
         cr_assert_geq(op_run(&s, key_shard_bit(&w.name), add_fields, &w), 0);
         cr_assert_eq(op_run(&s, key_shard_bit(&w.name), draw_fields, &w), 0);
         for (int i = 0; i < w.fields; i++) {
+            /* 200 are six standard deviations */
             cr_assert(w.seen[i] > 800 && w.seen[i] < 1200, "field %d of %d: %d times", i, w.fields,
                       w.seen[i]);
         }
@@ -419,5 +421,172 @@ Test(keyspace, what_is_remembered_of_keys_is_never_stale) {
     objects_deinit(&theirs);
     objects_deinit(&mine);
     shm_detach(&other);
+    shm_detach(&s);
+}
+
+/* ---- a full segment ---- */
+
+static const char filling[3000];
+
+struct filler {
+    char prefix[32];
+    int n; /* the next one */
+    uint64_t expire;
+    size_t len;
+};
+
+static int put_filling(struct shm *s, void *arg) {
+    const struct filler *f = arg;
+    char text[48];
+    int len = snprintf(text, sizeof(text), "%s%d", f->prefix, f->n);
+    struct key_name name = key_name(s, text, (size_t)len);
+    struct key key;
+    int r = value_set(s, &name, filling, f->len, false);
+    if (r == 0 && f->expire) {
+        r = key_find_write(s, &name, &key);
+        r = r ? r : key_set_expire(s, &key, f->expire);
+    }
+    return r;
+}
+
+/* Until there is no room; how many. */
+static int fill(struct shm *s, struct filler *f) {
+    int r = 0;
+    for (f->n = 0; r == 0; f->n++) {
+        r = op_run(s, OP_ALL, put_filling, f);
+    }
+    cr_assert_eq(r, -ENOMEM, "%d", r);
+    return f->n;
+}
+
+static int flush_all_shards(struct shm *s, void *arg) {
+    int r = 0;
+    (void)arg;
+    for (unsigned i = 0; i < SHM_SHARDS && r == 0; i++) {
+        r = keys_flush(s, i);
+    }
+    return r;
+}
+
+static int delete_fillings(struct shm *s, void *arg) {
+    struct filler *f = arg;
+    int r = 0;
+    for (int i = 0; i < f->n && r == 0; i++) {
+        char text[48];
+        struct key key;
+        int len = snprintf(text, sizeof(text), "%s%d", f->prefix, i);
+        struct key_name name = key_name(s, text, (size_t)len);
+        r = key_find_write(s, &name, &key);
+        r = r ? r : key_delete(s, &key);
+    }
+    return r;
+}
+
+Test(keyspace, a_full_segment_can_be_flushed_and_deleted_from) {
+    struct shm s = segment(4 << 20);
+    struct filler f = {.prefix = "fill:", .len = 100};
+    int n = fill(&s, &f);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(op_run(&s, OP_ALL, flush_all_shards, NULL), 0);
+        int again = fill(&s, &f);
+        cr_assert_geq(again, n / 2, "round %d: %d, not %d", i, again, n);
+    }
+    f.n = 250; /* more than the log in the slot is for */
+    cr_assert_eq(op_run(&s, OP_ALL, delete_fillings, &f), 0);
+    shm_detach(&s);
+}
+
+Test(keyspace, what_has_expired_makes_room_at_once) {
+    struct shm s = segment(4 << 20);
+    struct filler f = {.prefix = "fill:", .len = 1000, .expire = 1};
+    int n = 0;
+    /* made and expired at once: none of them is in the way of another, though nobody sweeps */
+    for (f.n = 0; f.n < 20000; f.n++) {
+        n += op_run(&s, OP_ALL, put_filling, &f) == 0;
+    }
+    cr_assert_eq(n, 20000);
+    f.expire = 0;
+    n = fill(&s, &f);
+    cr_assert_eq(keys_expiring(&s), 0);
+    cr_assert_geq(n, 1000, "%d", n);
+    checked(&s);
+    shm_detach(&s);
+}
+
+Test(keyspace, what_an_ended_manager_had_makes_room_at_once) {
+    struct shm s = segment(4 << 20);
+    struct filler f = {.len = 1000};
+    uint64_t id;
+    cr_assert_eq(manager_open(&s, &id), 0);
+    manager_prefix(id, f.prefix);
+    int n = fill(&s, &f);
+    cr_assert_eq(manager_end(&s, id), 0);
+    strcpy(f.prefix, "others:");
+    int again = fill(&s, &f);
+    /* what goes bit by bit leaves chunks half empty, which serve one size only */
+    cr_assert_geq(again, n / 2, "%d, not %d", again, n);
+    cr_assert_eq(manager_over(&s), 0);
+    checked(&s);
+    shm_detach(&s);
+}
+
+static int push_and_remove(struct shm *s, void *arg) {
+    const struct filler *f = arg;
+    struct key_name name = key_name(s, f->prefix, strlen(f->prefix));
+    struct list_object l;
+    int r = list_open(s, &name, true, &l);
+    if (f->n < 0) {
+        r = r ? r : list_remove(s, &l, 1000, 3);
+    } else {
+        for (int i = 0; i < 100 && r == 0; i++) {
+            r = list_push(s, &l, false, filling, f->len);
+        }
+    }
+    return r ? r : list_close(s, &l);
+}
+
+Test(keyspace, elements_in_the_midst_of_a_list_can_be_removed_from_a_full_segment) {
+    struct shm s = segment(4 << 20);
+    struct filler f = {.prefix = "list", .len = 50};
+    while (op_run(&s, OP_ALL, push_and_remove, &f) == 0) {
+    }
+    struct filler rest = {.prefix = "fill:", .len = 1};
+    for (size_t len = 2000; len; len /= 2) {
+        rest.len = len;
+        snprintf(rest.prefix, sizeof(rest.prefix), "fill%zu:", len);
+        fill(&s, &rest);
+    }
+    f.n = -1;
+    cr_assert_eq(op_run(&s, OP_ALL, push_and_remove, &f), 0);
+    checked(&s);
+    shm_detach(&s);
+}
+
+/* Room that was in small pieces is one again, though arenas keep an empty chunk of each class at hand. */
+Test(keyspace, what_was_many_small_things_can_be_one_large) {
+    struct shm s = segment(4 << 20);
+    static char large[4 << 20];
+    struct key_name name = key_name(&s, "large", 5);
+    struct filler f = {0};
+    uint64_t room = get(&s.head->chunks_free);
+    for (int round = 0; round < 3; round++) {
+        for (f.len = 2500; f.len > 30; f.len = f.len * 3 / 4) {
+            snprintf(f.prefix, sizeof(f.prefix), "%zu:", f.len);
+            for (f.n = 0; f.n < 50; f.n++) {
+                cr_assert_eq(op_run(&s, OP_ALL, put_filling, &f), 0);
+            }
+        }
+        cr_assert_eq(op_run(&s, OP_ALL, flush_all_shards, NULL), 0);
+        struct objects o;
+        objects_init(&o, &s);
+        size_t len = (size_t)(room - room / 16 - 1) * SHM_CHUNK;
+        cr_assert_leq(len, sizeof(large));
+        cr_assert_eq(objects_value_set(&o, (struct task_bytes){name.word.data, name.word.len},
+                                       (struct task_bytes){large, len}, OBJECTS_ALWAYS, 0),
+                     0, "round %d", round);
+        objects_delete(&o, &(struct task_bytes){name.word.data, name.word.len}, 1);
+        objects_deinit(&o);
+    }
+    checked(&s);
     shm_detach(&s);
 }
