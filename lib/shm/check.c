@@ -77,15 +77,15 @@ static int own(struct walk *w, uint64_t off, uint64_t need, const char *what, ui
 
 /* The words of a record as they were at one moment: workers change them without a lock while a live check goes on. */
 struct task_words {
-    uint64_t state, owners[4], lens[5];
+    uint64_t state, owners[5], lens[5];
 };
 
 static void read_task(struct shm_task *t, struct task_words *ret) {
-    *ret = (struct task_words){
-        get(&t->state),
-        {get(&t->input_off), get(&t->output_off), get(&t->log_off), get(&t->spare_off)},
-        {peek(t->input_len), peek(t->args_len), peek(t->policy_len), peek(t->output_len),
-         peek(t->log_len)}};
+    *ret = (struct task_words){get(&t->state),
+                               {get(&t->input_off), get(&t->output_off), get(&t->log_off),
+                                get(&t->spare_off), get(&t->stream_off)},
+                               {peek(t->input_len), peek(t->args_len), peek(t->policy_len),
+                                peek(t->output_len), peek(t->log_len)}};
     atomic_thread_fence(memory_order_acquire);
 }
 
@@ -119,11 +119,12 @@ static int collect_task(struct walk *w, uint32_t i) {
     uint64_t len = now.lens[0];
     uint64_t in = settled && len <= ALLOC_MAX ? len + now.lens[1] + now.lens[2] : 0;
     uint64_t out = task_state_is_terminal(state) ? now.lens[3] : 0;
-    if (free && (owners[0] || owners[1] || owners[2] || owners[3])) {
+    if (free && (owners[0] || owners[1] || owners[2] || owners[3] || owners[4])) {
         wrong(w, "task record %u is free and owns a block", i);
     }
     /* a spare may stay behind when a lock was busy; it goes with the record */
-    if ((waits && owners[3]) || (settled && (in > SHM_INLINE_IN) != (owners[0] != 0))) {
+    if ((waits && (owners[3] || owners[4])) ||
+        (settled && (in > SHM_INLINE_IN) != (owners[0] != 0))) {
         wrong(w, "task record %u (%s): input and blocks do not agree", i, task_state_names[state]);
     }
     bool bit = get(&w->s->free_map[i / 64]) >> (i % 64) & 1;
@@ -133,7 +134,8 @@ static int collect_task(struct walk *w, uint32_t i) {
     int r = own(w, owners[0], in, "input", i);
     r = r ? r : own(w, owners[1], out, "output", i);
     r = r ? r : own(w, owners[2], task_state_is_terminal(state) ? now.lens[4] : 0, "log", i);
-    return r ? r : own(w, owners[3], 0, "spare", i);
+    r = r ? r : own(w, owners[3], 0, "spare", i);
+    return r ? r : own(w, owners[4], sizeof(struct shm_stream), "stream", i);
 }
 
 /* ---- shared objects ---- */

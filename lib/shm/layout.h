@@ -43,8 +43,9 @@ enum {
     SHM_ARENAS = 8,   /* small blocks are sharded by slot, so that workers rarely meet on a lock */
     SHM_CLASSES = 32, /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
-    SHM_INLINE_OUT = 56,
-    SHM_MADE = 64, /* names of new keys that a shard remembers */
+    SHM_INLINE_OUT = 32,
+    SHM_STREAM = 16384, /* bytes of a task's stream, its head included */
+    SHM_MADE = 64,      /* names of new keys that a shard remembers */
 };
 
 /* A bounded ring of hints (task indices), many producers and consumers, see ring.c. */
@@ -167,9 +168,28 @@ struct shm_task {
     _Atomic uint32_t cancel; /* somebody wants it stopped: 1 cancelled, 2 its time is over */
     uint8_t pool;
     uint8_t priority;
-    uint16_t policy_len; /* bytes behind the arguments that are the daemon's own */
+    uint16_t policy_len;           /* bytes behind the arguments that are the daemon's own */
+    _Atomic uint64_t stream_off;   /* struct shm_stream: what it tells while it runs */
+    uint32_t cpu_user, cpu_system; /* of the last attempt, in 10 us */
+    uint32_t rss_kib;              /* most memory of a command */
+    _Atomic uint32_t watched;      /* 1: the daemon wants to hear of what is in the stream */
     uint8_t in[SHM_INLINE_IN];
     uint8_t out[SHM_INLINE_OUT];
+};
+
+/* What a running task tells (stream.c): frames in a ring of bytes, the oldest first. A frame is a word, kind (8) | length (32) << 32,
+ * and its bytes, filled up to whole words. Positions count all bytes ever put in; a frame's place is its position modulo the
+ * room. Who runs the task writes head and tail, the daemon the rest. */
+struct shm_stream {
+    _Alignas(SHM_LINE) _Atomic uint64_t
+        head;                 /* the oldest frame kept; raised before it is overwritten */
+    _Atomic uint64_t tail;    /* raised when a frame is whole */
+    _Atomic uint64_t sent;    /* frames before it have been handed on, and may be dropped */
+    _Atomic uint32_t hinted;  /* 1: a hint of the task is on its way to the daemon */
+    _Atomic uint32_t waiting; /* 1: the writer sleeps on `room` */
+    _Atomic uint32_t room;    /* futex: +1 when there is room again */
+    uint32_t reserved[7];
+    _Atomic uint64_t words[(SHM_STREAM - 64) / 8];
 };
 
 /* A hash table that grows and shrinks by one bucket at a time (hash.c). A bucket is one cache line: seven slots, each a
@@ -294,5 +314,6 @@ struct shm_header {
 };
 
 _Static_assert(sizeof(struct shm_task) == 256, "a queued task costs 256 bytes and its payload");
+_Static_assert(sizeof(struct shm_stream) == SHM_STREAM, "one chunk");
 _Static_assert(sizeof(struct shm_chunk) == 32, "chunk head");
 _Static_assert(sizeof(pthread_mutex_t) <= 64, "life word");

@@ -103,7 +103,8 @@ static int record_take(struct shm *s, uint32_t *ret_idx, uint64_t *ret_word) {
  * later. */
 static int record_clear(struct shm *s, uint32_t idx, uint64_t word) {
     struct shm_task *t = &s->tasks[idx];
-    _Atomic uint64_t *const owners[] = {&t->input_off, &t->output_off, &t->log_off, &t->spare_off};
+    _Atomic uint64_t *const owners[] = {&t->input_off, &t->output_off, &t->log_off, &t->spare_off,
+                                        &t->stream_off};
     for (size_t i = 0; i < ARRAY_SIZE(owners); i++) {
         if (get(owners[i]) && alloc_take_back(s, owners[i]) == -EAGAIN) {
             return -EAGAIN;
@@ -181,6 +182,10 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
     poke(t->signal, 0);
     poke(t->core, 0);
     put32(&t->cancel, 0);
+    put32(&t->watched, spec->watched);
+    poke(t->cpu_user, 0);
+    poke(t->cpu_system, 0);
+    poke(t->rss_kib, 0);
     return 0;
 }
 
@@ -416,12 +421,19 @@ int task_log(struct shm *s, const struct task_ref *ref, const void *data, uint32
     return r == 0 && !p ? -EBADMSG : r;
 }
 
+static uint32_t at_most_32(uint64_t n) {
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 static void record_end(struct shm_task *t, const struct task_outcome *o) {
     poke(t->cause, (uint8_t)o->cause);
     poke(t->code, o->code);
     poke(t->signal, o->signal);
     poke(t->core, o->core);
     poke(t->output_len, o->output_len);
+    poke(t->cpu_user, at_most_32(o->user_us / CPU_UNIT_US));
+    poke(t->cpu_system, at_most_32(o->system_us / CPU_UNIT_US));
+    poke(t->rss_kib, at_most_32(o->rss_kib));
     poke(t->ended_ns, clock_now());
 }
 
@@ -730,6 +742,9 @@ int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
         v.code = peek(t->code);
         v.signal = peek(t->signal);
         v.core = peek(t->core);
+        v.user_us = (uint64_t)peek(t->cpu_user) * CPU_UNIT_US;
+        v.system_us = (uint64_t)peek(t->cpu_system) * CPU_UNIT_US;
+        v.rss_kib = peek(t->rss_kib);
         int r = view_output(s, t, &v);
         if (r) {
             return r;

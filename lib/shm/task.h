@@ -66,6 +66,7 @@ struct task_spec {
     uint32_t priority;        /* 0 to 255: for the daemon, and to be shown */
     struct task_bytes policy; /* <= 65535 bytes of the daemon's own, kept with the task */
     bool hold;                /* WAITING until task_release() */
+    bool watched;             /* as by stream_watch(), from the beginning */
 };
 
 /* A task as submitted or claimed: which record, and the state word that proves it is still that
@@ -106,7 +107,8 @@ struct task_outcome {
     enum task_cause cause;
     int32_t code;
     uint8_t signal, core;
-    uint64_t output_len; /* bytes of task_output() that count */
+    uint64_t output_len;                  /* bytes of task_output() that count */
+    uint64_t user_us, system_us, rss_kib; /* what it has used; 0: not known */
 };
 /* Ends the claimed task and hands it to the daemon. 0, or -ESTALE when it is no longer this
  * worker's. */
@@ -191,6 +193,7 @@ struct task_view {
     int32_t code;
     uint8_t signal, core;
     uint64_t submitted_ns, started_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
+    uint64_t user_us, system_us, rss_kib;        /* of the last attempt; 0: not known */
     struct task_bytes payload, output, log, policy;
     uint32_t nargs;
     struct task_bytes args_raw; /* private to task_arg() */

@@ -94,6 +94,7 @@ int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed) {
     int r = alloc_take_back(s, &t->output_off);
     r = r ? r : alloc_take_back(s, &t->log_off);
     r = r ? r : alloc_take_back(s, &t->spare_off);
+    r = r ? r : alloc_take_back(s, &t->stream_off);
     if (r == 0) {
         poke(t->started_ns, 0);
         poke(t->worker_pid, 0);

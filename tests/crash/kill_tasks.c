@@ -36,6 +36,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/stream.h"
 #include "lib/shm/task.h"
 #include "tests/support/child.h"
 #include "tests/support/pattern.h"
@@ -53,6 +54,7 @@ enum {
     EPOCH_KILLS = 250,
     DOOMED_MAX = 64,
     FRONT_MAX = 16,
+    WATCH_LOOK = 64,
     LARGEST = 60000,
 };
 #define SEGMENT_SIZE (UINT64_C(8) << 20) /* small enough to be full at times */
@@ -72,7 +74,7 @@ struct journal {
     uint64_t salt; /* of this epoch: sizes and contents follow from it and the key */
     _Atomic uint64_t next[SUBMITTERS];
     _Atomic uint64_t intent; /* key + 1 of the task the collector is delivering */
-    _Atomic uint64_t redelivered, retried, recalled;
+    _Atomic uint64_t redelivered, retried, recalled, frames, watched;
     _Atomic uint32_t wrong;
     char what[200];
     _Atomic uint8_t bits[SUBMITTERS * KEYS];
@@ -110,7 +112,7 @@ static uint64_t payload_len(uint64_t key) {
     return n < 8 ? 8 : n;
 }
 static uint64_t output_len(uint64_t key) {
-    return some_size(seed_of(key, 2), 56);
+    return some_size(seed_of(key, 2), SHM_INLINE_OUT);
 }
 static uint32_t log_len(uint64_t key) {
     return seed_of(key, 3) % 7 ? 0 : (uint32_t)(seed_of(key, 4) % 5000);
@@ -126,6 +128,12 @@ static bool wants_hold(uint64_t key) {
 }
 static uint32_t retries(uint64_t key) {
     return (uint32_t)(seed_of(key, 13) % 3);
+}
+static uint64_t frame_count(uint64_t key) {
+    return seed_of(key, 14) % 5 ? 0 : seed_of(key, 15) % 24;
+}
+static uint64_t frame_len(uint64_t key, uint64_t i) {
+    return 8 + seed_of(key, 1000 + i) % (STREAM_FRAME - 8);
 }
 static bool wants_failure(uint64_t key) {
     return seed_of(key, 10) % 11 == 0;
@@ -258,6 +266,26 @@ static int write_output(struct shm *s, const struct task_ref *t, uint64_t key) {
     return 0;
 }
 
+/* Each frame: its number, then bytes that follow from it and the key. */
+static void tell_frames(struct shm *s, const struct task_ref *t, uint64_t key) {
+    uint8_t frame[STREAM_FRAME];
+    for (uint64_t i = 0; i < frame_count(key); i++) {
+        uint64_t len = frame_len(key, i);
+        memcpy(frame, &i, 8);
+        pattern_fill(frame + 8, 0, len - 8, seed_of(key, 2000 + i));
+        int64_t r = stream_put(s, t, STREAM_DATA, frame, len, true);
+        if (r == -ENOMEM) {
+            return;
+        }
+        if (r != (int64_t)len) {
+            wrong("stream_put: %lld", (long long)r);
+        }
+    }
+    if (frame_count(key) % 2) {
+        stream_end(s, t);
+    }
+}
+
 static void run_task(struct shm *s, const struct task_ref *t) {
     static uint8_t log[5000];
     struct task_view v;
@@ -275,6 +303,7 @@ static void run_task(struct shm *s, const struct task_ref *t) {
     } else if (write_output(s, t, key)) {
         o = (struct task_outcome){.state = TASK_FAILED, .cause = CAUSE_ERROR, .code = ENOMEM};
     }
+    tell_frames(s, t, key);
     pattern_fill(log, 0, log_len(key), seed_of(key, 31));
     r = task_log(s, t, log, log_len(key));
     if (r && r != -ENOMEM) {
@@ -316,6 +345,40 @@ struct collector {
     uint32_t n_doomed;
     uint64_t random;
 };
+
+/* Whole frames only, in their order. */
+static void read_frames(struct collector *c, uint32_t idx, const struct task_view *v) {
+    struct stream_frame f;
+    uint64_t at = 0, key, last = UINT64_MAX;
+    int r;
+    memcpy(&key, v->payload.data, 8);
+    stream_listen(&c->s, idx, v->id);
+    while ((r = stream_read(&c->s, idx, v->id, &at, &f)) == 0) {
+        uint64_t i = f.words[0];
+        if (f.kind != STREAM_DATA || f.len < 8 || i >= frame_count(key) ||
+            f.len != frame_len(key, i) || (last != UINT64_MAX && i != last + 1) ||
+            !pattern_is((char *)f.words + 8, f.len - 8, seed_of(key, 2000 + i))) {
+            wrong("frame %llu of task %llx is damaged", (unsigned long long)i,
+                  (unsigned long long)v->id);
+        }
+        last = task_state_is_terminal(v->state) ? i : UINT64_MAX;
+        atomic_fetch_add(&journal->frames, 1);
+        stream_sent(&c->s, idx, v->id, at);
+    }
+    if (r == -EBADMSG) {
+        wrong("the stream of task %llx is damaged", (unsigned long long)v->id);
+    }
+}
+
+/* Follows one of those that run, or no more. */
+static void watch_one(struct collector *c, uint32_t idx, bool on) {
+    struct task_view v;
+    if (task_view(&c->s, idx, &v) == 0 && v.state == TASK_RUNNING) {
+        stream_watch(&c->s, idx, v.id, on);
+        read_frames(c, idx, &v);
+        atomic_fetch_add(&journal->watched, on);
+    }
+}
 
 /* Not delivered, but tried again. */
 static bool try_again(struct collector *c, uint32_t idx, const struct task_view *v, uint64_t key) {
@@ -394,6 +457,10 @@ static void free_delivered(struct collector *c, uint32_t idx, uint64_t id) {
 static void settle(struct collector *c, uint32_t idx, bool only_inherited) {
     struct task_view v;
     int r = task_view(&c->s, idx, &v);
+    if (r == 0 && v.state == TASK_RUNNING) {
+        read_frames(c, idx, &v);
+        return;
+    }
     if (r == -ENOENT || (r == 0 && !task_state_is_terminal(v.state))) {
         return;
     }
@@ -401,6 +468,7 @@ static void settle(struct collector *c, uint32_t idx, bool only_inherited) {
         wrong("task_view: %s", strerror(-r));
     }
     uint64_t key = check_input(&v);
+    read_frames(c, idx, &v);
     uint8_t end = check_end(&v, key);
     if (only_inherited && c->inherited != key + 1) {
         return;
@@ -491,6 +559,10 @@ static int collector(void *arg) {
     attach(&c.s, p);
     c.s.patience_ns = 0; /* as the daemon */
     c.inherited = atomic_load(&journal->intent);
+    for (uint32_t i = 0; i < TASKS; i++) {
+        watch_one(&c, i,
+                  false); /* what the predecessor followed: nobody makes room there any more */
+    }
     sweep(&c, true);
     c.inherited = 0;
     sweep(&c, false);
@@ -509,6 +581,12 @@ static int collector(void *arg) {
         }
         if (pattern_random(&c.random) % 32 == 0) {
             cancel_one(&c);
+        }
+        if (pattern_random(&c.random) % 8 == 0) {
+            uint32_t from = (uint32_t)(pattern_random(&c.random) % TASKS);
+            for (uint32_t i = from; i < TASKS && i < from + WATCH_LOOK; i++) {
+                watch_one(&c, i, true);
+            }
         }
         if (pattern_random(&c.random) % 16 == 0) {
             recall_one(&c);
@@ -845,7 +923,8 @@ int main(void) {
     }
     printf("ok 1 - %llu kills (workers %llu, submitters %llu, collector %llu; %llu times several "
            "at once): accepted %llu, ended %llu (done %llu, failed %llu, lost with their worker "
-           "%llu, cancelled %llu), refused %llu; recalled %llu, tried again %llu; events lost 0, "
+           "%llu, cancelled %llu), refused %llu; recalled %llu, tried again %llu, followed %llu, "
+           "frames %llu; events lost 0, "
            "doubled 0, runs too many 0, leaks 0, "
            "check errors 0; burials put off %llu, collectors replaced between event and free %llu; "
            "worst drain %.1f ms; %.1f s\n1..1\n",
@@ -856,7 +935,8 @@ int main(void) {
            (unsigned long long)sup.done, (unsigned long long)sup.failed,
            (unsigned long long)sup.lost, (unsigned long long)sup.cancelled,
            (unsigned long long)sup.refused, (unsigned long long)journal->recalled,
-           (unsigned long long)journal->retried, (unsigned long long)sup.busy,
+           (unsigned long long)journal->retried, (unsigned long long)journal->watched,
+           (unsigned long long)journal->frames, (unsigned long long)sup.busy,
            (unsigned long long)sup.redelivered, (double)sup.worst_ns / 1e6,
            (double)(clock_now() - begun) / 1e9);
     shm_detach(&bystander);

@@ -14,6 +14,7 @@
 #include "lib/base/cleanup.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/ring.h"
+#include "lib/shm/stream.h"
 #include "tests/crash/step.h"
 
 static char text[200000];
@@ -211,6 +212,113 @@ static void op_finish_growing(struct shm *s) {
 }
 static const char *verify_finish(struct shm *s, bool finished) {
     return expect(s, 2, 2, finished ? 0 : 1);
+}
+
+/* ---- the stream: whole frames, each with the bytes of its place in the text, or none ---- */
+static void emit(struct shm *s, uint64_t from, uint64_t len, bool wait) {
+    int64_t r = stream_put(s, &claimed, STREAM_DATA, text + from, len, wait);
+    assert(r == (int64_t)len);
+}
+static void prepare_stream(struct shm *s) {
+    prepare_claim(s);
+    emit(s, 0, 100, false);
+}
+static void prepare_full_stream(struct shm *s) {
+    prepare_claim(s);
+    emit(s, 0, 8 * STREAM_FRAME + 1, false);
+}
+static void op_emit(struct shm *s) {
+    emit(s, 0, 3000, false);
+}
+static void op_emit_more(struct shm *s) {
+    emit(s, 100, 20, false);
+    int r = stream_put_progress(s, &claimed, 1, 2, text, 9, false);
+    assert(r == 0);
+}
+static void op_emit_full(struct shm *s) {
+    emit(s, 8 * STREAM_FRAME + 1, 300, false);
+}
+/* Somebody follows: the hint, and no room. */
+static void setup_followed(struct shm *s) {
+    setup_two(s);
+    struct task_view v;
+    int r = task_view(s, 0, &v);
+    assert(r == 0);
+    stream_watch(s, 0, v.id, true);
+}
+static void op_emit_too_much(struct shm *s) {
+    int64_t r = stream_put(s, &claimed, STREAM_DATA, text, 30000, false);
+    assert(r > 0 && r < 30000);
+}
+static void op_end_stream(struct shm *s) {
+    emit(s, 100, 20, false);
+    stream_end(s, &claimed);
+}
+static const char *read_frames(struct shm *s, bool finished, uint64_t least) {
+    struct stream_frame f;
+    uint64_t at = 0, from = 0;
+    int r;
+    while ((r = stream_read(s, 0, s->tasks[0].id, &at, &f)) == 0) {
+        struct stream_progress p;
+        memcpy(&p, f.words, sizeof(p));
+        if (f.kind == STREAM_PROGRESS) {
+            if (p.done != 1 || p.total != 2 || memcmp(f.words + 2, text, 9) != 0) {
+                return "a torn progress";
+            }
+            continue;
+        }
+        if (from == 0 && f.len && memcmp(f.words, text, f.len) != 0) {
+            from = STREAM_FRAME; /* the first one was pushed out */
+        }
+        if (f.kind != STREAM_DATA || memcmp(f.words, text + from, f.len) != 0) {
+            return "a torn frame";
+        }
+        from += f.len;
+    }
+    if (r == -EBADMSG || (finished && from < least)) {
+        return "frames are missing";
+    }
+    return expect(s, 2, 2, 1);
+}
+static const char *verify_stream(struct shm *s, bool finished) {
+    return read_frames(s, finished, 120);
+}
+static const char *verify_full_stream(struct shm *s, bool finished) {
+    return read_frames(s, finished, 8 * STREAM_FRAME + 301);
+}
+static const char *verify_end_stream(struct shm *s, bool finished) {
+    if (finished && get(&s->tasks[0].stream_off)) {
+        return "the stream is still there";
+    }
+    return read_frames(s, false, 0);
+}
+/* What the daemon does, and how it frees a task that has a stream, or tries it again. */
+static void setup_streamed(struct shm *s, enum task_state state) {
+    struct shm worker = step_handle(s->base, STEP_OTHER);
+    submit(s, 2000, 2);
+    submit(s, 3, 0);
+    int r = task_claim(&worker, STEP_POOL, &claimed);
+    assert(r == 0);
+    emit(&worker, 0, 5000, false);
+    r = task_finish(&worker, &claimed,
+                    &(struct task_outcome){.state = state, .cause = CAUSE_ERROR});
+    assert(r == 0);
+}
+static void setup_streamed_done(struct shm *s) {
+    setup_streamed(s, TASK_DONE);
+}
+static void setup_streamed_failed(struct shm *s) {
+    setup_streamed(s, TASK_FAILED);
+}
+static void op_read_stream(struct shm *s) {
+    struct stream_frame f;
+    uint64_t at = 0, id = s->tasks[0].id;
+    stream_watch(s, 0, id, true);
+    stream_listen(s, 0, id);
+    while (stream_read(s, 0, id, &at, &f) == 0) {
+        stream_sent(s, 0, id, at);
+    }
+    stream_watch(s, 0, id, false);
 }
 
 /* ---- cancel ---- */
@@ -449,6 +557,10 @@ static void op_retry(struct shm *s) {
     assert(r == 0);
 }
 
+static const char *verify_free_one(struct shm *s, bool finished) {
+    return expect(s, 1, finished ? 1 : 2, 0);
+}
+
 /* ---- rescue: STEP_OTHER's log is rolled back by a victim that is killed at each instruction ----
  */
 static void op_rescue(struct shm *s) {
@@ -489,6 +601,14 @@ static const struct step_case cases[] = {
     {"recall two for a better one", setup_fed, NULL, op_reorder, verify_reorder},
     {"look past a stale hint", setup_stale_head, NULL, op_head, verify_held},
     {"retry", setup_failed, NULL, op_retry, verify_held},
+    {"emit, a new stream", setup_two, prepare_claim, op_emit, verify_stream},
+    {"emit, a stream that is there", setup_two, prepare_stream, op_emit_more, verify_stream},
+    {"emit, pushing out", setup_two, prepare_full_stream, op_emit_full, verify_full_stream},
+    {"emit, followed", setup_followed, prepare_claim, op_emit_too_much, verify_stream},
+    {"emit, then end the stream", setup_two, prepare_stream, op_end_stream, verify_end_stream},
+    {"read a stream", setup_streamed_done, NULL, op_read_stream, verify_held},
+    {"retry, with a stream", setup_streamed_failed, NULL, op_retry, verify_held},
+    {"free, with a stream", setup_streamed_done, NULL, op_free, verify_free_one},
     {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
     {"submit, and wake one who sleeps", setup_asleep, NULL, op_submit_and_wake, verify_woken},
 };

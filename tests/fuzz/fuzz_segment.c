@@ -13,6 +13,7 @@
 #include "lib/shm/check.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/stream.h"
 #include "lib/shm/task.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -61,6 +62,10 @@ static void run_one(struct shm *s, size_t out, bool finish) {
     }
     memset(p, 'r', out);
     task_log(s, &t, text, (uint32_t)(out % 100));
+    if (out % 3 == 0) {
+        stream_put(s, &t, STREAM_DATA, text, out % 7000, false);
+        stream_put_progress(s, &t, 1, 2, text, 5, false);
+    }
     struct task_outcome o = {.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = out};
     if (finish) {
         task_finish(s, &t, &o);
@@ -94,7 +99,7 @@ static void make_image(void) {
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         offer(i % 2 ? &s : &other, 0, sizes[i], i % 4);
     }
-    static const size_t outs[] = {10, 56, 57, 3000, 30000, 8, 9};
+    static const size_t outs[] = {10, SHM_INLINE_OUT, SHM_INLINE_OUT + 1, 3000, 30000, 8, 9};
     for (size_t i = 0; i < ARRAY_SIZE(outs); i++) {
         run_one(&other, outs[i], true);
     }
@@ -206,6 +211,11 @@ static void read_all(struct shm *s) {
         while (task_arg(&v, &at, &a) == 0) {
             touch(a);
         }
+        struct stream_frame f;
+        uint64_t from = 0;
+        while (stream_read(s, i, v.id, &from, &f) == 0) {
+            touch((struct task_bytes){f.words, f.len});
+        }
         char cause[96], id[TASK_ID_TEXT];
         task_cause_text(&v, cause);
         require(strlen(cause) < sizeof(cause) && task_id_text(id, v.id, i) < sizeof(id));
@@ -237,6 +247,12 @@ static void work_on(struct shm *s, struct task_ref *t, uint8_t how) {
     if (how & 4) {
         task_log(s, t, text, how * 10u);
     }
+    if (how & 16) {
+        stream_put(s, t, how % STREAM_KINDS, text, how * 100u, false);
+        stream_put_progress(s, t, how, 2, text, how, false);
+    } else {
+        stream_end(s, t);
+    }
     task_cancel_wanted(s, t);
     if (how & 8) {
         task_finish(s, t, &o);
@@ -265,6 +281,9 @@ static void do_verb(struct shm *s, struct task_ref refs[REFS], uint8_t verb, uin
         break;
     case 4:
         task_set_cancel(s, idx, id);
+        stream_watch(s, idx, id, x & 64);
+        stream_sent(s, idx, id, x * 8u);
+        stream_listen(s, idx, id);
         break;
     case 5:
         if (task_next_ended(s, &idx) == 0) {
