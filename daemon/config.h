@@ -98,7 +98,8 @@ struct config_limits {
     uint64_t user_memory;  /* bytes of one user's objects; 0: no limit */
     uint64_t user_objects; /* ... and how many; 0: no limit */
     uint32_t events_kept;  /* of the past, for EVENTS.READ */
-    uint64_t clients_memory; /* bytes of requests and replies of all connections together */
+    uint32_t follow_stall_ms; /* until a follower is closed that holds a task up */
+    uint64_t clients_memory;  /* bytes of requests and replies of all connections together */
 };
 
 /* Keys that are to have other values: "pools.demo.workers" and the value as one writes it in the
@@ -119,6 +120,8 @@ struct config {
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;
+    uint32_t result_max;      /* results kept that nobody has fetched, ... */
+    uint64_t result_bytes;    /* ... and their bytes; 0: no limit */
     uint32_t lock_timeout_ms; /* a lock of the segment held by a process that does nothing */
     enum log_level log_level;
     /* names or numbers of users, @ before those of groups, "*": everybody who can connect */

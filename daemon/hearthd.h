@@ -18,6 +18,7 @@ struct tasks;
 struct schedule;
 struct events;
 struct timetable;
+struct streams;
 struct supervise;
 struct serve;
 struct lease;
@@ -101,6 +102,7 @@ struct hearthd {
     struct schedule *schedule;
     struct events *events;
     struct timetable *timetable;
+    struct streams *streams;
     struct supervise *supervise;
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */

@@ -39,6 +39,7 @@
 #include "daemon/log.h"
 #include "daemon/schedule.h"
 #include "daemon/timetable.h"
+#include "daemon/stream.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/alloc.h"
@@ -51,6 +52,7 @@ enum {
     LOOK_QUEUED = 1024, /* tasks looked at for the oldest that waits */
     FETCHED_MAX = 1024, /* results that stay after they were fetched */
     FETCHED_SHARE = 16, /* ... as long as they hold less than this part of the segment */
+    EARLY_NOTED = 4096,
     WEIGHT_UNIT = 256,
     WEIGHT_MAX = (1 << 20) - 1,
     RETRY_MS = 2, /* until memory that a lock kept from us is tried again */
@@ -93,8 +95,11 @@ struct tasks {
     uint32_t live_of[SHM_POOLS];
     uint64_t dead_dropped;
     uint64_t fetched_weight, fetched_max;
-    uint64_t now_ns;     /* as of this turn */
-    uint32_t sweep_from; /* n: no sweep under way */
+    uint64_t kept_weight;
+    uint64_t dropped;            /* results that went before result_keep was over, ... */
+    uint64_t early[EARLY_NOTED]; /* ... and the ids of the last ones */
+    uint64_t now_ns;             /* as of this turn */
+    uint32_t sweep_from;         /* n: no sweep under way */
     struct event *timer;
     uint64_t timer_at_ns; /* 0: not set */
     uint64_t ended[TASK_STATES];
@@ -167,6 +172,9 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
         if (e->where == FETCHED) {
             t->fetched_weight -= e->weight;
         }
+        if (e->where == KEPT) {
+            t->kept_weight -= e->weight;
+        }
     }
     if (is_known(e->where) && !is_known(to)) {
         chain_remove(t, &t->all, ALL, idx);
@@ -180,6 +188,9 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
         chain_append(t, chain_of(t, idx), STATE, idx);
         if (to == FETCHED) {
             t->fetched_weight += e->weight;
+        }
+        if (to == KEPT) {
+            t->kept_weight += e->weight;
         }
     }
 }
@@ -218,6 +229,32 @@ static void forget(struct hearthd *d, uint32_t idx) {
     }
     entry_move(d->tasks, idx, DOOMED);
     give_back(d, idx);
+}
+
+/* Those that are more than may be kept, the oldest first. */
+static void drop_kept(struct hearthd *d) {
+    struct tasks *t = d->tasks;
+    const struct config *c = d->config;
+    while (t->kept.first && ((c->result_max && t->kept.n > c->result_max) ||
+                             (c->result_bytes && t->kept_weight * WEIGHT_UNIT > c->result_bytes))) {
+        t->early[t->dropped++ % EARLY_NOTED] = t->book[t->kept.first - 1].id;
+        forget(d, t->kept.first - 1);
+    }
+}
+
+bool tasks_was_dropped(const struct hearthd *d, const char *id, size_t len) {
+    const struct tasks *t = d->tasks;
+    uint64_t seq;
+    uint32_t idx;
+    if (task_id_parse(id, len, &seq, &idx) < 0) {
+        return false;
+    }
+    for (uint64_t i = 0; i < t->dropped && i < EARLY_NOTED; i++) {
+        if (t->early[i] == seq) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Forgets the oldest fetched task; false when there is none. */
@@ -332,6 +369,7 @@ int tasks_open(struct hearthd *d) {
     int r = schedule_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
     r = r < 0 ? r : timetable_open(d);
+    r = r < 0 ? r : stream_open(d);
     if (r < 0) {
         tasks_close(d);
     }
@@ -349,6 +387,7 @@ void tasks_close(struct hearthd *d) {
             schedule_forget(d, at - 1);
         }
     }
+    stream_close(d);
     schedule_close(d);
     timetable_close(d);
     events_close(d);
@@ -532,6 +571,7 @@ static void deliver(struct hearthd *d, uint32_t idx, const struct task_view *v) 
     if (!e->orphaned && t->on_ended && t->on_ended(d, idx, v)) {
         tasks_fetched(d, idx);
     }
+    stream_ended(d, idx, v);
     tasks_unpin(d, idx);
 }
 
@@ -643,7 +683,9 @@ static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, b
     count_end(d, v);
     events_ended(d, idx, v);
     uint64_t weight =
-        (v->payload.len + v->output.len + v->args_raw.len + v->log.len) / WEIGHT_UNIT + 1;
+        (v->payload.len + v->output.len + v->args_raw.len + v->log.len + v->stream_bytes) /
+            WEIGHT_UNIT +
+        1;
     e->expires_ns = expiry_of(d);
     e->weight = weight & WEIGHT_MAX;
     entry_move(t, idx, dead ? DEAD : KEPT);
@@ -651,6 +693,7 @@ static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, b
     if (dead) {
         drop_dead(d, e->pool);
     }
+    drop_kept(d);
     if (e->orphaned && is_known(e->where)) {
         forget(d, idx);
     }
@@ -664,6 +707,9 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     struct task_view v;
     bool dead = false;
     int r = task_view(&d->shm, idx, &v);
+    if (r == 0 && v.id == t->book[idx].id) {
+        stream_look(d, idx, task_state_is_terminal(v.state));
+    }
     if (r < 0 || is_nobodys(d, idx, &v)) {
         tasks_damaged(d, idx);
     } else if (v.id == t->book[idx].id && task_state_is_terminal(v.state) &&
@@ -711,6 +757,7 @@ bool tasks_turn(struct hearthd *d) {
             tasks_ended(d, idx);
         } else if (r == -EOVERFLOW) {
             t->sweep_from = 0;
+            stream_look_all(d);
         } else {
             break;
         }
@@ -1017,6 +1064,8 @@ void tasks_stats(struct hearthd *d, struct tasks_stats *ret) {
     const struct tasks *t = d->tasks;
     *ret = (struct tasks_stats){.live = t->live.n, .kept = t->kept.n, .fetched = t->fetched.n};
     ret->dead_dropped = t->dead_dropped;
+    ret->kept_dropped = t->dropped;
+    ret->kept_bytes = t->kept_weight * WEIGHT_UNIT;
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
         ret->dead += t->dead[i].n;
     }

@@ -58,6 +58,8 @@ bool tasks_turn(struct hearthd *d);
 /* ---- looking ---- */
 /* 0 and the record's index, or -ENOENT: not known (never was, or forgotten). */
 int tasks_find(struct hearthd *d, const char *id, size_t len, uint32_t *ret_idx);
+/* Its result had to go before its time, because too many were kept. Of the last ones only. */
+bool tasks_was_dropped(const struct hearthd *d, const char *id, size_t len);
 /* Its end has been delivered. The record may say "ended" a little earlier: until then it can be
  * waited for. */
 bool tasks_is_ended(struct hearthd *d, uint32_t idx);
@@ -111,8 +113,9 @@ void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_ca
 void tasks_cause_text(struct hearthd *d, uint32_t idx, const struct task_view *v, char out[128]);
 
 struct tasks_stats {
-    uint64_t live, kept, fetched; /* known and not ended; ended and kept; ended and fetched */
-    uint64_t dead, dead_dropped;  /* dead letters; those that were too many */
+    uint64_t live, kept, fetched;      /* known and not ended; ended and kept; ended and fetched */
+    uint64_t kept_bytes, kept_dropped; /* of those kept; those that were too many (result_max) */
+    uint64_t dead, dead_dropped;       /* dead letters; those that were too many */
     uint64_t ended[TASK_STATES];
 };
 void tasks_stats(struct hearthd *d, struct tasks_stats *ret);

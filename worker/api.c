@@ -31,6 +31,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/stream.h"
 #include "worker/say.h"
 #include "worker/shared.h"
 
@@ -233,6 +234,19 @@ bool api_retires(void) {
     return the_retires;
 }
 
+/* ---- while it runs ---- */
+
+static int api_emit(struct hearth_task *t, const void *data, size_t len) {
+    int64_t r = stream_put(t->shm, t->ref, STREAM_DATA, data, len, true);
+    return r == -ECANCELED ? -ECANCELED : r < 0 ? -ENOMEM : 0;
+}
+
+static int api_progress(struct hearth_task *t, uint64_t done, uint64_t total, const char *text) {
+    size_t len = text ? strlen(text) : 0;
+    int r = stream_put_progress(t->shm, t->ref, done, total, text, len, true);
+    return r == -ECANCELED ? -ECANCELED : r < 0 ? -ENOMEM : 0;
+}
+
 static const char *api_pool(void) {
     return the_pool;
 }
@@ -259,6 +273,8 @@ static struct hearth_api the_api = {
     .pool = api_pool,
     .worker = api_worker,
     .retire = api_retire,
+    .emit = api_emit,
+    .progress = api_progress,
 };
 
 void api_thread(struct shm *process, int worker) {

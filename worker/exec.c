@@ -35,6 +35,7 @@
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,10 +43,14 @@
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/stream.h"
 #include "worker/hearth_handler.h"
 #include "worker/say.h"
 
-enum { FIRST_OUTPUT = 4096 };
+enum {
+    FIRST_OUTPUT = 4096,
+    STALL_MS = 20, /* while a follower is behind, the command's end is looked for so often */
+};
 
 /* One command. */
 struct job {
@@ -69,6 +74,11 @@ struct job {
     int trouble; /* 0, EFBIG or ENOMEM */
     /* stderr: the last EXEC_LOG bytes before log_pos */
     size_t log_pos;
+    /* what has been read and is not in the stream yet: up to used, or log_pos */
+    uint64_t told;
+    size_t log_told;
+    bool mute; /* nothing more goes there */
+    struct rusage usage;
 };
 
 /* ---- once per worker ---- */
@@ -311,7 +321,7 @@ static void remember(struct exec *e, const struct job *j) {
 static int reap(struct job *j) {
     int status = 0;
     slot_set_child(j->s, 0); /* first: the number may be another's as soon as it is reaped */
-    while (waitpid(j->pid, &status, 0) < 0 && errno == EINTR) {
+    while (wait4(j->pid, &status, 0, &j->usage) < 0 && errno == EINTR) {
     }
     return status;
 }
@@ -388,6 +398,27 @@ static int grow(struct job *j) {
     return 0;
 }
 
+/* ---- the stream ---- */
+
+static bool tell(struct job *j, enum stream_kind kind, const char *data, uint64_t len, bool wait,
+                 uint64_t *told) {
+    int64_t n =
+        len == 0 || j->mute ? (int64_t)len : stream_put(j->s, j->ref, kind, data, len, wait);
+    j->mute |= n < 0;
+    *told = n < 0 ? len : (uint64_t)n;
+    return *told == len;
+}
+
+/* What has been read goes into the stream. False: a follower is behind, some of it is left (not with `wait`). */
+static bool tell_all(struct job *j, bool wait) {
+    uint64_t n;
+    bool all = tell(j, STREAM_STDOUT, j->output + j->told, j->used - j->told, wait, &n);
+    j->told += n;
+    all &= tell(j, STREAM_STDERR, j->e->log + j->log_told, j->log_pos - j->log_told, wait, &n);
+    j->log_told += n;
+    return all;
+}
+
 /* Takes up to `most` of the bytes that are there. */
 static void take_output(struct job *j, size_t most) {
     if (j->used == j->cap) {
@@ -408,6 +439,7 @@ static void take_log(struct job *j, size_t most) {
     if (j->log_pos == 2 * (size_t)EXEC_LOG) {
         memcpy(j->e->log, j->e->log + EXEC_LOG, EXEC_LOG);
         j->log_pos = EXEC_LOG;
+        j->log_told = j->log_told > EXEC_LOG ? j->log_told - EXEC_LOG : 0;
     }
     size_t room = 2 * (size_t)EXEC_LOG - j->log_pos;
     ssize_t n = read(j->err, j->e->log + j->log_pos, room < most ? room : most);
@@ -418,18 +450,19 @@ static void take_log(struct job *j, size_t most) {
 
 /* Serves the pipes until the leader has ended. */
 static void attend(struct job *j) {
+    bool behind = false; /* the command waits for a follower, by its pipes */
     if (j->in >= 0) {
         feed(j);
     }
     for (;;) {
         struct pollfd p[] = {
             {.fd = j->pidfd, .events = POLLIN},
-            {.fd = j->trouble ? -1 : j->out, .events = POLLIN},
-            {.fd = j->err, .events = POLLIN},
+            {.fd = j->trouble || behind ? -1 : j->out, .events = POLLIN},
+            {.fd = behind ? -1 : j->err, .events = POLLIN},
             {.fd = j->in, .events = POLLOUT},
         };
         nfds_t n = j->in >= 0 ? 4 : 3;
-        if (poll(p, n, -1) < 0) {
+        if (poll(p, n, behind ? 0 : -1) < 0) {
             if (errno == EINTR) {
                 continue;
             }
@@ -445,6 +478,10 @@ static void attend(struct job *j) {
         if (n == 4 && p[3].revents != 0) {
             feed(j);
         }
+        if (behind && p[0].revents == 0) {
+            stream_wait(j->s, j->ref, STALL_MS * NS_PER_MS);
+        }
+        behind = !tell_all(j, false);
         if (p[0].revents != 0) {
             return;
         }
@@ -536,6 +573,10 @@ static void judge(struct job *j, const struct task_view *v, int status, struct t
     }
 }
 
+static uint64_t us_of(const struct timeval *tv) {
+    return (uint64_t)tv->tv_sec * 1000000 + (uint64_t)tv->tv_usec;
+}
+
 static void keep_log(struct job *j) {
     size_t len = j->log_pos < EXEC_LOG ? j->log_pos : EXEC_LOG;
     if (len == 0) {
@@ -561,7 +602,10 @@ static int run(struct job *j, bool feeding) {
     attend(j);
     kill(-j->pid, SIGKILL); /* what it left behind; the leader itself is a zombie */
     int status = reap(j);
+    tell_all(j, true);
     drain(j);
+    tell_all(j, true);
+    stream_end(j->s, j->ref); /* all of it is in the result and the log */
     if (feeding) {
         sigaction(SIGPIPE, &old, NULL);
     }
@@ -602,6 +646,9 @@ void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const s
     if (error == 0) {
         int status = run(&j, feeding);
         judge(&j, v, status, ret);
+        ret->user_us = us_of(&j.usage.ru_utime);
+        ret->system_us = us_of(&j.usage.ru_stime);
+        ret->rss_kib = (uint64_t)j.usage.ru_maxrss;
         keep_log(&j);
     }
     close_all(&j);

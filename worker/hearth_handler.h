@@ -337,6 +337,20 @@ struct hearth_api {
      * a state that cannot be mended. Its replacement is started at once, so that it is warm by then
      * if the task goes on for a while. */
     void (*retire)(struct hearth_task *task);
+
+    /* ---- while it runs ----
+     *
+     * What a task tells goes at once to whoever follows it (SUBSCRIBE task:<id>:stream, hearth call --stream, hearth log -f) and
+     * is no part of the result. While somebody follows, both wait for him when he is slow; while nobody does, they never wait,
+     * and the last 16 KiB or so are kept for who comes later. A retried task begins anew.
+     *
+     * Both return 0; -ECANCELED: the task has been told to stop, end it; -ENOMEM: no room for it in shared memory. */
+
+    /* A part of the output, of any length: followers get all of it in order, perhaps in other pieces. */
+    int (*emit)(struct hearth_task *task, const void *data, size_t len);
+    /* How far it has come: done of total (0: not known), and at most 200 bytes of text (NULL: none). Call it as often as is of
+     * use to a reader, some times a second. */
+    int (*progress)(struct hearth_task *task, uint64_t done, uint64_t total, const char *text);
 };
 
 /* Whether the running Hearth has a member of hearth_api: HEARTH_HAS(api, worker). */

@@ -43,6 +43,7 @@
 #include "worker/exec.h"
 #include "worker/say.h"
 #include "worker/shared.h"
+#include "worker/usage.h"
 
 enum { STATUS_START = 1, STATUS_SEGMENT = 2 };
 
@@ -124,7 +125,9 @@ static bool run_one(const struct options *o, const struct module *m, struct exec
     }
     account_act_as(s, v.uid); /* what a task makes is its submitter's */
     if (m != NULL) {
+        usage_begin(v.started_ns);
         api_run(m, s, ref, &v, o->max_output, &end);
+        usage_end(v.started_ns, &end);
     } else {
         exec_run(e, s, ref, &v, &end);
     }

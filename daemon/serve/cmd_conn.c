@@ -13,6 +13,7 @@
 
 #include "daemon/serve/client.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/follow.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/multi.h"
 #include "daemon/serve/pubsub.h"
@@ -115,6 +116,7 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argv;
     (void)argc;
     pubsub_drop(c);
+    follow_conn_ends(c);
     multi_free(c);
     managers_conn_ends(c);
     c->proto = 2;

@@ -25,40 +25,43 @@ enum { LIST_DEFAULT = 100, SHOWN = 64 };
 
 /* 0 with *ret set; 1: refused, and replied; -EAGAIN. */
 static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc,
-                      struct task_ref *ret) {
-    struct submit_words w;
-    if (!submit_parse(c, argv, argc, 4, &w)) {
+                      struct submit_words *w, struct task_ref *ret) {
+    if (!submit_parse(c, argv, argc, 4, w)) {
         return 1;
     }
-    w.spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
+    w->spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
     bool new;
-    int r = submit_task(c, &w, ret, &new);
+    int r = submit_task(c, w, ret, &new);
     if (r == 0) {
         c->live += new;
     } else if (r != -EAGAIN) {
-        submit_refused(c, w.pool, r);
+        submit_refused(c, w->pool, r);
         r = 1;
     }
     return r;
 }
 
 int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct submit_words w;
     struct task_ref ref;
-    int r = submit_one(c, argv, argc, &ref);
+    int r = submit_one(c, argv, argc, &w, &ref);
     if (r != 0) {
         return r < 0 ? r : 0;
     }
     char id[TASK_ID_TEXT];
     size_t len = task_id_text(id, ref.id, ref.idx);
     reply_bulk(c, id, len);
+    submit_follow(c, &w, ref.idx);
     return 0;
 }
 
 int cmd_TASK_CALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct submit_words w;
     struct task_ref ref;
-    int r = submit_one(c, argv, argc, &ref);
+    int r = submit_one(c, argv, argc, &w, &ref);
     if (r == 0) {
         block_call(c, ref.idx);
+        submit_follow(c, &w, ref.idx);
     }
     return r < 0 ? r : 0;
 }

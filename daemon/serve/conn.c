@@ -36,6 +36,7 @@
 #include "daemon/log.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
+#include "daemon/serve/follow.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
@@ -99,6 +100,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     managers_conn_ends(c);
     leases_conn_ends(c);
     pubsub_drop(c);
+    follow_conn_ends(c);
     partial_drop(c);
     output_deinit(c);
     close(c->fd);
@@ -162,6 +164,7 @@ void conn_settle(struct conn *c) {
         conn_kill(c, "no memory for its replies");
         return;
     }
+    follow_drained(c);
     size_t pending = conn_pending(c);
     if (c->stalled && pending <= c->serve->stall_at / 2) {
         c->stalled = false;
@@ -360,6 +363,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->ready);
     list_init(&c->subs);
     list_init(&c->leases);
+    list_init(&c->follows);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

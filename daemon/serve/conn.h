@@ -96,6 +96,7 @@ struct conn {
     bool skip;             /* CLIENT REPLY SKIP: mute the next one */
     bool notify;           /* TASK.NOTIFY ON */
     bool no_evict, no_touch;
+    bool behind;        /* with what tasks tell: they wait for it (follow.c) */
     bool stalled;       /* commands wait until the client has read more of its replies */
     bool exec;          /* EXEC is carrying out what was queued: nothing blocks */
     bool checking;      /* a container command is only to look whether its subcommand exists */
@@ -135,6 +136,7 @@ struct conn {
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
+    struct list follows; /* tasks whose streams are pushed to it: follow.c */
     /* accounts */
     size_t charged; /* bytes of its buffers, as counted in serve.charged */
     uint32_t live;  /* tasks submitted here that have not ended */

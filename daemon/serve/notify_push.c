@@ -18,13 +18,12 @@
 
 #include "daemon/serve/end.h"
 #include "daemon/serve/events_push.h"
+#include "daemon/serve/follow.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 
 #define TASK_CHANNEL  "task:"
 #define TASKS_CHANNEL "tasks:"
-
-enum { HEAD_MAX = TASK_ID_TEXT + 32 + END_CAUSE };
 
 static bool begins(const struct resp_arg *a, const char *with) {
     size_t n = strlen(with);
@@ -36,14 +35,14 @@ bool notify_is_reserved(const struct resp_arg *channel) {
            begins(channel, EVENTS_CHANNEL);
 }
 
-static struct message make_message(struct hearthd *d, uint32_t idx, const struct task_view *v,
-                                   char head[HEAD_MAX]) {
+struct message notify_message(struct hearthd *d, uint32_t idx, const struct task_view *v,
+                              bool result, char head[NOTIFY_HEAD_MAX]) {
     char id[TASK_ID_TEXT], cause[END_CAUSE];
     task_id_text(id, v->id, idx);
     end_cause(d, idx, v, cause);
-    int n = snprintf(head, HEAD_MAX, "%s %s %s\n", id, task_state_names[v->state], cause);
+    int n = snprintf(head, NOTIFY_HEAD_MAX, "%s %s %s\n", id, task_state_names[v->state], cause);
     struct message m = {.head = {head, (size_t)n}, .idx = idx};
-    if (v->state == TASK_DONE) {
+    if (result && v->state == TASK_DONE) {
         m.body = v->output;
     }
     return m;
@@ -66,9 +65,9 @@ static bool push(struct conn *c, uint32_t idx, const struct task_view *v) {
 }
 
 static bool publish(struct serve *s, uint32_t idx, const struct task_view *v) {
-    char head[HEAD_MAX], name[64];
+    char head[NOTIFY_HEAD_MAX], name[64];
     uint32_t exact_task, exact_client;
-    struct message m = make_message(s->d, idx, v, head);
+    struct message m = notify_message(s->d, idx, v, true, head);
     char id[TASK_ID_TEXT];
     task_id_text(id, v->id, idx);
     int n = snprintf(name, sizeof(name), TASK_CHANNEL "%s", id);
@@ -95,18 +94,35 @@ bool notify_ended(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     return delivered;
 }
 
-void notify_subscribed(struct conn *c, const struct resp_arg *channel) {
+void notify_subscribed(struct conn *c, const struct resp_arg *channel, struct follow **place) {
     struct hearthd *d = c->serve->d;
-    size_t skip = strlen(TASK_CHANNEL);
+    size_t skip = strlen(TASK_CHANNEL), tail = strlen(STREAM_CHANNEL), len = channel->len - skip;
     uint32_t idx;
     struct task_view v;
-    if (!begins(channel, TASK_CHANNEL) ||
-        tasks_find(d, channel->data + skip, channel->len - skip, &idx) < 0 ||
-        !tasks_is_ended(d, idx) || tasks_view(d, idx, &v) < 0) {
-        return; /* not ended: its end will be published */
+    if (!begins(channel, TASK_CHANNEL)) {
+        return;
     }
-    char head[HEAD_MAX];
-    struct message m = make_message(d, idx, &v, head);
+    bool stream =
+        len > tail && memcmp(channel->data + channel->len - tail, STREAM_CHANNEL, tail) == 0;
+    if (tasks_find(d, channel->data + skip, len - (stream ? tail : 0), &idx) < 0) {
+        return;
+    }
+    if (!tasks_is_ended(d, idx)) {
+        if (stream) {
+            follow_channel(c, place, idx);
+        }
+        return; /* its end will be published */
+    }
+    if (tasks_view(d, idx, &v) < 0) {
+        return;
+    }
+    if (stream) {
+        follow_replay(c, idx, v.id, false);
+    }
+    char head[NOTIFY_HEAD_MAX];
+    struct message m = notify_message(d, idx, &v, !stream, head);
     pubsub_send(c, channel, &m);
-    tasks_fetched(d, idx);
+    if (!stream) {
+        tasks_fetched(d, idx);
+    }
 }

@@ -113,6 +113,9 @@ int partial_run(struct conn *c, const struct submit_words *words, const struct r
             size_t len = task_id_text(id, c->partial->task[i].id, c->partial->task[i].idx);
             reply_bulk(c, id, len);
         }
+        for (uint32_t i = 0; w.stream && i < n; i++) {
+            submit_follow(c, &w, c->partial->task[i].idx);
+        }
     }
     if (c->partial) {
         partial_end(c);

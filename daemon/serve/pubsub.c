@@ -22,6 +22,7 @@
 #include <sys/random.h>
 
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/follow.h"
 #include "lib/base/glob.h"
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/reply.h"
@@ -36,6 +37,7 @@ enum {
 struct channel {
     struct list node;
     struct list subs;
+    struct follow *follow; /* of task:<id>:stream while that task runs; else NULL */
     uint32_t n;
     bool pattern;
     size_t len;
@@ -212,6 +214,7 @@ static struct channel *sub_take(struct sub *sub) {
     if (--ch->n > 0) {
         return NULL;
     }
+    follow_drop(ch->follow);
     list_del(&ch->node);
     ch->pattern ? p->n_patterns-- : p->n_channels--;
     return ch;
@@ -265,6 +268,24 @@ static uint32_t send_all(const struct channel *ch, const struct resp_arg *channe
         }
     }
     return n;
+}
+
+void pubsub_tell(struct serve *s, const struct resp_arg *channel, const struct message *m) {
+    const struct channel *ch = channel_find(s->pubsub, channel, false);
+    if (ch) {
+        send_all(ch, channel, m);
+    }
+}
+
+bool pubsub_all(struct serve *s, const struct resp_arg *channel, bool (*fn)(struct conn *c)) {
+    const struct channel *ch = channel_find(s->pubsub, channel, false);
+    bool all = true;
+    if (ch) {
+        list_for_each (it, &ch->subs) {
+            all &= fn(list_entry(it, struct sub, in_channel)->conn);
+        }
+    }
+    return all;
 }
 
 uint32_t pubsub_publish(struct serve *s, const struct resp_arg *channel, const struct message *m,
@@ -329,7 +350,8 @@ static int subscribe(struct conn *c, const struct resp_arg *argv, uint32_t argc,
         }
         confirm(c, pattern ? "psubscribe" : "subscribe", &argv[i]);
         if (!pattern) {
-            notify_subscribed(c, &argv[i]);
+            notify_subscribed(c, &argv[i],
+                              &channel_find(c->serve->pubsub, &argv[i], false)->follow);
         }
     }
     return 0;

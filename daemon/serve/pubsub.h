@@ -19,6 +19,10 @@ struct message {
  * name. */
 uint32_t pubsub_publish(struct serve *s, const struct resp_arg *channel, const struct message *m,
                         uint32_t *ret_exact);
+/* To those who listen to exactly this channel. */
+void pubsub_tell(struct serve *s, const struct resp_arg *channel, const struct message *m);
+/* True for all of those? All are asked. */
+bool pubsub_all(struct serve *s, const struct resp_arg *channel, bool (*fn)(struct conn *c));
 /* To one, as if it had just been published. */
 void pubsub_send(struct conn *c, const struct resp_arg *channel, const struct message *m);
 /* Nobody listens to anything: not worth the making of a message. */

@@ -25,8 +25,11 @@ bool status_look_up(struct conn *c, const struct resp_arg *id, uint32_t *ret_idx
             return true;
         }
     }
-    reply_errorf(c, "NOTASK no such task '%.*s'",
-                 (int)strnlen(id->data, id->len < SHOWN ? id->len : SHOWN), id->data);
+    reply_errorf(c, "NOTASK no such task '%.*s'%s",
+                 (int)strnlen(id->data, id->len < SHOWN ? id->len : SHOWN), id->data,
+                 tasks_was_dropped(d, id->data, id->len)
+                     ? ": its result is forgotten, there were too many (result_max, result_bytes)"
+                     : "");
     return false;
 }
 
@@ -111,7 +114,7 @@ void status_reply(struct conn *c, uint32_t idx, const struct task_view *v) {
     task_id_text(id, v->id, idx);
     end_cause(d, idx, v, cause);
     schedule_look(d, idx, &plan);
-    reply_map(c, 23);
+    reply_map(c, 26);
     reply_field_text(c, "id", id);
     reply_field_text(c, "pool", pool_name(d, v));
     reply_field_text(c, "handler", handler_name(d, v));
@@ -128,6 +131,9 @@ void status_reply(struct conn *c, uint32_t idx, const struct task_view *v) {
     reply_field_int(c, "wait_us",
                     us_between(v->submitted_ns, v->started_ns ? v->started_ns : until));
     reply_field_int(c, "run_us", us_between(v->started_ns, until));
+    reply_field_int(c, "user_us", (int64_t)v->user_us);
+    reply_field_int(c, "system_us", (int64_t)v->system_us);
+    reply_field_int(c, "max_rss_kib", (int64_t)v->rss_kib);
     reply_field_int(c, "submitted_ms", wall_ms(v->submitted_ns));
     reply_field_int(c, "payload_bytes", (int64_t)v->payload.len);
     reply_field_int(c, "result_bytes", v->state == TASK_DONE ? (int64_t)v->output.len : 0);

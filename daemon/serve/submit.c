@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "daemon/schedule.h"
+#include "daemon/serve/follow.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -238,6 +239,17 @@ static bool read_owned(struct conn *c, const struct resp_arg *a, struct submit_w
     return true;
 }
 
+static bool read_stream(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    (void)a;
+    if (c->proto != 3) {
+        reply_error(c,
+                    "ERR STREAM needs RESP3: say HELLO 3 first, or SUBSCRIBE to task:<id>:stream");
+        return false;
+    }
+    w->stream = w->spec.watched = true;
+    return true;
+}
+
 static const struct option {
     const char *name;
     uint32_t words; /* behind it */
@@ -247,6 +259,7 @@ static const struct option {
     {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
     {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
     {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},     {"OWNED", 0, read_owned},
+    {"STREAM", 0, read_stream},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -367,6 +380,12 @@ int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *r
         return w->unique == UNIQUE_ATTACH ? 0 : -EEXIST;
     }
     return submit_new(c, w, ret);
+}
+
+void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx) {
+    if (w->stream && !tasks_is_ended(c->serve->d, idx) && follow_task(c, idx, false) < 0) {
+        c->broken = true;
+    }
 }
 
 void submit_refused(struct conn *c, const struct pool *p, int r) {

@@ -11,6 +11,7 @@ struct submit_words {
     struct policy policy;
     bool owned;
     struct policy_after after[POLICY_AFTER_MAX]; /* what policy.after points at */
+    bool stream;                                 /* what it tells is pushed to the submitter */
     enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
 };
 
@@ -27,5 +28,7 @@ int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *re
 /* Queues it, or with UNIQUE does as was asked when there is one already. 0 with *ret set; *ret_new:
  * it was queued, and is not an older one. As tasks_submit(); -EEXIST: refused, *ret is the older one. */
 int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new);
+/* After the reply: with STREAM, pushes to c what the task tells. */
+void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx);
 /* Replies to what tasks_submit() returned (not 0, not -EAGAIN). */
 void submit_refused(struct conn *c, const struct pool *p, int r);

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 9u
+#define SHM_VERSION 10u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -188,7 +188,8 @@ struct shm_stream {
     _Atomic uint32_t hinted;  /* 1: a hint of the task is on its way to the daemon */
     _Atomic uint32_t waiting; /* 1: the writer sleeps on `room` */
     _Atomic uint32_t room;    /* futex: +1 when there is room again */
-    uint32_t reserved[7];
+    uint32_t attempt;         /* of the task, to which the stream belongs */
+    uint32_t reserved[6];
     _Atomic uint64_t words[(SHM_STREAM - 64) / 8];
 };
 

@@ -30,8 +30,8 @@
 enum { WORDS = sizeof(((struct shm_stream *)0)->words) / 8, ROOM = WORDS * 8 };
 _Static_assert((STREAM_FRAME + 8) * 4 < ROOM, "some frames must fit");
 
-const char *const stream_kind_names[STREAM_KINDS] = {"",       "data", "stdout",
-                                                     "stderr", "log",  "progress"};
+const char *const stream_kind_names[STREAM_KINDS] = {"",    "data",     "stdout", "stderr",
+                                                     "log", "progress", "retry"};
 
 static struct shm_stream *stream_at(struct shm *s, uint64_t off) {
     return off % SHM_LINE == 0 ? alloc_ptr(s, off, sizeof(struct shm_stream)) : NULL;
@@ -68,6 +68,7 @@ static int open_stream(struct shm *s, struct shm_task *t, struct shm_stream **re
         put32(&m->hinted, 0);
         put32(&m->waiting, 0);
         put32(&m->room, 0);
+        poke(m->attempt, word_attempt(state_load(t)));
         atomic_thread_fence(memory_order_seq_cst);
         alloc_swap(s, &t->stream_off, &t->spare_off);
         off = get(&t->stream_off);
@@ -97,11 +98,11 @@ static bool make_room(struct shm_task *t, struct shm_stream *m, uint64_t size) {
     }
 }
 
-static void wait_for_room(struct shm_task *t, struct shm_stream *m, uint64_t size) {
+static void wait_for_room(struct shm_task *t, struct shm_stream *m, uint64_t size, uint64_t ns) {
     uint32_t room = atomic_load(&m->room);
     atomic_store(&m->waiting, 1);
     if (!make_room(t, m, size)) {
-        futex_wait(&m->room, room, LOOK_NS);
+        futex_wait(&m->room, room, ns);
     }
     atomic_store(&m->waiting, 0);
 }
@@ -138,7 +139,7 @@ static int put_frame(struct shm *s, const struct task_ref *ref, struct shm_strea
         if (task_cancel_wanted(s, ref) || state_load(t) != ref->word) {
             return -ECANCELED;
         }
-        wait_for_room(t, m, size);
+        wait_for_room(t, m, size, LOOK_NS);
     }
     uint64_t at = get(&m->tail);
     put(&m->words[at / 8 % WORDS], kind | len << 32);
@@ -174,6 +175,15 @@ int stream_put_progress(struct shm *s, const struct task_ref *ref, uint64_t done
     return r == 1 ? -ENOBUFS : r;
 }
 
+void stream_wait(struct shm *s, const struct task_ref *ref, uint64_t ns) {
+    struct shm_task *t = &s->tasks[ref->idx];
+    uint64_t off = get(&t->stream_off);
+    struct shm_stream *m = off ? stream_at(s, off) : NULL;
+    if (m) {
+        wait_for_room(t, m, frame_size(STREAM_FRAME), ns);
+    }
+}
+
 void stream_end(struct shm *s, const struct task_ref *ref) {
     struct shm_task *t = &s->tasks[ref->idx];
     if (!atomic_load(&t->watched)) {
@@ -205,15 +215,18 @@ static uint64_t copy_frame(const struct shm_stream *m, uint64_t at, uint64_t tai
     return ret->kind != STREAM_PROGRESS || ret->len >= sizeof(struct stream_progress) ? size : 0;
 }
 
-int stream_read(struct shm *s, uint32_t idx, uint64_t id, uint64_t *at, struct stream_frame *ret) {
+int stream_read(struct shm *s, uint32_t idx, uint64_t id, struct stream_place *at,
+                struct stream_frame *ret) {
     uint64_t off;
     struct shm_stream *m = stream_of(s, idx, id, &off);
     if (!m) {
         return -ENOENT;
     }
+    uint32_t attempt = peek(m->attempt);
+    uint64_t begin = at->attempt == attempt ? at->at : 0;
     for (;;) {
         uint64_t head = atomic_load(&m->head), tail = atomic_load(&m->tail);
-        uint64_t from = *at > head ? *at : head;
+        uint64_t from = begin > head ? begin : head;
         if (from == tail) {
             return -EAGAIN;
         }
@@ -222,25 +235,28 @@ int stream_read(struct shm *s, uint32_t idx, uint64_t id, uint64_t *at, struct s
         if (atomic_load(&s->tasks[idx].stream_off) != off) {
             return -ENOENT;
         }
-        if (atomic_load(&m->head) <= from) {
-            *at = size ? from + size : *at;
-            return size ? 0 : -EBADMSG;
+        if (atomic_load(&m->head) > from) {
+            continue; /* torn, perhaps */
         }
+        if (size) {
+            *at = (struct stream_place){.at = from + size, .attempt = attempt};
+        }
+        return size ? 0 : -EBADMSG;
     }
 }
 
 static void wake_writer(struct shm_stream *m) {
-    if (atomic_load(&m->waiting)) {
+    if (atomic_load(&m->waiting) && atomic_exchange(&m->waiting, 0)) {
         atomic_fetch_add(&m->room, 1);
         futex_wake(&m->room, 1);
     }
 }
 
-void stream_sent(struct shm *s, uint32_t idx, uint64_t id, uint64_t at) {
+void stream_sent(struct shm *s, uint32_t idx, uint64_t id, const struct stream_place *at) {
     uint64_t off;
     struct shm_stream *m = stream_of(s, idx, id, &off);
-    if (m) {
-        atomic_store(&m->sent, at);
+    if (m && peek(m->attempt) == at->attempt) {
+        atomic_store(&m->sent, at->at);
         wake_writer(m);
     }
 }
@@ -263,5 +279,13 @@ void stream_watch(struct shm *s, uint32_t idx, uint64_t id, bool on) {
     struct shm_stream *m = stream_of(s, idx, id, &off);
     if (m && !on) {
         wake_writer(m);
+    }
+}
+
+void stream_drop(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t word;
+    struct shm_task *t = task_record(s, idx, id, &word);
+    if (t && task_state_is_terminal(word_state(word))) {
+        alloc_take_back(s, &t->stream_off); /* busy: it goes with the record */
     }
 }

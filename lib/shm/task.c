@@ -745,6 +745,7 @@ int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
         v.user_us = (uint64_t)peek(t->cpu_user) * CPU_UNIT_US;
         v.system_us = (uint64_t)peek(t->cpu_system) * CPU_UNIT_US;
         v.rss_kib = peek(t->rss_kib);
+        v.stream_bytes = get(&t->stream_off) ? SHM_STREAM : 0;
         int r = view_output(s, t, &v);
         if (r) {
             return r;

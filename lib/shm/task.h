@@ -195,6 +195,7 @@ struct task_view {
     uint64_t submitted_ns, started_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
     uint64_t user_us, system_us, rss_kib;        /* of the last attempt; 0: not known */
     struct task_bytes payload, output, log, policy;
+    uint64_t stream_bytes; /* that its stream takes up */
     uint32_t nargs;
     struct task_bytes args_raw; /* private to task_arg() */
 };

@@ -349,7 +349,8 @@ struct collector {
 /* Whole frames only, in their order. */
 static void read_frames(struct collector *c, uint32_t idx, const struct task_view *v) {
     struct stream_frame f;
-    uint64_t at = 0, key, last = UINT64_MAX;
+    struct stream_place at = {0};
+    uint64_t key, last = UINT64_MAX;
     int r;
     memcpy(&key, v->payload.data, 8);
     stream_listen(&c->s, idx, v->id);
@@ -363,7 +364,7 @@ static void read_frames(struct collector *c, uint32_t idx, const struct task_vie
         }
         last = task_state_is_terminal(v->state) ? i : UINT64_MAX;
         atomic_fetch_add(&journal->frames, 1);
-        stream_sent(&c->s, idx, v->id, at);
+        stream_sent(&c->s, idx, v->id, &at);
     }
     if (r == -EBADMSG) {
         wrong("the stream of task %llx is damaged", (unsigned long long)v->id);

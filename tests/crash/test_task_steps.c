@@ -256,7 +256,8 @@ static void op_end_stream(struct shm *s) {
 }
 static const char *read_frames(struct shm *s, bool finished, uint64_t least) {
     struct stream_frame f;
-    uint64_t at = 0, from = 0;
+    struct stream_place at = {0};
+    uint64_t from = 0;
     int r;
     while ((r = stream_read(s, 0, s->tasks[0].id, &at, &f)) == 0) {
         struct stream_progress p;
@@ -312,13 +313,15 @@ static void setup_streamed_failed(struct shm *s) {
 }
 static void op_read_stream(struct shm *s) {
     struct stream_frame f;
-    uint64_t at = 0, id = s->tasks[0].id;
+    struct stream_place at = {0};
+    uint64_t id = s->tasks[0].id;
     stream_watch(s, 0, id, true);
     stream_listen(s, 0, id);
     while (stream_read(s, 0, id, &at, &f) == 0) {
-        stream_sent(s, 0, id, at);
+        stream_sent(s, 0, id, &at);
     }
     stream_watch(s, 0, id, false);
+    stream_drop(s, 0, id);
 }
 
 /* ---- cancel ---- */

@@ -181,7 +181,7 @@ Test(serve, every_command_is_described) {
             expect(&w, "-ERR wrong number of arguments for '*' command", "%s", commands[i].name);
         }
     }
-    expect(&w, "[\"task.list\"]", "COMMAND LIST FILTERBY PATTERN task.l*");
+    expect(&w, "[\"task.log\" \"task.list\"]", "COMMAND LIST FILTERBY PATTERN task.l*");
     expect(&w, "[*\"pool.list\"*]", "COMMAND LIST FILTERBY ACLCAT pool");
     expect(&w, "[]", "COMMAND LIST FILTERBY MODULE any");
     expect(&w, "-ERR syntax error", "COMMAND LIST FILTERBY");

@@ -212,7 +212,7 @@ static void read_all(struct shm *s) {
             touch(a);
         }
         struct stream_frame f;
-        uint64_t from = 0;
+        struct stream_place from = {0};
         while (stream_read(s, i, v.id, &from, &f) == 0) {
             touch((struct task_bytes){f.words, f.len});
         }
@@ -282,7 +282,7 @@ static void do_verb(struct shm *s, struct task_ref refs[REFS], uint8_t verb, uin
     case 4:
         task_set_cancel(s, idx, id);
         stream_watch(s, idx, id, x & 64);
-        stream_sent(s, idx, id, x * 8u);
+        stream_sent(s, idx, id, &(struct stream_place){x * 8u, 1});
         stream_listen(s, idx, id);
         break;
     case 5:

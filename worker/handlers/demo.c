@@ -9,6 +9,7 @@
  * Fails: a bad argument is a failure with EINVAL. */
 #include <stdatomic.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -112,6 +113,32 @@ static int demo_exit(struct hearth_task *task, const struct hearth_api *api) {
     return r;
 }
 
+static int demo_steps(struct hearth_task *task, const struct hearth_api *api) {
+    long long n = 0, ms = 0, bytes = 0;
+    int r = args_number(task, api, 0, "N", 1, 1000000000, 3, &n);
+    r = r != 0 ? r : args_number(task, api, 1, "MS", 0, 3600000, 100, &ms);
+    r = r != 0 ? r : args_number(task, api, 2, "BYTES", 0, 1 << 20, 0, &bytes);
+    if (r != 0) {
+        return r;
+    }
+    size_t len = bytes > 64 ? (size_t)bytes : 64;
+    char *text = malloc(len);
+    if (text == NULL) {
+        return api->fail(task, ENOMEM, "no memory");
+    }
+    memset(text, '.', len);
+    for (long long i = 1; i <= n && r == 0 && !api->cancelled(task); i++) {
+        size_t used = (size_t)snprintf(text, 64, "step %lld\n", i);
+        text[used] = '.';
+        nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+        r = api->emit(task, text, bytes > (long long)used ? (size_t)bytes : used);
+        r = r != 0 ? r : api->progress(task, (uint64_t)i, (uint64_t)n, "stepping");
+    }
+    free(text);
+    return r == 0 && !api->cancelled(task) ? api->write(task, "all steps", 9)
+                                           : api->fail(task, ECANCELED, "stopped");
+}
+
 /* What leak() has taken, as a chain, so that no compiler finds the memory unused. */
 static void *_Atomic leaked;
 
@@ -139,6 +166,7 @@ static const struct hearth_handler handlers[] = {
     {"crash", "[SIGNAL] dies by that signal", demo_crash},
     {"exit", "[STATUS] leaves with that status", demo_exit},
     {"leak", "[BYTES] takes memory and never gives it back", demo_leak},
+    {"steps", "[N [MS [BYTES]]] takes N steps of that length, and tells of each", demo_steps},
     {0},
 };
 

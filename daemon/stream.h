@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Who follows what a task tells while it runs (lib/shm/stream.h), and how fast. A task is read only as fast as the slowest of
+ * its followers can be given more, and then waits itself; one that nobody follows never waits.
+ *
+ * Followers are serve's; a pool whose tasks are held by the daemon says what they tell by stream_emit(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/hearthd.h"
+#include "lib/shm/stream.h"
+
+struct followed;
+
+struct stream_follower {
+    struct list node;
+    struct followed *of; /* NULL: follows nothing */
+    /* May it be given more? If not, stream_resume() is called when it may. */
+    bool (*ready)(struct stream_follower *f);
+    void (*frame)(struct stream_follower *f, uint32_t idx, uint64_t id,
+                  const struct stream_frame *frame);
+    /* The task has waited for it longer than it may: it is to go, but not from inside this call. */
+    void (*late)(struct stream_follower *f);
+    /* The task has ended, and it follows no more; v NULL: the daemon stops. */
+    void (*ended)(struct stream_follower *f, uint32_t idx, const struct task_view *v);
+};
+
+int stream_open(struct hearthd *d);
+void stream_close(struct hearthd *d);
+
+/* Gives f what is kept, and from then on what comes. The task must be known and not ended. 0 or -ENOMEM. */
+int stream_follow(struct hearthd *d, uint32_t idx, struct stream_follower *f);
+/* By anybody. */
+bool stream_is_followed(struct hearthd *d, uint32_t idx);
+void stream_unfollow(struct hearthd *d, struct stream_follower *f);
+/* What is kept of a task, ended or not, that its followers have been given; all of it if there are none. */
+void stream_replay(struct hearthd *d, uint32_t idx, uint64_t id,
+                   void (*fn)(void *arg, uint32_t idx, uint64_t id,
+                              const struct stream_frame *frame),
+                   void *arg);
+/* Some follower that was not ready is. */
+void stream_resume(struct hearthd *d);
+
+/* ---- for tasks.c ---- */
+/* A hint: reads what is there. ended: all of it, and there will be no more. */
+void stream_look(struct hearthd *d, uint32_t idx, bool ended);
+/* Hints were dropped. */
+void stream_look_all(struct hearthd *d);
+/* The end has been delivered. */
+void stream_ended(struct hearthd *d, uint32_t idx, const struct task_view *v);
+
+/* ---- for tasks that the daemon itself holds while a program works on them ---- */
+/* The task, as claimed, tells this. 0, whatever the length; -EAGAIN: a follower is behind, nothing was taken: try again a little
+ * later, and take nothing else from this program meanwhile; -ENOMEM: no room in the segment. */
+int stream_emit(struct hearthd *d, const struct task_ref *t, enum stream_kind kind,
+                const void *data, size_t len);
+int stream_emit_progress(struct hearthd *d, const struct task_ref *t, uint64_t done, uint64_t total,
+                         const void *text, size_t len);
