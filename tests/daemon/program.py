@@ -186,6 +186,11 @@ def several(d):
     equal((w.get(), w.get()), (None, "OK"))
     equal(d.info("open")["asking"], 0)
     equal(c.ask("TASK.WAIT", two)[1], b"done")
+    client = w.ask("CLIENT", "ID")
+    w.put("WORKER.NEXT")
+    until(lambda: d.info("open")["asking"] == 1)
+    equal(c.ask("CLIENT", "UNBLOCK", client), 1)
+    equal((w.get(), d.info("open")["asking"]), (None, 0))
     # told to stop
     task = c.ask("TASK.SUBMIT", "open", "a", "")
     equal(w.ask("WORKER.NEXT")[0], task)
@@ -600,11 +605,16 @@ def kills(d):
     for t in loads + joined:
         t.start()
     end = time.monotonic() + KILL_SECONDS
-    chance, killed, parents = random.Random(4), 0, 0
+    chance, killed, parents, cuts = random.Random(4), 0, 0, 0
+    killer = Wire(d.path)
     while time.monotonic() < end:
         time.sleep(chance.random() * 0.05)
-        workers = d.pids("py") + d.pids("single")
+        listed = d.workers("py") + d.workers("single")
+        workers = [w["pid"] for w in listed if w["state"] == "serving"]
         others = [p for p in children(d.process.pid) if p not in workers]
+        if chance.random() < 0.1 and listed:
+            cuts += killer.ask("CLIENT", "KILL", "ID", chance.choice(listed)["client"])
+            continue
         if chance.random() < 0.1 and others:
             victim, parents = chance.choice(others), parents + 1
         elif workers:
@@ -628,7 +638,9 @@ def kills(d):
                                  f"{load.states}")
         equal(set(load.ids) == set(load.ends), True)
         equal([i for i in load.ends if load.ends[i] != 1], [])
-    print("# %d kills (%d of parents or zygotes), ends: %s" % (killed, parents, [x.states for x in loads]), flush=True)
+    print("# %d kills (%d of parents or zygotes), %d connections cut, ends: %s" %
+          (killed, parents, cuts, [x.states for x in loads]), flush=True)
+    killer.close()
     c = Wire(d.path)
     for pool in ("py", "single", "open"):
         equal((d.info(pool)["queued"], d.info(pool)["running"]), (0, 0))

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "daemon/config.h"
+#include "daemon/lease.h"
 #include "daemon/serve/conn.h"
 #include "lib/base/glob.h"
 #include "daemon/tasks.h"
@@ -176,6 +177,7 @@ static void begin(const char *more) {
     p->handlers = handlers;
     p->n_handlers = 1;
     list_init(&p->workers);
+    list_init(&p->waiting);
     cr_assert_eq(shm_attach(&worker, d.shm.fd), 0);
     worker.bell_fd = -1;
     cr_assert_eq(slot_reserve(&d.shm, 0, &slot, &gen), 0);
@@ -321,6 +323,39 @@ Test(gateway, msubmit_without_room_is_taken_back_even_when_begun) {
     turns(5);
     check_records(0);
     cr_assert_str_eq(ask(&w, "TASK.LIST"), "[]");
+}
+
+/* A worker over a connection ends its task when the lock is free, once, and hears of it then. */
+Test(gateway, the_end_of_a_lease_waits_for_a_lock) {
+    static struct worker remote; /* not a supervisor's, so its lease is taken away before the end */
+    struct resp_arg done[3] = {{"WORKER.DONE", 11}};
+    struct wire c = {.fd = -1};
+    char id[TASK_ID_TEXT];
+    begin("");
+    d.config->pools[0].kind = POOL_PROGRAM;
+    remote = (struct worker){.pool = &d.pools[0], .pidfd = -1, .pid = 7};
+    cr_assert_eq(slot_reserve(&d.shm, 0, &remote.slot, &remote.gen), 0);
+    slot_command(&d.shm, remote.slot, SLOT_GO);
+    cr_assert_eq(lease_connect(&d, &remote, &c.fd), 0);
+    cr_assert_str_eq(ask(&c, "WORKER.JOIN p"), "+OK");
+    tell(&c, "WORKER.NEXT");
+    tell(&w, "TASK.CALL p run ''");
+    cr_assert_eq(strncmp(hear(&c), "[\"", 2), 0);
+    size_t len = task_id_text(id, remote.lease->task.id, remote.lease->task.idx);
+    done[1] = (struct resp_arg){id, len};
+    hold_locks();
+    tell_bytes(&c, done, 3, 1000);
+    turns(20);
+    cr_assert(!readable(&c) && !readable(&w));
+    drop_locks();
+    cr_assert_str_eq(hear(&c), "+OK");
+    hear(&w);
+    cr_assert_eq(w.doc.v[0].len, 1000);
+    list_del(&remote.lease->in_conn);
+    lease_free(remote.lease);
+    wire_close(&c);
+    turns(1);
+    check_records(1);
 }
 
 Test(gateway, forgetting_waits_for_a_lock) {

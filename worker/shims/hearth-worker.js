@@ -13,6 +13,9 @@
  * result: a Buffer or Uint8Array as it is, a string in UTF-8, undefined and null as nothing, anything else as JSON. What it
  * throws ends the task as failed: the message is the cause, a number in `errno` or `code` the code, the stack the log.
  *
+ * The shipped systemd unit lets nobody make memory executable, as Node's compiler must: write "node", "--jitless" in the
+ * program, or set MemoryDenyWriteExecute=no (systemctl edit hearthd.service).
+ *
  * --capacity N (before the module): up to N tasks at once, for handlers that mostly wait; they count towards the
  * daemon's limit max_joined.
  * --join SOCKET POOL (before the module): outside of hearthd, joins the pool by itself; the pool's worker_users says who may.
