@@ -28,6 +28,7 @@ struct lease *lease_new(struct worker *w) {
     struct lease *l = calloc(1, sizeof(*l));
     if (l) {
         l->worker = w;
+        l->main = l;
         l->shm.fd = l->shm.bell_fd = -1;
         list_init(&l->in_conn);
         list_init(&l->waiting);
@@ -98,14 +99,18 @@ bool lease_must_leave(const struct lease *l) {
 }
 
 void lease_retire(struct lease *l) {
-    if (l->joined && !l->busy && slot_told(&l->shm) == SLOT_RETIRE) {
-        slot_set_state(&l->shm, SLOT_RETIRED);
+    struct slot_view v;
+    if (l->joined && (l->spent || slot_told(&l->shm) == SLOT_RETIRE)) {
+        slot_view(&l->shm, l->worker->slot, &v);
+        if (v.state < SLOT_RETIRED) {
+            slot_set_state(&l->shm, SLOT_RETIRED);
+        }
     }
 }
 
 bool lease_may_serve(struct lease *l) {
     struct slot_view v;
-    if (!l->joined || slot_told(&l->shm) != SLOT_GO) {
+    if (!l->joined || l->spent || slot_told(&l->shm) != SLOT_GO) {
         return false;
     }
     slot_view(&l->shm, l->worker->slot, &v);
@@ -127,14 +132,12 @@ int lease_take(struct lease *l) {
 static void finish(struct lease *l, const struct task_outcome *o) {
     task_finish(&l->shm, &l->task, o);
     l->busy = false;
-    bool last = l->left && --l->left == 0;
-    if (l->left && l->left <= notice(l->worker->pool->config->max_tasks)) {
-        slot_set_ending(&l->shm, ENDING_TASKS);
+    struct lease *m = l->main;
+    m->spent |= m->left && --m->left == 0;
+    if (m->left && m->left <= notice(m->worker->pool->config->max_tasks)) {
+        slot_set_ending(&m->shm, ENDING_TASKS);
     }
-    look_at_memory(l);
-    if (last || slot_told(&l->shm) == SLOT_RETIRE) {
-        slot_set_state(&l->shm, SLOT_RETIRED);
-    }
+    look_at_memory(m);
 }
 
 /* The bytes into the task's output; as task_output(). */

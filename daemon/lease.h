@@ -20,6 +20,8 @@ struct lease {
     struct worker *worker;
     struct shm shm; /* a handle with the worker's slot, once it has joined */
     bool joined;
+    struct lease *main;   /* the first of its connection: what limits a worker counts there */
+    bool spent;           /* main: has run its max_tasks */
     bool busy;            /* has a task: */
     struct task_ref task; /* which */
     uint64_t left;        /* tasks until it is replaced; 0: no limit */
@@ -37,7 +39,7 @@ struct lease *lease_new(struct worker *w);
 struct lease *lease_free(struct lease *l);
 /* The worker is there: takes its slot for it. 0 or -ESTALE. */
 int lease_join(struct hearthd *d, struct lease *l);
-/* Its slot has been told to retire: it does, when it has no task. */
+/* Its worker has no task in hand: retires, if it is to. */
 void lease_retire(struct lease *l);
 /* True: it may be given tasks. From then on it serves. */
 bool lease_may_serve(struct lease *l);
@@ -75,6 +77,7 @@ int worker_attach(struct hearthd *d, struct pool *p, pid_t pid, struct worker **
 /* Its connection has ended: so has its lease. */
 void worker_hung_up(struct hearthd *d, struct worker *w);
 /* The handlers of a pool of kind program, as its first worker names them; later ones must name the
- * same, in any order. 0; -ESTALE: they are others; -ENOMEM. */
-int pool_name_handlers(struct hearthd *d, struct pool *p, const struct task_bytes *names,
-                       uint32_t n);
+ * same, in any order. w: a worker that we have started, which may be of a new version with others;
+ * else NULL. 0; -ESTALE: they are others; -ENOMEM. */
+int pool_name_handlers(struct hearthd *d, struct pool *p, const struct worker *w,
+                       const struct task_bytes *names, uint32_t n);

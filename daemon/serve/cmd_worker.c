@@ -121,9 +121,9 @@ static int name_handlers(struct conn *c, struct joining *j) {
     static const struct task_bytes run = {"run", 3};
     int r = 0;
     if (j->n) {
-        r = pool_name_handlers(c->serve->d, p, j->names, j->n);
+        r = pool_name_handlers(c->serve->d, p, own_worker(c), j->names, j->n);
     } else if (!p->n_handlers) {
-        r = pool_name_handlers(c->serve->d, p, &run, 1);
+        r = pool_name_handlers(c->serve->d, p, own_worker(c), &run, 1);
     }
     if (r == -ESTALE) {
         reply_errorf(c, "ERR pool '%s' has other handlers: '%s'%s", p->config->name, p->handlers[0],
@@ -143,6 +143,9 @@ static int add_leases(struct conn *c, struct joining *j, uint64_t have) {
             return r;
         }
         w->lease->conn = c;
+        if (!list_empty(&c->leases)) {
+            w->lease->main = list_first(&c->leases, struct lease, in_conn);
+        }
         list_append(&c->leases, &w->lease->in_conn);
     }
     return 0;
@@ -258,11 +261,12 @@ static bool read_ending(struct conn *c, const struct resp_arg *argv, uint32_t ar
 }
 
 static void reply_ended(struct conn *c, const struct ending *e) {
+    if (!e->next) {
+        reply_ok(c);
+    }
+    leases_settle(c);
     if (e->next) {
         leases_next(c, e->ms);
-    } else {
-        reply_ok(c);
-        leases_settle(c);
     }
 }
 

@@ -136,7 +136,15 @@ static void reply_leave(struct conn *c) {
     reply_array(c, 0);
 }
 
+/* Whether it may have a task: a worker with several as a whole, as its first lease says. */
+static bool may_serve(struct lease *l) {
+    return lease_may_serve(l->main) && lease_may_serve(l);
+}
+
 void leases_settle(struct conn *c) {
+    if (!list_empty(&c->leases) && !any_busy(c)) {
+        lease_retire(list_first(&c->leases, struct lease, in_conn));
+    }
     if (!c->own && must_leave(c) && !any_busy(c)) {
         conn_finish(c);
     }
@@ -224,7 +232,7 @@ void leases_next(struct conn *c, uint64_t timeout_ms) {
         return;
     }
     struct pool *p = l->worker->pool;
-    bool may = lease_may_serve(l);
+    bool may = may_serve(l);
     if (may && list_empty(&p->waiting) && give_one(c, l) == 0) {
         return;
     }
@@ -261,17 +269,18 @@ void lease_told(struct hearthd *d, struct lease *l) {
         return;
     }
     bool asks = c->block == BLOCK_NEXT;
-    lease_retire(l);
+    leases_settle(c);
+    struct lease *next = free_lease(c);
     if (must_leave(c)) {
         if (asks) {
             reply_leave(c);
             block_end(c);
         }
         leases_settle(c);
-    } else if (!lease_may_serve(l)) {
-        list_del(&l->waiting);
-    } else if (asks && !l->busy && list_empty(&l->waiting)) {
-        list_append(&l->worker->pool->waiting, &l->waiting);
+    } else if (next && !may_serve(next)) {
+        leases_unwait(c);
+    } else if (asks && next && list_empty(&next->waiting)) {
+        list_append(&l->worker->pool->waiting, &next->waiting);
         l->worker->pool->wake++;
     }
 }

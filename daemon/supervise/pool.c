@@ -410,14 +410,61 @@ static bool any_has_joined(const struct pool *p) {
     return false;
 }
 
-int pool_name_handlers(struct hearthd *d, struct pool *p, const struct task_bytes *names,
-                       uint32_t n) {
-    bool same = n == p->n_handlers;
-    for (uint32_t i = 0; same && i < n; i++) {
-        same = is_named(names, n, p->handlers[i]);
+/* Those without a name are not there any more. */
+static bool same_handlers(char *const *have, uint32_t n_have, const struct task_bytes *names,
+                          uint32_t n) {
+    uint32_t named = 0;
+    for (uint32_t i = 0; i < n_have; i++) {
+        if (have[i][0] && !is_named(names, n, have[i])) {
+            return false;
+        }
+        named += have[i][0] != '\0';
     }
-    if (same) {
+    return named == n;
+}
+
+/* A version on trial has others: in the order in which they are known, new ones behind (roll.c). */
+static int try_handlers(struct zygote *z, const struct pool *p, const struct task_bytes *names,
+                        uint32_t n) {
+    struct pool all = {.n_handlers = 0};
+    struct task_bytes order[2 * CONFIG_HANDLERS_MAX];
+    uint32_t at = 0;
+    for (; at < p->n_handlers && at < CONFIG_HANDLERS_MAX; at++) {
+        const char *name = is_named(names, n, p->handlers[at]) ? p->handlers[at] : "";
+        order[at] = (struct task_bytes){name, strlen(name)};
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        bool known = false;
+        for (uint32_t k = 0; k < p->n_handlers; k++) {
+            known |= is_named(&names[i], 1, p->handlers[k]);
+        }
+        if (!known && at < 2 * CONFIG_HANDLERS_MAX) {
+            order[at++] = names[i];
+        }
+    }
+    int r = set_handlers(&all, order, at);
+    if (r == 0) {
+        names_free(z->handlers, z->n_handlers);
+        z->handlers = all.handlers;
+        z->n_handlers = all.n_handlers;
+    }
+    return r;
+}
+
+int pool_name_handlers(struct hearthd *d, struct pool *p, const struct worker *w,
+                       const struct task_bytes *names, uint32_t n) {
+    struct zygote *z = zygote_of(p), *other = zygote_other(d->supervise, z);
+    if (w && watch_of((struct worker *)w)->version == other->version) {
+        z = other;
+    }
+    if (w && z->handlers && same_handlers(z->handlers, z->n_handlers, names, n)) {
         return 0;
+    }
+    if (same_handlers(p->handlers, p->n_handlers, names, n)) {
+        return 0;
+    }
+    if (w && z->trial && !p->config->handlers.n) {
+        return try_handlers(z, p, names, n);
     }
     if (p->n_handlers && (p->config->handlers.n || any_has_joined(p) || tasks_live(d, p))) {
         return -ESTALE;

@@ -394,6 +394,41 @@ def replaced(d):
     c.close()
 
 
+def new_version():
+    """Another version of the module proves itself, then all workers are replaced, and no call fails; or the old one goes on."""
+    shim = os.path.join(SHIMS, "hearth_worker.py")
+    pool = (f'{{ name = "mine"; workers = 2; prefork = true; working_directory = "%s"; env = [ "PYTHONDONTWRITEBYTECODE=1" ]; '
+            f'program = [ "{PYTHON}", "{shim}", "mine" ]; }}')
+    d = ProgramDaemon(pool)
+
+    def write(text):
+        with open(os.path.join(d.work, "mine.py"), "w", encoding="ascii") as f:
+            f.write(text)
+
+    write("def version(p): return '1'\ndef old(p): return 'x'\n")
+    with d:
+        c = Wire(d.path)
+        equal(c.ask("TASK.CALL", "mine", "version", ""), b"1")
+        equal(c.ask("TASK.CALL", "mine", "old", ""), b"x")
+        write("this is no Python\n")
+        equal(c.ask("POOL.RECYCLE", "mine", "RELOAD"), "OK")
+        equal(until(lambda: d.info("mine")["rolling"] == "failed"), True)
+        if "SyntaxError" not in d.info("mine")["roll_error"]:
+            raise AssertionError(d.info("mine")["roll_error"])
+        equal(c.ask("TASK.CALL", "mine", "version", ""), b"1")
+        write("def version(p): return '2'\ndef new(p): return 'y'\n")
+        equal(c.ask("POOL.RECYCLE", "mine", "RELOAD"), "OK")
+        said = set()
+        end = time.monotonic() + 30
+        while d.info("mine")["rolling"] and time.monotonic() < end:
+            said.add(c.ask("TASK.CALL", "mine", "version", ""))
+        equal(said - {b"1", b"2"}, set())
+        equal([c.ask("TASK.CALL", "mine", "version", "") for _ in range(4)], [b"2"] * 4)
+        equal(until(lambda: c.ask("TASK.CALL", "mine", "new", "") == b"y", 10), True)
+        begins(c.ask("TASK.CALL", "mine", "old", ""), "NOHANDLER")
+        c.close()
+
+
 def join_from_outside(d, command, handler):
     """A shim that joins a pool by itself."""
     until(lambda: not d.workers("open"))
@@ -612,8 +647,9 @@ def kills(d):
         listed = d.workers("py") + d.workers("single")
         workers = [w["pid"] for w in listed if w["state"] == "serving"]
         others = [p for p in children(d.process.pid) if p not in workers]
-        if chance.random() < 0.1 and listed:
-            cuts += killer.ask("CLIENT", "KILL", "ID", chance.choice(listed)["client"])
+        clients = [w["client"] for w in listed if w["client"]]
+        if chance.random() < 0.1 and clients:
+            cuts += killer.ask("CLIENT", "KILL", "ID", chance.choice(clients))
             continue
         if chance.random() < 0.1 and others:
             victim, parents = chance.choice(others), parents + 1
@@ -667,6 +703,7 @@ def main():
             tap.run("node joins from outside", join_from_outside, d, [*shim, os.path.join(HERE, "program_render.js")], "echo")
     tap.run("stopping", stopping)
     tap.run("the daemon is killed", daemon_killed)
+    tap.run("another version of the module", new_version)
     have = subprocess.run([PYTHON, "-c", "import numpy, PIL"], check=False, capture_output=True).returncode == 0
     with ProgramDaemon(python_pool("py", "prefork = true;"), python_pool("single", 'max_growth = "8M";', 1), SHELL,
                        python_pool("recycled", "prefork = true; max_tasks = 3;", 1)) as d:
