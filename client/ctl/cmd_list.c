@@ -5,7 +5,6 @@
  * Fails: exit statuses. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/ctl/ctl.h"
 
@@ -17,8 +16,8 @@ static void print_lines(const struct hearth_reply *rows) {
     }
 }
 
-static int list(struct ctl *c, size_t n, const char *const *words, const struct ctl_column *columns,
-                size_t n_columns, const char *none) {
+int ctl_list(struct ctl *c, size_t n, const char *const *words, const struct ctl_column *columns,
+             size_t n_columns, const char *none) {
     const struct hearth_reply *rows;
     int status = ctl_ask(c, n, words, NULL, &rows);
     if (status != CTL_OK) {
@@ -36,16 +35,16 @@ static bool ends_with(const char *text, const char *tail) {
     return n >= m && strcmp(text + n - m, tail) == 0;
 }
 
-/* Milliseconds since 1970 as local time. */
-static void print_date(int64_t ms) {
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm tm;
-    char text[40];
-    if (localtime_r(&seconds, &tm) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm)) {
-        printf("%s.%03d", text, (int)(ms % 1000));
-    } else {
-        printf("%lld", (long long)ms);
+/* Moments, not spans. */
+static bool is_date(const char *key) {
+    static const char *const dates[] = {"submitted_ms", "spawned_ms", "begun_ms",
+                                        "next_ms",      "last_ms",    "last_decision_ms"};
+    for (size_t i = 0; i < sizeof(dates) / sizeof(dates[0]); i++) {
+        if (strcmp(key, dates[i]) == 0) {
+            return true;
+        }
     }
+    return false;
 }
 
 static void print_value(const char *key, const struct hearth_reply *v) {
@@ -53,12 +52,19 @@ static void print_value(const char *key, const struct hearth_reply *v) {
         printf("%s", table_micros(hearth_reply_int(v)));
     } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && ends_with(key, "_bytes")) {
         printf("%s", table_bytes(hearth_reply_int(v)));
-    } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && strcmp(key, "submitted_ms") == 0) {
-        print_date(hearth_reply_int(v));
+    } else if (hearth_reply_type(v) == HEARTH_REPLY_INT && is_date(key)) {
+        char date[32];
+        printf("%s", table_date(hearth_reply_int(v), date));
     } else if (hearth_reply_type(v) == HEARTH_REPLY_ARRAY) {
         const struct hearth_reply *e = hearth_reply_first(v);
         for (size_t n = hearth_reply_count(v); n > 0; n--, e = hearth_reply_next(e)) {
-            printf("%s%s", hearth_reply_text(e, NULL), n > 1 ? " " : "");
+            char date[32];
+            bool moment = strcmp(key, "upcoming_ms") == 0;
+            printf("%s%s",
+                   moment ? table_date(hearth_reply_int(e), date) : hearth_reply_text(e, NULL),
+                   n <= 1   ? ""
+                   : moment ? ", "
+                            : " ");
         }
     } else if (hearth_reply_type(v) == HEARTH_REPLY_BOOL) {
         printf("%s", hearth_reply_int(v) ? "yes" : "no");
@@ -81,7 +87,7 @@ static void print_map(const struct hearth_reply *map) {
 }
 
 /* Each word left is asked for by `verb`. */
-static int show_each(struct ctl *c, const char *verb, const char *first) {
+int ctl_show_each(struct ctl *c, const char *verb, const char *first) {
     int status = CTL_OK, shown = 0;
     for (const char *name = first; name; name = ctl_operand(c)) {
         const char *words[2] = {verb, name};
@@ -148,11 +154,11 @@ int cmd_tasks(struct ctl *c) {
     }
     const char *id = ctl_operand(c);
     if (id) {
-        return show_each(c, "TASK.STATUS", id);
+        return ctl_show_each(c, "TASK.STATUS", id);
     }
     words[n++] = "COUNT";
     words[n++] = count;
-    return list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no tasks");
+    return ctl_list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no tasks");
 }
 
 int cmd_pools(struct ctl *c) {
@@ -168,11 +174,11 @@ int cmd_pools(struct ctl *c) {
     }
     const char *name = ctl_operand(c);
     if (name) {
-        return show_each(c, "POOL.INFO", name);
+        return ctl_show_each(c, "POOL.INFO", name);
     }
     const char *words[] = {"POOL.LIST"};
-    return list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]),
-                "no pools: see pools in hearthd.conf");
+    return ctl_list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]),
+                    "no pools: see pools in hearthd.conf");
 }
 
 int ctl_list_managers(struct ctl *c) {
@@ -182,7 +188,7 @@ int ctl_list_managers(struct ctl *c) {
         {"age_ms", "AGE_MS", CTL_NUMBER},
     };
     const char *words[] = {"MANAGER.LIST"};
-    return list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]), "no managers");
+    return ctl_list(c, 1, words, columns, sizeof(columns) / sizeof(columns[0]), "no managers");
 }
 
 int cmd_workers(struct ctl *c) {
@@ -202,8 +208,12 @@ int cmd_workers(struct ctl *c) {
     if (o == CTL_STOP) {
         return c->status;
     }
-    if (ctl_operand(c)) {
-        return ctl_usage(c, "takes no operands; --pool POOL selects");
+    const char *pid = ctl_operand(c);
+    if (pid && (!*pid || pid[strspn(pid, "0123456789")])) {
+        return ctl_usage(c, "not a pid: %s (--pool POOL selects)", pid);
     }
-    return list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no workers");
+    if (pid) {
+        return ctl_show_each(c, "WORKER.INFO", pid);
+    }
+    return ctl_list(c, n, words, columns, sizeof(columns) / sizeof(columns[0]), "no workers");
 }

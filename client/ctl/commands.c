@@ -62,6 +62,27 @@ static const struct ctl_option keys_options[] = {
     {"long", 'L', NULL, "with type and time left"},
     {0},
 };
+static const struct ctl_option events_options[] = {
+    {"follow", 'f', NULL, "go on with what happens from now on, until Ctrl-C"},
+    {"type", 't', "TYPE", "only events of task, worker, pool or schedule"},
+    {"count", 'n', "N", "begin with the last N (default 100; with -f 10)"},
+    {"from", 'F', "SEQ", "begin with this event, by its number (seq with --json)"},
+    {0},
+};
+static const struct ctl_option top_options[] = {
+    {"once", 'o', NULL, "print one look, without a terminal"},
+    {"delay", 'd', "TIME", "time between two looks (default 1s)"},
+    {0},
+};
+static const struct ctl_option schedule_options[] = {
+    {"in", 'i', "FILE", "add: the payload is this file's content (- for standard input)"},
+    {"timeout", 't', "TIME", "add: time limit of each run"},
+    {"replace", 'r', NULL, "add: in place of one of this name"},
+    {"misfire", 'm', "WHAT", "add: skip, once or all of the times that were missed (default skip)"},
+    {"overlap", 'o', NULL, "add: also while the last task still runs"},
+    CTL_TASK_OPTIONS,
+    {0},
+};
 static const struct ctl_option no_options[] = {{0}};
 
 const struct ctl_command ctl_commands[] = {
@@ -101,7 +122,28 @@ const struct ctl_command ctl_commands[] = {
      cmd_tasks},
     {"pools", "[POOL...]", "List the pools, or show all that is known of some", "", no_options,
      cmd_pools},
-    {"workers", "", "List the workers and what they do", "", pool_options, cmd_workers},
+    {"workers", "[PID...]", "List the workers, or show all that is known of some", "", pool_options,
+     cmd_workers},
+    {"top", "", "Watch pools, workers and events on the terminal",
+     "Keys: q quits, s sorts the pools by another column, r turns the order round, p pauses, + and "
+     "-\n"
+     "change how often it looks.\n\n    hearth top\n    hearth top --once | head -20\n",
+     top_options, cmd_top},
+    {"events", "", "Show what has happened, and with -f what happens",
+     "Of tasks, workers, pools and schedules, a line each; with --json as the daemon says it.\n\n"
+     "    hearth events -f --type worker\n    hearth events --json --from 1795560847139000\n",
+     events_options, cmd_events},
+    {"metrics", "", "Print the daemon's figures in Prometheus's text format",
+     "    hearth metrics >/var/lib/prometheus/node-exporter/hearth.prom.$$\n", no_options,
+     cmd_metrics},
+    {"schedule", "VERB [WORD...]", "Tasks by the clock",
+     "add NAME WHEN POOL.HANDLER [ARG...], list, and show, run, pause, resume or del NAME. WHEN "
+     "is\n"
+     "an expression as in crontab(5), or 'every 5m'. Schedules are gone when the daemon ends.\n\n"
+     "    hearth schedule add nightly '30 2 * * mon-fri' shell.run /usr/local/bin/report\n"
+     "    hearth schedule add beat 'every 10s' demo.echo tick\n"
+     "    hearth schedule list; hearth schedule run nightly; hearth schedule del beat\n",
+     schedule_options, cmd_schedule},
     {"ping", "", "See whether the daemon answers, and how fast", "", ping_options, cmd_ping},
     {"info", "[SECTION...]", "Show the daemon's state", "", no_options, cmd_info},
     {"dict", "NAME VERB [WORD...]", "Look at or change a shared dict",

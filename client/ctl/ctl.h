@@ -186,7 +186,7 @@ const char *json_read_pair(char *line, size_t len, struct json_item *ret_field,
                            struct json_item *ret_value);
 
 /* ---- table.c ---- */
-enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE };
+enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE, CTL_DATE };
 struct ctl_column {
     const char *key; /* in the daemon's map */
     const char *header;
@@ -199,6 +199,8 @@ int table_print(struct ctl *c, const struct hearth_reply *rows, const struct ctl
 /* "1.23 ms" of microseconds. Static buffers: four results are valid at a time. */
 const char *table_micros(int64_t us);
 const char *table_bytes(int64_t bytes);
+/* Milliseconds since 1970 as local time; "-" of 0. Returns out. */
+char *table_date(int64_t ms, char out[32]);
 
 /* ---- progress.c ---- */
 struct progress {
@@ -262,4 +264,15 @@ int cmd_manager(struct ctl *c);
 int cmd_pool(struct ctl *c);
 int cmd_config(struct ctl *c);
 int cmd_reload(struct ctl *c);
-int ctl_list_managers(struct ctl *c); /* cmd_list.c */
+int cmd_events(struct ctl *c);
+int cmd_metrics(struct ctl *c);
+int cmd_schedule(struct ctl *c);
+int cmd_top(struct ctl *c);
+
+/* ---- cmd_list.c ---- */
+int ctl_list_managers(struct ctl *c);
+/* Sends a command that answers an array of maps, and shows it. */
+int ctl_list(struct ctl *c, size_t n, const char *const *words, const struct ctl_column *columns,
+             size_t n_columns, const char *none);
+/* Sends `verb` with each name, `first` and the words left, and shows the maps. */
+int ctl_show_each(struct ctl *c, const char *verb, const char *first);

@@ -9,6 +9,9 @@ _hearth_options() {
     map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
+    top) echo --once --delay ;;
+    events) echo --follow --type --count --from ;;
+    schedule) echo --in --timeout --replace --misfire --overlap --priority --delay --expire --deadline --retry --on --backoff ;;
     ping) echo --count ;;
     list) echo --left --right --wait ;;
     set) echo --ttl --new --replace --keep ;;
@@ -56,7 +59,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl) ((i++)) ;;
+        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then
@@ -70,10 +73,12 @@ _hearth() {
     case $prev in
     -s | --socket | --in | --out) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     --state) mapfile -t COMPREPLY < <(compgen -W 'queued running done failed lost timeout cancelled' -- "$cur"); return ;;
+    --type) mapfile -t COMPREPLY < <(compgen -W 'task worker pool schedule' -- "$cur"); return ;;
+    --misfire) mapfile -t COMPREPLY < <(compgen -W 'skip once all' -- "$cur"); return ;;
     --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
     esac
     if [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set incr del expire keys
+        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule ping info dict list get set incr del expire keys
             manager pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
@@ -97,6 +102,7 @@ _hearth() {
             ;;
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
+        schedule) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'add list show run pause resume del' -- "$cur") ;;
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pool)
             case $operands in
@@ -106,7 +112,7 @@ _hearth() {
             ;;
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
-        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers ping info dict list get set
+        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule ping info dict list get set
             incr del expire keys manager pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi

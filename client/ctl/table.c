@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -41,8 +42,24 @@ const char *table_bytes(int64_t bytes) {
     return num_size_text(turn_buffer(), bytes < 0 ? 0 : (uint64_t)bytes);
 }
 
+char *table_date(int64_t ms, char out[32]) {
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+    char text[24];
+    if (ms <= 0) {
+        snprintf(out, 32, "-");
+    } else if (localtime_r(&seconds, &tm) &&
+               strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm)) {
+        snprintf(out, 32, "%s.%03d", text, (int)(ms % 1000));
+    } else {
+        snprintf(out, 32, "%lld", (long long)ms);
+    }
+    return out;
+}
+
 static void cell(char out[CELL], const struct hearth_reply *v, enum ctl_kind kind) {
     const char *text = "";
+    char date[32];
     switch (kind) {
     case CTL_MICROS:
         text = table_micros(hearth_reply_int(v));
@@ -58,6 +75,10 @@ static void cell(char out[CELL], const struct hearth_reply *v, enum ctl_kind kin
         text = table_micros((ms < 0 ? 0 : ms) * 1000);
         break;
     }
+    case CTL_DATE:
+        text = table_date(hearth_reply_int(v) / 1000 * 1000, date);
+        date[strcspn(date, ".")] = '\0';
+        break;
     default:
         text = hearth_reply_text(v, NULL);
     }

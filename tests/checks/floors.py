@@ -29,6 +29,7 @@ LIBRARIES = {
     r"event2?/|event\.h": ("daemon", "client/examples", "tests"),
     r"libconfig\.h": ("daemon", "tests"),
     r"systemd/": ("daemon", "tests"),
+    r"curses\.h": ("client/ctl",),
     r"zlib\.h|vips/": ("worker/handlers", "tests"),
     r"criterion/": ("tests/unit", "tests/daemon"),
 }

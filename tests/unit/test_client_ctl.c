@@ -69,7 +69,7 @@ Test(ctl_words, mistakes_are_named) {
     expect("result", 2, "", "ID is missing");
     expect("cancel", 2, "", "ID is missing");
     expect("raw", 2, "", "WORD is missing");
-    expect("workers x", 2, "", "no operands");
+    expect("workers x", 2, "", "not a pid");
     expect("ping -n 0", 2, "", "not a number");
     expect("tasks -n many", 2, "", "not a number");
 }
