@@ -97,7 +97,10 @@ struct config_limits {
     uint32_t max_mapped;   /* clients that have the segment mapped for writing */
     uint64_t user_memory;  /* bytes of one user's objects; 0: no limit */
     uint64_t user_objects; /* ... and how many; 0: no limit */
-    uint32_t events_kept;  /* of the past, for EVENTS.READ */
+    /* of one user, all his connections together; 0: no limit */
+    uint32_t user_clients, user_tasks, user_results;
+    uint64_t user_task_bytes;
+    uint32_t events_kept;     /* of the past, for EVENTS.READ */
     uint32_t follow_stall_ms; /* until a follower is closed that holds a task up */
     uint64_t clients_memory;  /* bytes of requests and replies of all connections together */
 };

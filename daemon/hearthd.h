@@ -21,6 +21,7 @@ struct timetable;
 struct streams;
 struct supervise;
 struct serve;
+struct users;
 struct lease;
 
 /*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error: why)
@@ -98,6 +99,7 @@ struct hearthd {
     struct pool *pools;
     uint32_t n_pools;
     struct worker **workers; /* by slot; NULL: none */
+    struct users *users; /* made by tasks_open() */
     struct tasks *tasks;
     struct schedule *schedule;
     struct events *events;

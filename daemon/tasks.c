@@ -38,6 +38,7 @@
 #include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
+#include "daemon/users.h"
 #include "daemon/timetable.h"
 #include "daemon/stream.h"
 #include "lib/base/cleanup.h"
@@ -82,6 +83,14 @@ struct entry {
 _Static_assert(sizeof(struct entry) == 64, "one cache line per task");
 _Static_assert(SHM_POOLS <= 64, "entry.pool");
 
+/* Whom a task is counted for, and how many bytes of input, while it has not ended. Beside the book: an
+ * entry is full. */
+struct owner {
+    uint32_t place : 12; /* in d->users */
+    uint32_t units : 20; /* WEIGHT_UNITs */
+};
+_Static_assert(USERS_MAX == 1 << 12, "owner.place");
+
 struct chain {
     uint32_t first, last; /* index + 1; 0: empty */
     uint32_t n;
@@ -89,6 +98,8 @@ struct chain {
 
 struct tasks {
     struct entry *book;
+    struct owner *owners; /* by record */
+    struct users *users;
     uint32_t n; /* entries, one per record */
     struct chain all, live, kept, fetched, pinned, doomed;
     struct chain dead[SHM_POOLS];
@@ -164,6 +175,14 @@ static bool is_known(unsigned where) {
     return where == LIVE || where == KEPT || where == FETCHED || where == DEAD;
 }
 
+static void count_for_user(struct tasks *t, uint32_t idx, int live, int kept) {
+    const struct owner *o = &t->owners[idx];
+    struct user *u = users_at(t->users, o->place);
+    u->tasks += (uint32_t)live; /* -1, 0, 1; modulo 2^32 */
+    u->results += (uint32_t)kept;
+    u->task_bytes += (uint64_t)((int64_t)live * (int64_t)o->units * WEIGHT_UNIT);
+}
+
 /* The only place where an entry changes its state. */
 static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
     struct entry *e = &t->book[idx];
@@ -183,6 +202,8 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
     }
     t->live_of[e->pool] -= e->where == LIVE;
     t->live_of[e->pool] += to == LIVE;
+    count_for_user(t, idx, (int)(to == LIVE) - (int)(e->where == LIVE),
+                   (int)(to == KEPT) - (int)(e->where == KEPT));
     e->where = to;
     if (to != UNKNOWN) {
         chain_append(t, chain_of(t, idx), STATE, idx);
@@ -360,11 +381,19 @@ int tasks_open(struct hearthd *d) {
     if (t->book == MAP_FAILED) {
         return -errno;
     }
+    t->owners = mmap(NULL, sizeof(struct owner) * t->n, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     t->timer = evtimer_new(d->base, timer_fired, t);
-    if (!t->timer) {
+    t->users = users_new();
+    if (!t->timer || !t->users || t->owners == MAP_FAILED) {
+        if (t->timer) {
+            event_free(t->timer);
+        }
+        users_free(t->users);
         munmap(t->book, sizeof(struct entry) * t->n);
         return -ENOMEM;
     }
+    d->users = t->users;
     d->tasks = steal_ptr(t);
     int r = schedule_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
@@ -393,6 +422,8 @@ void tasks_close(struct hearthd *d) {
     events_close(d);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
+    munmap(t->owners, sizeof(struct owner) * t->n);
+    d->users = users_free(t->users);
     free(t);
     d->tasks = NULL;
 }
@@ -492,6 +523,8 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     e->pool = p->index & 63;
     e->planned = plan;
     list_init(&e->waiters);
+    t->owners[ref.idx] = (struct owner){.place = users_place(t->users, spec->uid) & (USERS_MAX - 1),
+                                        .units = (bytes / WEIGHT_UNIT + 1) & WEIGHT_MAX};
     entry_move(t, ref.idx, LIVE);
     p->count.submitted++;
     p->count.submitted_bytes += bytes;

@@ -10,6 +10,8 @@
  * Fails: -ENOMEM when it is opened. */
 #include <errno.h>
 #include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -39,10 +41,15 @@ static struct conn **place_of(struct serve *s, uint64_t id) {
     return &s->by_id[id & (s->by_id_size - 1)];
 }
 
+/* From limits. */
+static bool is_free(uid_t uid) {
+    return uid == 0 || uid == getuid();
+}
+
 static void charge_to_user(struct conn *c) {
     struct serve *s = c->serve;
     const struct config_limits *l = &s->d->config->limits;
-    bool free = c->uid == 0 || c->uid == getuid();
+    bool free = is_free(c->uid);
     int r = account_open(&s->d->shm, c->uid, free ? 0 : l->user_memory, free ? 0 : l->user_objects,
                          &c->account);
     if (r < 0 && !s->accounts_full) {
@@ -63,6 +70,8 @@ void accounts_configure(struct serve *s) {
 void accounts_add(struct conn *c) {
     struct serve *s = c->serve;
     charge_to_user(c);
+    c->user = users_place(s->d->users, c->uid);
+    users_at(s->d->users, c->user)->clients++;
     c->id = s->next_id++;
     struct conn **place = place_of(s, c->id);
     c->hash_next = *place;
@@ -77,6 +86,7 @@ void accounts_remove(struct conn *c) {
         at = &(*at)->hash_next;
     }
     *at = c->hash_next;
+    users_at(s->d->users, c->user)->clients--;
     s->n_conns--;
     s->n_own -= c->own;
     s->charged -= c->charged;
@@ -91,9 +101,59 @@ struct conn *accounts_find(struct serve *s, uint64_t id) {
     return c;
 }
 
-bool accounts_may_submit(const struct conn *c, uint64_t n) {
-    uint32_t max = c->serve->d->config->limits.client_max_tasks;
-    return max == 0 || c->live + n <= max;
+const struct user *accounts_user(const struct conn *c) {
+    return users_at(c->serve->d->users, c->user);
+}
+
+static int over_quota(struct serve *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static int over_quota(struct serve *s, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(s->quota, sizeof(s->quota), fmt, ap);
+    va_end(ap);
+    return -EDQUOT;
+}
+
+/* BUSY: it passes by itself. QUOTA: something is to be done. */
+int accounts_may_submit(struct conn *c, uint64_t n, uint64_t bytes) {
+    struct serve *s = c->serve;
+    const struct config_limits *l = &s->d->config->limits;
+    const struct user *u = accounts_user(c);
+    unsigned uid = (unsigned)c->uid;
+    if (l->client_max_tasks && c->live + n > l->client_max_tasks) {
+        return over_quota(s,
+                          "BUSY this connection has %u tasks that have not ended, the limit is %u",
+                          c->live, l->client_max_tasks);
+    }
+    if (c->user == 0 || is_free(c->uid)) {
+        return 0;
+    }
+    if (l->user_tasks && u->tasks + n > l->user_tasks) {
+        return over_quota(s, "BUSY user %u has %u tasks that have not ended, the limit is %u", uid,
+                          u->tasks, l->user_tasks);
+    }
+    if (l->user_task_bytes && u->task_bytes + bytes > l->user_task_bytes) {
+        return over_quota(
+            s,
+            "BUSY user %u has given %llu bytes with tasks that have not ended, the limit is %llu",
+            uid, (unsigned long long)u->task_bytes, (unsigned long long)l->user_task_bytes);
+    }
+    if (l->user_results && u->results >= l->user_results) {
+        return over_quota(s,
+                          "QUOTA user %u has %u results that nobody has fetched, the limit is %u",
+                          uid, u->results, l->user_results);
+    }
+    return 0;
+}
+
+int accounts_may_connect(struct serve *s, uid_t uid) {
+    uint32_t max = s->d->config->limits.user_clients, place = users_place(s->d->users, uid);
+    uint32_t have = users_at(s->d->users, place)->clients;
+    if (max == 0 || place == 0 || is_free(uid) || have < max) {
+        return 0;
+    }
+    return over_quota(s, "QUOTA user %u has %u connections, the limit is %u", (unsigned)uid, have,
+                      max);
 }
 
 /* Memory that was written to, so a buffer's unused end costs nothing. */

@@ -75,6 +75,7 @@ static void put_flags(const struct conn *c, char out[8]) {
 static int put_line(struct buf *b, const struct conn *c) {
     char flags[8], cmd[64] = "NULL", sub[64] = "";
     const char *path = c->serve->d->config->socket_path;
+    const struct user *u = accounts_user(c);
     uint64_t now = clock_now();
     put_flags(c, flags);
     if (c->last_command >= 0) {
@@ -89,7 +90,8 @@ static int put_line(struct buf *b, const struct conn *c) {
         "sub=%u psub=%u ssub=0 multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 "
         "multi-mem=0 rbs=0 rbp=0 obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s "
         "cmd=%s%s%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s uid=%u pid=%d "
-        "tasks=%u notify=%d tot-cmds=%llu tot-net-in=%llu tot-net-out=%llu\n",
+        "tasks=%u user-clients=%u user-tasks=%u user-task-bytes=%llu user-results=%u "
+        "notify=%d tot-cmds=%llu tot-net-in=%llu tot-net-out=%llu\n",
         (unsigned long long)c->id, path, path, c->fd, c->name ? c->name : "",
         (unsigned long long)((now - c->since_ns) / NS_PER_SEC),
         (unsigned long long)((now - c->active_ns) / NS_PER_SEC), flags, c->n_channels,
@@ -97,7 +99,8 @@ static int put_line(struct buf *b, const struct conn *c) {
         buf_len(&c->out), c->refs_n, c->refs_bytes, sizeof(*c) + c->in.cap + c->out.cap,
         c->writing ? "rw" : "r", cmd, *sub ? "|" : "", sub, c->proto,
         c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", (unsigned)c->uid, (int)c->pid,
-        c->live, c->notify, (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
+        c->live, u->clients, u->tasks, (unsigned long long)u->task_bytes, u->results, c->notify,
+        (unsigned long long)c->commands, (unsigned long long)c->bytes_in,
         (unsigned long long)c->bytes_out);
 }
 

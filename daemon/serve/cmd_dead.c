@@ -153,7 +153,8 @@ static int requeue_one(struct conn *c, const struct resp_arg *id) {
     }
     if (r == 0) {
         tasks_pin(d, idx); /* while its bytes are copied */
-        r = accounts_may_submit(c, 1) ? requeue(c, &v, &ref) : -EDQUOT;
+        r = accounts_may_submit(c, 1, v.payload.len + v.args_raw.len);
+        r = r < 0 ? r : requeue(c, &v, &ref);
         tasks_unpin(d, idx);
     }
     if (r == -EAGAIN) {

@@ -161,10 +161,13 @@ static int info_accounts(struct serve *s, struct buf *b) {
     int r = buf_printf(b, "# Accounts\r\n");
     for (unsigned i = 0; i < SHM_ACCOUNTS && r >= 0; i++) {
         if (account_view(&s->d->shm, i, &v)) {
+            const struct user *u = users_at(s->d->users, users_place(s->d->users, v.uid));
             r = buf_printf(b,
-                           "user_%u:%sobjects=%llu,bytes=%llu,max_objects=%llu,max_bytes=%llu\r\n",
+                           "user_%u:%sobjects=%llu,bytes=%llu,max_objects=%llu,max_bytes=%llu,"
+                           "clients=%u,tasks=%u,task_bytes=%llu,results=%u\r\n",
                            (unsigned)v.uid, v.shared ? "shared=1," : "", (ull)v.objects,
-                           (ull)v.bytes, (ull)v.max_objects, (ull)v.max_bytes);
+                           (ull)v.bytes, (ull)v.max_objects, (ull)v.max_bytes, u->clients, u->tasks,
+                           (ull)u->task_bytes, u->results);
         }
     }
     return r;

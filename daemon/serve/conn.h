@@ -11,6 +11,7 @@
 
 #include "daemon/hearthd.h"
 #include "daemon/tasks.h"
+#include "daemon/users.h"
 #include "lib/base/buf.h"
 #include "lib/base/list.h"
 #include "lib/wire/commands.h"
@@ -141,6 +142,7 @@ struct conn {
     size_t charged; /* bytes of its buffers, as counted in serve.charged */
     uint32_t live;  /* tasks submitted here that have not ended */
     uid_t uid;
+    uint32_t user; /* his place in d->users */
     pid_t pid;
     uint64_t busy_since_ns, busy_progress; /* its command waits for a lock: sitting.c */
     uint32_t busy_owner;
@@ -189,13 +191,14 @@ struct serve {
     struct conn **by_id;   /* hash: id & (by_id_size - 1) */
     uint32_t by_id_size;
     uint64_t next_id;
+    char quota[160]; /* why accounts_may_submit() refused */
     char *scratch; /* CONN_READ bytes: input is parsed here and only what is left over is copied */
     struct task_bytes *args;
     uint32_t args_cap;
     struct pubsub *pubsub;
     struct keyspace *keyspace;
     struct roles *roles, *roles_next; /* roles.c */
-    struct mapped *mapped; /* mapped.c */
+    struct mapped *mapped;            /* mapped.c */
     struct managers *managers;
     struct wait_keys *wait_keys;
     uint64_t random;       /* state of serve_random() */
@@ -288,8 +291,13 @@ void accounts_add(struct conn *c); /* gives it an id */
 void accounts_configure(struct serve *s);
 void accounts_remove(struct conn *c);
 struct conn *accounts_find(struct serve *s, uint64_t id); /* NULL: it is gone */
-/* May this connection queue n more tasks? */
-bool accounts_may_submit(const struct conn *c, uint64_t n);
+/* May this connection, and its user, queue n more tasks of so many bytes in all? 0, or -EDQUOT:
+ * serve.quota says which limit is in the way. */
+int accounts_may_submit(struct conn *c, uint64_t n, uint64_t bytes);
+/* May this user connect once more? As above. */
+int accounts_may_connect(struct serve *s, uid_t uid);
+/* What the user of a connection has. */
+const struct user *accounts_user(const struct conn *c);
 /* Counts what the connection's buffers hold now. */
 void accounts_charge(struct conn *c);
 /* Closes those that hold the most until all together are within limits.clients_memory. */

@@ -222,15 +222,13 @@ static void pause_accepting(struct serve *s) {
     listen_update(s);
 }
 
-static void refuse(struct serve *s, int fd) {
-    static const char text[] = "-ERR max number of clients reached\r\n";
-    if (send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+static void refuse(struct serve *s, int fd, const char *text, const char *why) {
+    if (send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
         log_debug(NULL, "a refused client was gone already");
     }
     close(fd);
     if (s->refused++ % 1000 == 0) {
-        log_warn(LOG_ABOUT(.message = MESSAGE_CLIENT_REFUSED),
-                 "refusing clients: max_clients is %u", s->d->config->limits.max_clients);
+        log_warn(LOG_ABOUT(.message = MESSAGE_CLIENT_REFUSED), "refusing clients: %s", why);
     }
 }
 
@@ -250,7 +248,16 @@ static int accept_one(struct serve *s) {
     }
     s->d->heard++;
     if (s->n_conns - s->n_own >= s->d->config->limits.max_clients) {
-        refuse(s, fd);
+        refuse(s, fd, "-ERR max number of clients reached\r\n", "limits.max_clients is reached");
+        return 0;
+    }
+    struct ucred peer = {.uid = (uid_t)-1};
+    socklen_t len = sizeof(peer);
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+    if (accounts_may_connect(s, peer.uid) < 0) {
+        char text[sizeof(s->quota) + 4];
+        snprintf(text, sizeof(text), "-%s\r\n", s->quota);
+        refuse(s, fd, text, s->quota);
         return 0;
     }
     s->paused = false;

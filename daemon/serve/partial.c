@@ -62,10 +62,8 @@ static int check(struct conn *c, const struct submit_words *w, const struct resp
     }
     spec.payload.len = 0;
     bytes += n * tasks_bytes(&spec);
-    if (!accounts_may_submit(c, n)) {
-        return -EDQUOT;
-    }
-    return tasks_room(c->serve->d, w->pool, n, bytes);
+    int r = accounts_may_submit(c, n, bytes);
+    return r < 0 ? r : tasks_room(c->serve->d, w->pool, n, bytes);
 }
 
 static int submit_rest(struct conn *c, struct submit_words *w, const struct resp_arg *payloads,

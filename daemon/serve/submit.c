@@ -340,14 +340,15 @@ static void pin_after(struct hearthd *d, const struct submit_words *w, uint64_t 
 int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *ret) {
     struct hearthd *d = c->serve->d;
     uint64_t pinned = 0;
-    if (!accounts_may_submit(c, 1)) {
-        return -EDQUOT;
+    int r = accounts_may_submit(c, 1, tasks_bytes(&w->spec));
+    if (r == 0 && w->owned && owned_room(c) < 0) {
+        r = -ENOMEM;
     }
-    if (w->owned && owned_room(c) < 0) {
-        return -ENOMEM;
+    if (r < 0) {
+        return r;
     }
     pin_after(d, w, &pinned);
-    int r = tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret);
+    r = tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret);
     for (; pinned; pinned &= pinned - 1) {
         tasks_unpin(d, w->after[__builtin_ctzll(pinned)].idx);
     }
@@ -401,8 +402,7 @@ void submit_refused(struct conn *c, const struct pool *p, int r) {
         reply_error(c, "EXISTS there is a task with this unique key");
         break;
     case -EDQUOT:
-        reply_errorf(c, "BUSY this connection has %u tasks that have not ended, the limit is %u",
-                     c->live, c->serve->d->config->limits.client_max_tasks);
+        reply_error(c, c->serve->quota);
         break;
     case -ENOMEM:
         reply_error(c, "OOM the segment is full: fetch results, or raise segment_size");

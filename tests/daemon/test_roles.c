@@ -227,3 +227,87 @@ Test(roles, so_many_bytes_of_one_user) {
     expect(&w, "*errors*:0*", "SEGMENT.CHECK");
     wire_close(&w);
 }
+
+/* ---- quotas ---- */
+
+static int connect_twice(void *arg) {
+    struct wire one = {0}, two = {0};
+    (void)arg;
+    if (setgroups(0, NULL) || setgid(ADA) || setuid(ADA) || wire_open(&one, server.socket)) {
+        return 100;
+    }
+    tell(&one, "PING");
+    if (!like("+PONG", hear(&one)) || wire_open(&two, server.socket) ||
+        wire_read(&two, WIRE_LIMIT_MS)) {
+        return 101;
+    }
+    snprintf(told, 4096, "%s", wire_show(&two));
+    bool refused = like("-QUOTA user 12341 has 1 connections, the limit is 1", told);
+    wire_close(&two);
+    wire_close(&one);
+    return !refused;
+}
+
+Test(roles, a_user_is_bounded_whatever_his_connections_are) {
+    static const struct line first[] = {
+        {"TASK.SUBMIT open sleep x ARG 300", "\"*"},
+        {"TASK.SUBMIT open echo x",
+         "-BUSY user 12341 has 1 tasks that have not ended, the limit is 1"},
+        {"TASK.MSUBMIT open echo 2 a b", "-BUSY user 12341 has 1 tasks*"},
+        {"CLIENT INFO", "*user-clients=1 user-tasks=1 user-task-bytes=256 user-results=0*"},
+        {NULL, NULL}};
+    static const struct line again[] = {/* another connection */
+                                        {"TASK.CALL open echo x", "-BUSY user 12341 has 1 tasks*"},
+                                        {NULL, NULL}};
+    static const struct line late[] = {
+        {"TASK.SUBMIT open echo x",
+         "-QUOTA user 12341 has 1 results that nobody has fetched, the limit is 1"},
+        {NULL, NULL}};
+    static const struct line large[] = {
+        {"TASK.CALL open echo small", "\"small\""},
+        {"TASK.CALL open echo "
+         "0123456789012345678901234567890123456789012345678901234567890123456789",
+         "-BUSY user 12341 has given 0 bytes with tasks that have not ended, the limit is 64"},
+        {NULL, NULL}};
+    struct wire w;
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    serve_connect(&w);
+    expect(&w, "+OK", "CONFIG SET limits.user_tasks 1 limits.user_results 1");
+    play(ADA, 0, first);
+    play(ADA, 0, again);
+    expect(&w, "\"x\"", "TASK.CALL open echo x"); /* root has no such limits */
+    expect(&w, "+OK", "POOL.DRAIN open");
+    expect(&w, "+OK", "POOL.RESUME open");
+    cr_expect(like("*user_12341:*tasks=0,task_bytes=0,results=1*", ask(&w, "INFO accounts")), "%s",
+              wire_show(&w));
+    play(ADA, 0, late);
+    expect(&w, "+OK",
+           "CONFIG SET limits.user_tasks 0 limits.user_results 0 "
+           "limits.user_task_bytes 64");
+    play(ADA, 0, large);
+    expect(&w, "+OK", "CONFIG SET limits.user_clients 1");
+    cr_expect_eq(child_wait(child_start(connect_twice, NULL)), 0, "%s", told);
+    wire_close(&w);
+}
+
+Test(roles, another_configuration_counts_for_those_connected) {
+    static const struct line bob[] = {{"GET k", "nil"},
+                                      {"CONFIG SET read_users 12341", "+OK"},
+                                      {"GET k", NOPERM(12342, "get")},
+                                      {"CONFIG SET read_users \"12341 12342\"", "+OK"},
+                                      {"GET k", "nil"},
+                                      {NULL, NULL}};
+    static const struct line ada[] = {{"CONFIG SET log_level debug", NOPERM(12341, "config|set")},
+                                      {"CONFIG REWRITE", NOPERM(12341, "config|rewrite")},
+                                      {"CONFIG RELOAD", NOPERM(12341, "config|reload")},
+                                      {"POOL.RESIZE open 2", NOPERM(12341, "pool.resize")},
+                                      {"POOL.RECYCLE open", NOPERM(12341, "pool.recycle")},
+                                      {NULL, NULL}};
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    play(BOB, 0, bob);
+    play(ADA, 0, ada);
+}
