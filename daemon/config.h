@@ -65,6 +65,10 @@ struct pool_config {
     uint32_t max_age_ms, max_age_jitter_ms; /* 0: never */
     uint64_t max_growth;       /* bytes of private memory since it was warm; 0: never */
     uint32_t timeout_ms;       /* time limit of a task that names none; 0: none */
+    uint32_t soft_timeout_ms;  /* as timeout_ms: told to end; 0: none */
+    int32_t soft_signal;       /* for a command then; 0: none */
+    uint64_t memory_max;       /* bytes of a task that names none; 0: no limit */
+    uint32_t slow_after_ms;    /* into the slow log after so long; 0: never */
     uint32_t kill_grace_ms;    /* from the cancel flag (exec: SIGTERM) to SIGKILL */
     uint32_t start_timeout_ms; /* for loading the module and warming a worker */
     uint32_t queue_max;        /* tasks waiting */

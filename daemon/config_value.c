@@ -17,6 +17,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -60,6 +61,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_NUMBER] = "number",
     [TYPE_SECONDS] = "seconds",
     [TYPE_LEVEL] = "level",
+    [TYPE_SIGNAL] = "signal",
     [TYPE_NAME] = "name",
     [TYPE_WORKERS] = "number or \"auto\"",
     [TYPE_SIZING] = "word",
@@ -240,6 +242,34 @@ static int read_level(const struct reader *r, const struct option *o, const conf
         }
     }
     return config_fail(r, s, "expected \"err\", \"warning\", \"notice\", \"info\" or \"debug\"");
+}
+
+static const struct {
+    const char *name;
+    int number;
+} signals[] = {{"none", 0},       {"TERM", SIGTERM}, {"INT", SIGINT},
+               {"HUP", SIGHUP},   {"QUIT", SIGQUIT}, {"USR1", SIGUSR1},
+               {"USR2", SIGUSR2}, {"ALRM", SIGALRM}, {"XCPU", SIGXCPU}};
+
+static int read_signal(const struct reader *r, const struct option *o, const config_setting_t *s,
+                       void *base) {
+    for (unsigned i = 0; i < ARRAY_SIZE(signals); i++) {
+        if (is_word(s, signals[i].name)) {
+            store(o, base, (uint64_t)signals[i].number);
+            return 0;
+        }
+    }
+    return config_fail(r, s,
+                       "expected \"none\" or the name of a signal: \"TERM\", \"INT\", \"HUP\", "
+                       "\"QUIT\", \"USR1\", \"USR2\", \"ALRM\" or \"XCPU\"");
+}
+
+static void print_signal(uint64_t number, FILE *f) {
+    for (unsigned i = 0; i < ARRAY_SIZE(signals); i++) {
+        if ((uint64_t)signals[i].number == number) {
+            fprintf(f, "\"%s\"", signals[i].name);
+        }
+    }
 }
 
 static int read_sizing(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -531,6 +561,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_SIZING] = read_sizing,   [TYPE_DIRECTORY] = read_directory,
     [TYPE_WORDS] = read_words,     [TYPE_ENV] = read_words,
     [TYPE_USERS] = read_words,     [TYPE_BOOL] = read_bool,
+    [TYPE_SIGNAL] = read_signal,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -600,6 +631,9 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_SIZING:
         fprintf(f, "\"%s\"", pool_sizing_names[fetch(o, base)]);
+        return;
+    case TYPE_SIGNAL:
+        print_signal(fetch(o, base), f);
         return;
     case TYPE_LEVEL:
         fprintf(f, "\"%s\"", log_level_names[fetch(o, base)]);

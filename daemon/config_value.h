@@ -22,6 +22,7 @@ enum option_type {
     TYPE_NUMBER,
     TYPE_SECONDS,
     TYPE_LEVEL,
+    TYPE_SIGNAL,
     TYPE_NAME,
     TYPE_WORKERS,
     TYPE_SIZING,

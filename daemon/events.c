@@ -158,6 +158,15 @@ void events_retried(struct hearthd *d, uint32_t idx, const struct task_view *v) 
     }
 }
 
+void events_slow(struct hearthd *d, uint32_t idx, const struct task_view *v, const char *where) {
+    if (d->events) {
+        struct task_view now = *v;
+        now.ended_ns = clock_now();
+        add_attempt(d->events, EVENT_TASK_SLOW, idx, &now);
+        add_text(&d->events->ring[(d->events->next - 1) % d->events->cap], where);
+    }
+}
+
 void events_ended(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     struct events *e = d->events;
     if (!e) {

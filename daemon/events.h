@@ -39,6 +39,7 @@ void events_submitted(struct hearthd *d, const struct pool *p, const struct task
 void events_retried(struct hearthd *d, uint32_t idx, const struct task_view *v);
 /* And notes how long it waited and ran: events_times(). */
 void events_ended(struct hearthd *d, uint32_t idx, const struct task_view *v);
+void events_slow(struct hearthd *d, uint32_t idx, const struct task_view *v, const char *where);
 /* text NULL: none; it is copied. */
 void events_worker(struct hearthd *d, enum event_kind kind, const struct worker *w, uint64_t number,
                    const char *text);

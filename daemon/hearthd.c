@@ -119,3 +119,13 @@ void hearthd_flush_wakes(struct hearthd *d) {
         }
     }
 }
+
+static uint32_t sooner(uint32_t a, uint32_t b) {
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+uint32_t pool_look_ms(const struct pool *p) {
+    const struct pool_config *c = p->config;
+    uint32_t ms = sooner(sooner(c->soft_timeout_ms, c->slow_after_ms), p->look_ms);
+    return c->memory_max ? sooner(ms, LOOK_MEMORY_MS) : ms;
+}

@@ -16,6 +16,7 @@ struct buf;
 struct event_base;
 struct tasks;
 struct schedule;
+struct slow;
 struct events;
 struct timetable;
 struct streams;
@@ -71,7 +72,8 @@ struct pool {
     char *roll_error;    /* ... why the last one did not start; NULL: it did */
     uint32_t outdated;   /* workers still to be replaced */
     bool paused_in;      /* takes no tasks */
-    uint32_t wake;       /* tasks queued in this turn whose workers must still be woken:
+    uint32_t look_ms; /* the least that SOFT or MEMORY of a task want; 0: nothing: pool_look_ms() */
+    uint32_t wake;    /* tasks queued in this turn whose workers must still be woken:
                       hearthd_flush_wakes() */
 };
 
@@ -102,6 +104,7 @@ struct hearthd {
     struct users *users; /* made by tasks_open() */
     struct tasks *tasks;
     struct schedule *schedule;
+    struct slow *slow; /* NULL: nothing yet */
     struct events *events;
     struct timetable *timetable;
     struct streams *streams;
@@ -136,6 +139,9 @@ uint64_t pool_queued(struct hearthd *d, struct pool *p, uint64_t enough);
 /* Of these, those that a worker could begin now. */
 uint64_t pool_due(struct hearthd *d, struct pool *p);
 uint64_t pool_queued_bytes(struct hearthd *d, struct pool *p, uint64_t enough);
+enum { LOOK_MEMORY_MS = 20 }; /* how often a task's memory is measured */
+/* After how long the daemon must look at a task of the pool, whatever its time limit; 0: not. */
+uint32_t pool_look_ms(const struct pool *p);
 /* Workers with a task in hand. */
 uint32_t pool_busy(struct hearthd *d, const struct pool *p);
 /* Replaces all workers that the pool has now, an eighth of it at a time, each by one that is warm

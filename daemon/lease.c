@@ -181,8 +181,9 @@ int lease_done(struct hearthd *d, struct lease *l, const void *data, size_t len)
 enum task_cause lease_stopped(struct lease *l) {
     const struct worker *w = l->worker;
     bool planned = w->kill_at_ns != 0 && w->kill_task_id == l->task.id;
+    int sig;
     if (!task_cancel_wanted(&l->shm, &l->task)) {
-        return CAUSE_NONE;
+        return task_is_soft(&l->shm, &l->task, &sig) ? CAUSE_SOFT : CAUSE_NONE;
     }
     return planned                           ? (enum task_cause)w->kill_cause
            : task_is_late(&l->shm, &l->task) ? CAUSE_DEADLINE

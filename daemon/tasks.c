@@ -38,6 +38,7 @@
 #include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/schedule.h"
+#include "daemon/slow.h"
 #include "daemon/users.h"
 #include "daemon/timetable.h"
 #include "daemon/stream.h"
@@ -420,6 +421,7 @@ void tasks_close(struct hearthd *d) {
     schedule_close(d);
     timetable_close(d);
     events_close(d);
+    slow_free(d);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
     munmap(t->owners, sizeof(struct owner) * t->n);
@@ -486,6 +488,16 @@ static void supplant(struct hearthd *d, uint32_t idx) {
     }
 }
 
+/* It wants to be looked at: its worker must know of that before it can claim it. */
+static void look_sooner(struct hearthd *d, struct pool *p, const struct policy *policy) {
+    uint64_t ms = policy->memory ? LOOK_MEMORY_MS : policy->soft_ms;
+    ms = policy->soft_ms && policy->soft_ms < ms ? policy->soft_ms : ms;
+    if (ms && (p->look_ms == 0 || ms < p->look_ms)) {
+        p->look_ms = (uint32_t)ms;
+        task_look_after(&d->shm, p->index, pool_look_ms(p));
+    }
+}
+
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
                  const struct policy *policy, struct task_ref *ret) {
     struct tasks *t = d->tasks;
@@ -505,6 +517,9 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     }
     if (r < 0) {
         return r;
+    }
+    if (policy) {
+        look_sooner(d, p, policy);
     }
     struct task_ref ref;
     r = submit_with_room(d, p, spec, &ref);

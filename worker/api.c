@@ -55,6 +55,7 @@ struct hearth_task {
     uint64_t max_output;
 
     bool failed;
+    bool told; /* it asked, and was told, that it is over its soft limit */
     int code;
     char message[MESSAGE_MAX];
 };
@@ -133,6 +134,12 @@ static int64_t api_deadline_ms(struct hearth_task *t) {
 
 static int api_cancelled(struct hearth_task *t) {
     return task_cancel_wanted(t->shm, t->ref);
+}
+
+static int api_soft_limit(struct hearth_task *t) {
+    int sig;
+    t->told |= task_is_soft(t->shm, t->ref, &sig);
+    return t->told;
 }
 
 /* ---- output ---- */
@@ -272,6 +279,7 @@ static struct hearth_api the_api = {
     .log = api_log,
     .pool = api_pool,
     .worker = api_worker,
+    .soft_limit = api_soft_limit,
     .retire = api_retire,
     .emit = api_emit,
     .progress = api_progress,
@@ -315,7 +323,7 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
     t->out = NULL;
     t->cap = t->used = t->reserved = 0;
     t->max_output = max_output;
-    t->failed = false;
+    t->failed = t->told = false;
     t->message[0] = '\0';
 
     if (v->handler >= m->count) {
@@ -336,13 +344,15 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
             (struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = t->used};
     } else {
         bool cancelled = task_cancel_wanted(s, ref), late = task_is_late(s, ref);
-        *ret = (struct task_outcome){.state = late        ? TASK_TIMEOUT
-                                              : cancelled ? TASK_CANCELLED
-                                                          : TASK_FAILED,
+        bool soft = t->told && !cancelled;
+        *ret = (struct task_outcome){.state = late || soft ? TASK_TIMEOUT
+                                              : cancelled  ? TASK_CANCELLED
+                                                           : TASK_FAILED,
                                      .cause = late        ? CAUSE_DEADLINE
                                               : cancelled ? CAUSE_CANCELLED
+                                              : soft      ? CAUSE_SOFT
                                                           : CAUSE_ERROR,
-                                     .code = cancelled ? 0 : t->code,
+                                     .code = cancelled || soft ? 0 : t->code,
                                      .output_len = put_message(t)};
     }
 }

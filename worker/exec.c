@@ -545,6 +545,14 @@ static bool was_stopped(struct job *j, int status) {
             (WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM));
 }
 
+/* Past its soft limit it was sent a signal, and has ended by that. */
+static bool was_told_softly(struct job *j, int status) {
+    int sig;
+    return task_is_soft(j->s, j->ref, &sig) && sig != 0 &&
+           ((WIFSIGNALED(status) && WTERMSIG(status) == sig) ||
+            (WIFEXITED(status) && WEXITSTATUS(status) == 128 + sig));
+}
+
 static bool is_over_time(const struct task_view *v) {
     return v->timeout_ms != 0 && clock_now() >= v->started_ns + v->timeout_ms * NS_PER_MS;
 }
@@ -563,6 +571,9 @@ static void judge(struct job *j, const struct task_view *v, int status, struct t
         bool over = is_over_time(v), late = task_is_late(j->s, j->ref);
         ret->state = over || late ? TASK_TIMEOUT : TASK_CANCELLED;
         ret->cause = over ? CAUSE_TIMEOUT : late ? CAUSE_DEADLINE : CAUSE_CANCELLED;
+    } else if (was_told_softly(j, status)) {
+        ret->state = TASK_TIMEOUT;
+        ret->cause = CAUSE_SOFT;
     } else if (WIFSIGNALED(status)) {
         ret->cause = CAUSE_SIGNAL;
         ret->signal = (uint8_t)WTERMSIG(status);
@@ -596,6 +607,10 @@ static int run(struct job *j, bool feeding) {
         sigaction(SIGPIPE, &ignore, &old);
     }
     /* a cancel that came before the group was in the slot was sent to nobody */
+    int soft;
+    if (task_is_soft(j->s, j->ref, &soft) && soft != 0) {
+        kill(-j->pid, soft);
+    }
     if (task_cancel_wanted(j->s, j->ref)) {
         kill(-j->pid, SIGTERM);
     }

@@ -41,6 +41,8 @@ void exec_deinit(struct exec *e);
  *   SIGTERM (or status 143) with the cancel word set:
  *     before its time limit       CANCELLED  CAUSE_CANCELLED
  *     after it                    TIMEOUT    CAUSE_TIMEOUT
+ *   the signal of its soft limit (or 128 + that), sent:
+ *                               TIMEOUT    CAUSE_SOFT
  *   output over max_output        FAILED     CAUSE_ERROR, code EFBIG, output why
  *   no memory for it              FAILED     CAUSE_ERROR, code ENOMEM, output why
  *

@@ -331,6 +331,14 @@ struct hearth_api {
     /* The shared objects. */
     const struct hearth_objects *objects;
 
+    /* ---- limits ---- */
+
+    /* 1 once the task has run for longer than its soft limit (SOFT, soft_timeout): it should come to
+     * an end, with what it has or without. A handler that has been told so here and returns non-zero
+     * ends as `timeout`, cause `soft`; the time limit proper is not changed by it. A look costs
+     * some nanoseconds. */
+    int (*soft_limit)(struct hearth_task *task);
+
     /* ---- its worker ---- */
 
     /* This worker is to end after this task, for instance because something in it has been left in

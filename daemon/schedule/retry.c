@@ -23,6 +23,9 @@
 enum { STUCK_NS = 2 * 1000000, DOUBLINGS = 30, MS_MAX = 86400000 };
 
 enum retry_kind schedule_kind(const struct task_view *v) {
+    if (v->cause == CAUSE_MEMORY) {
+        return RETRY_MEMORY;
+    }
     switch (v->state) {
     case TASK_FAILED:
         return v->cause == CAUSE_SIGNAL ? RETRY_CRASH : RETRY_ERROR;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Time: limits of running tasks, planned kills, starts that take too long, pauses that are over.
  *
- * A worker writes its task's deadline into its slot and rings only when that is earlier than the
+ * A worker writes when its task must be looked at into its slot (its deadline, or what limits.c wants to
+ * look at before) and rings only when that is earlier than the
  * time at which the daemon will look anyway (shm_next_check). So a stream of short tasks with long
  * limits rings once per limit, not once per task: when the timer fires, the deadline that set it is
  * usually long gone, and the next one is looked up. After that time has been put later the slots
@@ -18,10 +19,12 @@
 
 #include <event2/event.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "daemon/lease.h"
+#include "daemon/supervise/family.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 
@@ -63,6 +66,8 @@ void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
 
 void worker_kill(struct supervise *s, struct worker *w) {
     struct watch *x = watch_of(w);
+    struct family f;
+
     x->killed = true;
     if (x->first && !x->first->killed) { /* the process, for what one of its threads does */
         x->first->killed = true;
@@ -75,15 +80,38 @@ void worker_kill(struct supervise *s, struct worker *w) {
     if (x->joined) {
         return; /* that was its end */
     }
+    family_collect(w->pid, &f); /* while it can still be told from others */
     /* The worker first: or it would see its command die and judge that in the instant it has left.
      */
     pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
     worker_signal_command(s, w, SIGKILL);
+    family_kill(&f);
+    family_release(&f);
+}
+
+void worker_kill_orphans(struct worker *w, uint64_t task, uint32_t idx) {
+    char id[TASK_ID_TEXT], word[TASK_ID_TEXT + 16];
+    struct family f;
+
+    if (w->pool->config->kind != POOL_EXEC) {
+        return;
+    }
+    task_id_text(id, task, idx);
+    snprintf(word, sizeof(word), "HEARTH_TASK=%s", id);
+    for (int i = 0; i < 8; i++) { /* who forks faster than that gets away */
+        family_collect_orphans(word, &f);
+        family_kill(&f);
+        bool none = f.n == 0;
+        family_release(&f);
+        if (none) {
+            break;
+        }
+    }
 }
 
 /* The id of the task this worker runs now, or 0. */
 static uint64_t running(struct supervise *s, const struct worker *w, struct slot_view *v,
-                        uint32_t *ret_idx) {
+                        uint32_t *ret_idx, struct task_view *ret_task) {
     struct task_view t;
 
     slot_view(&s->d->shm, w->slot, v);
@@ -96,7 +124,15 @@ static uint64_t running(struct supervise *s, const struct worker *w, struct slot
         return 0;
     }
     *ret_idx = idx;
+    *ret_task = t;
     return t.id;
+}
+
+bool worker_runs(struct supervise *s, struct worker *w, uint64_t task) {
+    struct slot_view v;
+    struct task_view t;
+    uint32_t idx;
+    return running(s, w, &v, &idx, &t) == task;
 }
 
 static void plan(struct worker *w, uint64_t task, int cause, uint64_t at) {
@@ -110,16 +146,18 @@ static void plan(struct worker *w, uint64_t task, int cause, uint64_t at) {
 static void strike(struct supervise *s, struct worker *w, uint64_t task, bool for_good) {
     struct shm *shm = &s->d->shm;
     struct slot_view v;
+    struct task_view t;
     uint32_t idx;
 
     slot_hold(shm, w->slot, true);
-    bool same = running(s, w, &v, &idx) == task;
+    bool same = running(s, w, &v, &idx, &t) == task;
     if (same && for_good) {
         worker_kill(s, w);
         return; /* held until it is dead */
     }
     if (same && v.child != 0) {
         watch_of(w)->term_id = task;
+        watch_of(w)->term_idx = idx;
         worker_signal_command(s, w, SIGTERM);
         worker_signal_command(s, w, SIGCONT);
     }
@@ -133,15 +171,21 @@ static bool limit_counts(const struct worker *w) {
            (w->kill_cause == CAUSE_CANCELLED && w->pool->config->kind != POOL_EXEC);
 }
 
+/* When its time limit is over. */
+static uint64_t limit_of(const struct task_view *t) {
+    return t->timeout_ms && t->started_ns ? t->started_ns + t->timeout_ms * NS_PER_MS : NEVER;
+}
+
 static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
     struct watch *x = watch_of(w);
     struct slot_view v;
+    struct task_view t;
     uint32_t idx = 0;
 
     if (x->killed || x->phase < PHASE_STARTING || x->phase == PHASE_DEAD) {
         return;
     }
-    uint64_t task = running(s, w, &v, &idx);
+    uint64_t task = running(s, w, &v, &idx, &t);
     if (!w->astray && task == 0 && v.hand != 0 && v.hand <= UINT32_MAX &&
         tasks_is_astray(s->d, w->slot, (uint32_t)(v.hand - 1))) {
         w->astray = true;
@@ -154,12 +198,19 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
     if (w->kill_at_ns != 0 && task != w->kill_task_id) {
         plan(w, 0, 0, 0); /* it has ended by itself */
     }
+    if (x->term_id != 0 && task != x->term_id) {
+        worker_kill_orphans(w, x->term_id, x->term_idx);
+        x->term_id = 0;
+    }
     if (task == 0) {
         return;
     }
     bool is_command = w->pool->config->kind == POOL_EXEC;
     bool hears = is_command || (w->lease && lease_hears(w->lease));
-    if (limit_counts(w) && v.deadline_ns != 0 && v.deadline_ns <= now) {
+    if (t.started_ns != 0) {
+        limits_look(s, w, idx, &t, now);
+    }
+    if (limit_counts(w) && limit_of(&t) <= now) {
         if (hears) {
             task_set_cancel(&s->d->shm, idx, task); /* says why SIGTERM comes, to its worker */
         }
@@ -212,6 +263,7 @@ void deadline_turn(struct supervise *s) {
     for (uint32_t i = 0; i < s->d->n_pools; i++) {
         look_at_zygote(s, &s->zygotes[2 * i], now);
         look_at_zygote(s, &s->zygotes[2 * i + 1], now);
+        limits_pool(s, &s->d->pools[i]);
         list_for_each (it, &s->d->pools[i].workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             look_at_task(s, w, now);
@@ -223,16 +275,20 @@ void deadline_turn(struct supervise *s) {
 /* ---- the timer ---- */
 
 /* When this worker's task must be looked at. */
-static uint64_t task_time(struct supervise *s, const struct worker *w) {
-    const struct watch *x = watch_of((struct worker *)w);
+static uint64_t task_time(struct supervise *s, struct worker *w) {
+    const struct watch *x = watch_of(w);
     struct slot_view v;
+    struct task_view t;
+    uint32_t idx;
     uint64_t at = NEVER;
 
     if (x->killed || x->phase == PHASE_DEAD) {
         return NEVER;
     }
-    slot_view(&s->d->shm, w->slot, &v);
-    if (limit_counts(w) && v.hand != 0 && v.deadline_ns != 0) {
+    if (running(s, w, &v, &idx, &t) != 0 && t.started_ns != 0) {
+        at = limits_time(w, &t);
+        at = limit_counts(w) ? earlier(at, limit_of(&t)) : at;
+    } else if (v.hand != 0 && v.deadline_ns != 0) {
         at = v.deadline_ns;
     }
     return w->kill_at_ns != 0 ? earlier(at, w->kill_at_ns) : at;

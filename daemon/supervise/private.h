@@ -16,6 +16,7 @@
 #include "daemon/supervise/supervise.h"
 #include "lib/base/list.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/task.h"
 
 struct event;
 
@@ -27,6 +28,15 @@ enum phase {
     PHASE_LEAVING,
     PHASE_THREAD,
     PHASE_DEAD
+};
+
+/* What is wanted of the task that a worker runs; limits.c. */
+struct running {
+    uint64_t task, started_ns; /* whose it is */
+    uint32_t soft_ms;          /* 0: none */
+    uint64_t memory;           /* bytes; 0: no limit */
+    uint64_t memory_at_ns;     /* the next look at that */
+    bool soft_told, slow_told;
 };
 
 /* What struct worker.supervise points at. */
@@ -49,10 +59,12 @@ struct watch {
     bool trial;          /* the first of a new version: not one of the pool's yet */
     uint32_t version;    /* of the zygote it was asked from */
     siginfo_t status;
-    uint64_t dead_ns;       /* when its end was noticed */
-    uint64_t orphaned_ns;   /* ASKED, and its zygote died before it said SPAWNED */
-    uint64_t task_in_hand;  /* at its death */
-    uint64_t term_id;       /* the task whose command was sent SIGTERM */
+    uint64_t dead_ns;      /* when its end was noticed */
+    uint64_t orphaned_ns;  /* ASKED, and its zygote died before it said SPAWNED */
+    uint64_t task_in_hand; /* at its death */
+    uint64_t term_id;      /* the task whose command was sent SIGTERM; 0: none, or it is over */
+    uint32_t term_idx;
+    struct running now;
     uint64_t idle_claims;   /* its claims when it was last seen to have done something, ... */
     uint64_t idle_since_ns; /* ... and when that was */
     bool surplus;           /* LEAVING because the pool shrinks */
@@ -263,7 +275,20 @@ void reap_everything(void);
 /* Acts on everything that is due, then sets the timer for the next. */
 void deadline_turn(struct supervise *s);
 void deadline_timer(struct supervise *s);
-/* SIGKILL for the worker and its command. */
+/* Whether it runs this task now, by its record. */
+bool worker_runs(struct supervise *s, struct worker *w, uint64_t task);
+/* SIGKILL for the worker, its command, and all that descend from it. */
 void worker_kill(struct supervise *s, struct worker *w);
 /* A signal for the group of its command, if it has one that can be meant. */
 void worker_signal_command(struct supervise *s, struct worker *w, int sig);
+/* What is left of a command that was told to end and has left its group: SIGKILL. */
+void worker_kill_orphans(struct worker *w, uint64_t task, uint32_t idx);
+
+/* ---- limits.c ---- */
+/* Acts on what is due of a running task but its time limit; may plan its worker's end. */
+void limits_look(struct supervise *s, struct worker *w, uint32_t idx, const struct task_view *t,
+                 uint64_t now);
+/* When that is next; UINT64_MAX: never. t->started_ns != 0. */
+uint64_t limits_time(struct worker *w, const struct task_view *t);
+/* Tells the pool's workers when to have their tasks looked at. */
+void limits_pool(struct supervise *s, struct pool *p);

@@ -124,6 +124,7 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
     if (x->killed && task != 0 && task == w->kill_task_id) {
         o.signal = 0;
         o.cause = (enum task_cause)w->kill_cause;
+        o.code = o.cause == CAUSE_MEMORY ? (int32_t)(x->now.memory / 1024) : 0;
         o.state = o.cause == CAUSE_TIMEOUT || o.cause == CAUSE_DEADLINE ? TASK_TIMEOUT
                   : o.cause == CAUSE_CANCELLED                          ? TASK_CANCELLED
                                                                         : TASK_LOST;
@@ -147,6 +148,7 @@ static const char *killed_for(const struct worker *w) {
            : w->kill_cause == CAUSE_DEADLINE  ? "its task was over its deadline"
            : w->kill_cause == CAUSE_CANCELLED ? "its task was cancelled"
            : w->kill_cause == CAUSE_STOPPING  ? "stopping"
+           : w->kill_cause == CAUSE_MEMORY    ? "over the memory limit"
            : w->astray                        ? "the record of its task was damaged"
                                               : "it was told to go";
 }
@@ -256,6 +258,9 @@ static bool bury(struct supervise *s, struct worker *w) {
         x->task_in_hand = task_in_hand(d, w, &v, &idx);
         tell(s, w, x->task_in_hand, idx, v.finished);
         worker_signal_command(s, w, SIGKILL);
+        if (x->task_in_hand != 0) {
+            worker_kill_orphans(w, x->task_in_hand, idx);
+        }
         count_failure(s, w, &v);
         worker_set_phase(w, PHASE_DEAD);
     }

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 10u
+#define SHM_VERSION 11u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -88,7 +88,8 @@ struct shm_slot {
     _Atomic uint64_t bytes,
         next_bytes;               /* reaper can complete the count of one that died just after it */
     _Atomic uint64_t started_ns;  /* when the task in hand began; 0 = idle */
-    _Atomic uint64_t deadline_ns; /* when it must have ended; 0 = never */
+    _Atomic uint64_t deadline_ns; /* when the daemon is to look at it: its time limit, or
+                                     sooner; 0 = never */
     _Atomic uint64_t finished;    /* tasks ended by this owner, for statistics */
     /* the transaction under way */
     _Alignas(SHM_LINE) struct shm_lock rescue; /* held while somebody rolls this log back */
@@ -101,8 +102,9 @@ struct shm_slot {
 struct shm_pool {
     _Alignas(SHM_LINE) char name[40]; /* NUL-terminated; empty = unused */
     _Atomic uint32_t paused;          /* 1: no task is to be claimed; by the daemon */
-    _Atomic uint32_t refill; /* 1: the daemon holds tasks back and wants to hear of every claim */
-    _Atomic uint64_t until;  /* refill: of the ready ring only what was submitted before this */
+    _Atomic uint32_t refill;  /* 1: the daemon holds tasks back and wants to hear of every claim */
+    _Atomic uint32_t look_ms; /* the daemon is to look at a task that runs for so long; 0: not */
+    _Atomic uint64_t until;   /* refill: of the ready ring only what was submitted before this */
     struct shm_ring ready;
     struct shm_ring front; /* looked at first; small; filled by the daemon alone */
     _Alignas(
@@ -165,7 +167,8 @@ struct shm_task {
     uint8_t signal;
     uint8_t core;
     uint8_t kills;           /* attempts that ended with a worker's death */
-    _Atomic uint32_t cancel; /* somebody wants it stopped: 1 cancelled, 2 its time is over */
+    _Atomic uint32_t cancel; /* bits 0-1: somebody wants it stopped: 1 cancelled, 2 its time is
+                                over; bit 2: past its soft limit; bits 8-15: the signal for that */
     uint8_t pool;
     uint8_t priority;
     uint16_t policy_len;           /* bytes behind the arguments that are the daemon's own */

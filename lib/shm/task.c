@@ -270,16 +270,19 @@ static void note_deadline(struct shm *s, uint64_t at) {
     }
 }
 
-static void begin_claimed(struct shm *s, struct shm_task *t) {
+static void begin_claimed(struct shm *s, struct shm_pool *p, struct shm_task *t) {
     uint64_t now = clock_now();
     put(&s->mine->claims, get(&s->mine->next_claims));
     put(&s->mine->bytes, get(&s->mine->next_bytes));
     poke(t->started_ns, now);
     poke(t->worker_pid, get32(&s->mine->pid));
     put(&s->mine->started_ns, now);
-    uint32_t timeout_ms = peek(t->timeout_ms);
-    if (timeout_ms) {
-        note_deadline(s, now + timeout_ms * NS_PER_MS);
+    uint32_t ms = peek(t->timeout_ms), look_ms = get32(&p->look_ms);
+    if (look_ms && (!ms || look_ms < ms)) {
+        ms = look_ms;
+    }
+    if (ms) {
+        note_deadline(s, now + ms * NS_PER_MS);
     }
 }
 
@@ -305,7 +308,7 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
         uint64_t w = word_make(TASK_RUNNING, word_attempt(v) + 1, s->me, word_gen(v));
         if (state_move(t, v, w)) {
             *ret = (struct task_ref){idx, peek(t->id), w};
-            begin_claimed(s, t);
+            begin_claimed(s, p, t);
             if (get32(&p->refill)) {
                 shm_ring_daemon(s);
             }
@@ -466,11 +469,17 @@ int task_finish(struct shm *s, const struct task_ref *ref, const struct task_out
 }
 
 bool task_cancel_wanted(struct shm *s, const struct task_ref *ref) {
-    return get32(&s->tasks[ref->idx].cancel) != 0;
+    return (get32(&s->tasks[ref->idx].cancel) & STOP_MASK) != 0;
 }
 
 bool task_is_late(struct shm *s, const struct task_ref *ref) {
-    return get32(&s->tasks[ref->idx].cancel) == STOP_LATE;
+    return (get32(&s->tasks[ref->idx].cancel) & STOP_MASK) == STOP_LATE;
+}
+
+bool task_is_soft(struct shm *s, const struct task_ref *ref, int *ret_signal) {
+    uint32_t v = get32(&s->tasks[ref->idx].cancel);
+    *ret_signal = (int)(v >> STOP_SIGNAL & 0xff);
+    return v & STOP_SOFT;
 }
 
 /* ---- daemon ---- */
@@ -543,8 +552,17 @@ int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state st
 static void stop_task(struct shm *s, uint32_t idx, uint64_t id, uint32_t why) {
     uint64_t v;
     struct shm_task *t = task_record(s, idx, id, &v);
+    if (t) { /* the daemon alone writes it */
+        atomic_store(&t->cancel, (get32(&t->cancel) & ~(uint32_t)STOP_MASK) | why);
+    }
+}
+
+void task_set_soft(struct shm *s, uint32_t idx, uint64_t id, int signal) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
     if (t) {
-        atomic_store(&t->cancel, why);
+        atomic_store(&t->cancel, (get32(&t->cancel) & STOP_MASK) | STOP_SOFT |
+                                     (uint32_t)(signal & 0xff) << STOP_SIGNAL);
     }
 }
 

@@ -45,6 +45,8 @@ enum task_cause {
     CAUSE_EXPIRED,   /* not begun in time */
     CAUSE_DEADLINE,  /* not ended by its deadline */
     CAUSE_HANGUP,    /* the connection of its worker ended */
+    CAUSE_SOFT,      /* it ended unfinished when told that it was over its soft limit */
+    CAUSE_MEMORY,    /* killed for its memory: code is the limit in KiB; 0: by the kernel */
     TASK_CAUSES,
 };
 extern const char *const
@@ -111,11 +113,13 @@ struct task_outcome {
     uint64_t user_us, system_us, rss_kib; /* what it has used; 0: not known */
 };
 /* Ends the claimed task and hands it to the daemon. 0, or -ESTALE when it is no longer this
- * worker's. */
+ * worker's: somebody has written over its record, and the daemon is told to look. */
 int task_finish(struct shm *s, const struct task_ref *t, const struct task_outcome *o);
 /* It is to stop: because its time is over, or somebody cancelled it. */
 bool task_cancel_wanted(struct shm *s, const struct task_ref *t);
 bool task_is_late(struct shm *s, const struct task_ref *t);
+/* It has run for longer than its soft limit, of which its command is told by this signal; 0: by none. */
+bool task_is_soft(struct shm *s, const struct task_ref *t, int *ret_signal);
 
 /* ---- daemon ---- */
 /* The next ended task. 0, -EAGAIN (none), or -EOVERFLOW: hints were dropped; look at every record
@@ -166,6 +170,10 @@ void task_set_priority(struct shm *s, uint32_t idx, uint64_t id, uint32_t priori
 /* Asks a running task to stop (the handler sees it); late: because it should have ended by now. */
 void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id);
 void task_set_late(struct shm *s, uint32_t idx, uint64_t id);
+void task_set_soft(struct shm *s, uint32_t idx, uint64_t id, int signal);
+/* From the next claim on: the daemon is to look at a task of the pool that runs for so long, even if it has no time limit, or
+ * a longer one; 0: not. */
+void task_look_after(struct shm *s, uint32_t pool, uint32_t ms);
 /* From record `from` to before `end`, the next one in state WAITING; -ENOENT: no more. For a daemon
  * that takes over: nobody else knows of them. */
 int task_sweep_waiting(struct shm *s, uint32_t from, uint32_t end, uint32_t *ret_idx);

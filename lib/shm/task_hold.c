@@ -153,6 +153,10 @@ bool task_is_paused(const struct shm *s, uint32_t pool) {
     return get32(&s->pools[pool].paused);
 }
 
+void task_look_after(struct shm *s, uint32_t pool, uint32_t ms) {
+    atomic_store(&s->pools[pool].look_ms, ms);
+}
+
 uint32_t task_napping(struct shm *s, uint32_t pool) {
     uint32_t n = 0;
     for (uint32_t w = 0; w * 64 < s->n_slots; w++) {

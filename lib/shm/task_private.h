@@ -7,8 +7,14 @@
 #include "lib/shm/ring.h"
 #include "lib/shm/task.h"
 
-enum { STOP_CANCEL = 1, STOP_LATE }; /* shm_task.cancel */
-enum { CPU_UNIT_US = 10 };           /* shm_task.cpu_user, cpu_system */
+enum {
+    STOP_CANCEL = 1,
+    STOP_LATE,
+    STOP_MASK,
+    STOP_SOFT = 4,
+    STOP_SIGNAL = 8
+};                         /* shm_task.cancel */
+enum { CPU_UNIT_US = 10 }; /* shm_task.cpu_user, cpu_system */
 
 static inline uint64_t word_make(uint32_t state, uint32_t attempt, uint32_t owner, uint32_t gen) {
     return state | (uint64_t)(attempt & 0xff) << 4 | (uint64_t)owner << 12 | (uint64_t)gen << 44;

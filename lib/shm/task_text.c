@@ -19,6 +19,7 @@ const char *const task_cause_names[TASK_CAUSES] = {
     [CAUSE_SIGNAL] = "signal",       [CAUSE_EXIT] = "exit",         [CAUSE_TIMEOUT] = "timeout",
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
     [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline", [CAUSE_HANGUP] = "hangup",
+    [CAUSE_SOFT] = "soft",           [CAUSE_MEMORY] = "memory",
 };
 
 static size_t hex_put(char *out, uint64_t v) {
@@ -72,6 +73,16 @@ int task_id_parse(const char *text, size_t len, uint64_t *ret_id, uint32_t *ret_
     return 0;
 }
 
+static void put_memory(int32_t kib, char out[96]) {
+    if (kib == 0) {
+        snprintf(out, 96, "killed by the kernel: out of memory");
+    } else if (kib % 1024 == 0) {
+        snprintf(out, 96, "memory limit of %d MiB", kib / 1024);
+    } else {
+        snprintf(out, 96, "memory limit of %d KiB", kib);
+    }
+}
+
 void task_cause_text(const struct task_view *v, char out[96]) {
     const char *name = v->cause == CAUSE_SIGNAL ? sigabbrev_np(v->signal) : NULL;
     switch (v->cause) {
@@ -96,6 +107,12 @@ void task_cause_text(const struct task_view *v, char out[96]) {
         break;
     case CAUSE_HANGUP:
         snprintf(out, 96, "the connection of its worker ended");
+        break;
+    case CAUSE_SOFT:
+        snprintf(out, 96, "ended at its soft time limit");
+        break;
+    case CAUSE_MEMORY:
+        put_memory(v->code, out);
         break;
     case CAUSE_STOPPING:
         snprintf(out, 96, "daemon stopping");

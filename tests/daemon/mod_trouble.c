@@ -3,6 +3,9 @@
  *
  *   deaf    never ends and never looks whether it was cancelled
  *   named   echoes the pid of its worker
+ *   soft    goes on until its soft limit is over: then returns its first argument, having written "part"
+ *   greedy  takes so many MiB as its first argument says, and goes on for ever
+ *   stuck   sleeps for ever, whatever signals come
  *   wild    writes over its own task's record: its state as said by the first argument, a number; then
  *           marks the record as free in the map. With a second argument it never ends.
  *   grow    as named, and keeps so many bytes of memory for ever
@@ -15,6 +18,7 @@
  *
  * Fails: that is what it is for. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +95,39 @@ static int last(struct hearth_task *task, const struct hearth_api *api) {
     return named(task, api);
 }
 
+static int soft(struct hearth_task *task, const struct hearth_api *api) {
+    while (!api->soft_limit(task)) {
+        usleep(1000);
+    }
+    api->write(task, "part", 4);
+    return (int)strtol(api->arg(task, 0).data, NULL, 10);
+}
+
+static int greedy(struct hearth_task *task, const struct hearth_api *api) {
+    size_t size = strtoul(api->arg(task, 0).data, NULL, 10) << 20;
+    char *all = malloc(size);
+    if (!all) {
+        return 1;
+    }
+    memset(all, 1, size);
+    for (;;) {
+        pause();
+    }
+    return all[0];
+}
+
+static int stuck(struct hearth_task *task, const struct hearth_api *api) {
+    sigset_t all;
+    (void)task;
+    (void)api;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    for (;;) {
+        sleep(1000);
+    }
+    return 0;
+}
+
 static int init(const struct hearth_api *api, int argc, const char *const *argv) {
     sign = argc > 0 ? argv[0] : NULL;
     if (sign && strcmp(sign, "refuse") == 0) {
@@ -111,9 +148,15 @@ static int worker_init(const struct hearth_api *api) {
 }
 
 static const struct hearth_handler handlers[] = {
-    {"deaf", "never ends, never listens", deaf},   {"named", "the pid of its worker", named},
-    {"wild", "writes over its record", wild},      {"grow", "keeps memory", grow},
-    {"last", "the last task of its worker", last}, {0},
+    {"deaf", "never ends, never listens", deaf},
+    {"named", "the pid of its worker", named},
+    {"soft", "ends at its soft limit", soft},
+    {"greedy", "takes memory", greedy},
+    {"stuck", "sleeps for ever", stuck},
+    {"wild", "writes over its record", wild},
+    {"grow", "keeps memory", grow},
+    {"last", "the last task of its worker", last},
+    {0},
 };
 
 HEARTH_EXPORT const struct hearth_module hearth_module = {

@@ -101,6 +101,10 @@ Test(shm_text, causes_as_text) {
         {{.cause = CAUSE_EXPIRED}, "not begun in time"},
         {{.cause = CAUSE_DEADLINE}, "not ended by its deadline"},
         {{.cause = CAUSE_HANGUP}, "the connection of its worker ended"},
+        {{.cause = CAUSE_SOFT}, "ended at its soft time limit"},
+        {{.cause = CAUSE_MEMORY, .code = 65536}, "memory limit of 64 MiB"},
+        {{.cause = CAUSE_MEMORY, .code = 1000}, "memory limit of 1000 KiB"},
+        {{.cause = CAUSE_MEMORY}, "killed by the kernel: out of memory"},
         {{.cause = CAUSE_START, .code = ENOENT}, "could not start: No such file or directory"},
         {{.cause = CAUSE_START, .code = -77}, "could not start: ?"},
     };

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* A process and all that descend from it, as far as /proc tells: also those that have left its
+ * process group or session. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { FAMILY_MAX = 64 };
+
+/* Descendants that were seen, each held by a pidfd, so that no number can become another's. */
+struct family {
+    uint32_t n;
+    pid_t pid[FAMILY_MAX];
+    int fd[FAMILY_MAX];
+};
+
+/* Those of root, without itself. What cannot be read, or is too much, is missing. */
+void family_collect(pid_t root, struct family *ret);
+/* Adds those of root. */
+void family_add(struct family *f, pid_t root);
+/* SIGKILL for each. */
+void family_kill(const struct family *f);
+void family_release(struct family *f);
+
+/* Children of this process whose environment has this word in it, with their descendants: orphans of
+ * a command, which come to us. */
+void family_collect_orphans(const char *word, struct family *ret);
+
+/* Bytes of memory of its own that a process has: heap, stacks, copies, not what is mapped from files
+ * or shared. 0: there is no such process. */
+uint64_t family_memory_of(pid_t pid);
+/* The same of a process and its family. */
+uint64_t family_memory(pid_t root);
+
+/* What a process is doing, for people: "sh > sleep: sleeping in hrtimer_nanosleep
+ * (clock_nanosleep), 3 ms of CPU": of the youngest in the line of its last children. */
+void family_where(pid_t root, char *out, size_t n);
