@@ -150,3 +150,25 @@ Test(recycle, a_pool_can_be_made_larger_and_smaller) {
                          "-ERR pool 'trouble' stays as it is: the segment", 41),
                  0);
 }
+
+/* A pool sized by need that cannot start: it says so, waits longer each time, and recovers by itself. */
+Test(recycle, an_ondemand_pool_that_cannot_start_recovers) {
+    char dir[TMP_PATH], sign[TMP_PATH + 16], keys[TMP_PATH + 128], id[ID_MAX];
+    cr_assert_eq(tmp_dir(dir), 0);
+    snprintf(sign, sizeof(sign), "%s/fail", dir);
+    snprintf(keys, sizeof(keys), "sizing = \"ondemand\"; max = 3; args = [ \"%s\" ];", sign);
+    cr_assert_eq(tmp_write(dir, "fail", "", 0), 0);
+    begin(keys);
+    cr_assert_str_eq(pool_info(&w, "trouble", "state"), "ready");
+    submit(&w, "trouble", "named", NULL, NULL, id);
+    cr_assert(pool_becomes(&w, "trouble", "state", "failing", within(2000)));
+    cr_assert(strstr(pool_info(&w, "trouble", "last_error"), "exit status 7") != NULL);
+    cr_assert_str_eq(wire_call(&w, "TASK.WAIT", id, "TIMEOUT", "700", NULL), "nil");
+    long tries = info("spawn_failures"); /* after 0, 100, 300, 700 ms */
+    cr_assert(tries >= 2 && tries <= 5, "%ld", tries);
+    cr_assert_str_eq(pool_info(&w, "trouble", "state"), "failing");
+    cr_assert_eq(remove(sign), 0);
+    cr_assert_eq(tmp_remove(dir), 0);
+    cr_assert_eq(strncmp(wait_end(&w, id), "done|", 5), 0);
+    cr_assert(pool_becomes(&w, "trouble", "state", "ready", within(2000)));
+}

@@ -163,6 +163,63 @@ Test(sizing, leaving_workers_take_no_task_with_them) {
     cr_assert_eq(info("deaths"), 0);
 }
 
+/* Workers come, go, and are killed at random: each task has one end, and the pool finds its size. */
+Test(sizing, a_pool_that_changes_its_size_survives_kills) {
+    enum { TASKS = 900, EACH = 15 };
+    static char id[TASKS][ID_MAX];
+    unsigned seed = 3;
+    int done = 0, lost = 0, killed = 0;
+    begin("sizing = \"dynamic\"; min = 1; spare = 1; max = 6; spawn_rate = 500; "
+          "idle_timeout = 0.02; max_tasks = 40; max_age = 0.2; max_age_jitter = 0.2;",
+          NULL);
+    for (int i = 0; i < TASKS; i++) {
+        char ms[8];
+        bool victim = i % EACH == EACH - 1;
+        snprintf(ms, sizeof(ms), "%d", victim ? 30000 : rand_r(&seed) % 10);
+        submit(&w, "demo", victim || i % 2 ? "sleep" : "echo", ms, NULL, id[i]);
+        if (victim) {
+            cr_assert_eq(kill(wait_running(&w, id[i]), SIGKILL), 0);
+            killed++;
+        }
+        if (i % (2 * EACH) == 0) { /* a pause, in which some leave */
+            wire_call(&w, "TASK.WAIT", id[i], NULL);
+            wire_call(&w, "TASK.CALL", "demo", "sleep", "", "ARG", "40", NULL);
+        }
+    }
+    for (int i = 0; i < TASKS; i++) {
+        const char *how = wait_end(&w, id[i]);
+        done += strncmp(how, "done|", 5) == 0;
+        lost += strcmp(how, "lost|nil|signal 9 (SIGKILL)") == 0;
+    }
+    cr_assert_eq(done + lost, TASKS);
+    cr_assert_eq(lost, killed);
+    cr_assert_eq(info("deaths"), killed);
+    cr_assert(pool_becomes(&w, "demo", "target", "1", within(5000)));
+    cr_assert_str_eq(pool_info(&w, "demo", "queued"), "0");
+    wire_call(&w, "SEGMENT.CHECK", NULL);
+    cr_assert_eq(w.doc.v[wire_find(&w, 0, "errors")].integer, 0, "%s", wire_show(&w));
+}
+
+/* A handler that always crashes costs one worker a task, and nobody else his answers. */
+Test(sizing, a_storm_of_crashes_delays_nobody) {
+    enum { CRASHES = 300 };
+    static char id[CRASHES][ID_MAX];
+    double worst = 0;
+    begin("workers = 2;", NULL);
+    for (int i = 0; i < CRASHES; i++) {
+        submit(&w, "demo", "crash", "KILL", NULL, id[i]);
+    }
+    for (int i = 0; i < CRASHES; i++) {
+        double at = now_ms();
+        cr_assert_str_eq(wire_call(&other, "PING", NULL), "+PONG");
+        worst = now_ms() - at > worst ? now_ms() - at : worst;
+        cr_assert_str_eq(wait_end(&w, id[i]), "lost|nil|signal 9 (SIGKILL)");
+    }
+    cr_assert(worst < within(100), "an answer took %.0f ms", worst);
+    cr_assert_eq(info("deaths"), CRASHES);
+    cr_assert_str_eq(pool_info(&w, "demo", "state"), "ready");
+}
+
 static void put(const char *name, const char *text) {
     char path[TMP_PATH + 64];
     snprintf(path, sizeof(path), "%s/%s", tree, name);
