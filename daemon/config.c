@@ -218,6 +218,12 @@ const char *const pool_sizing_names[SIZINGS] = {
     [SIZING_ONDEMAND] = "ondemand",
 };
 
+const char *const pool_overflow_names[OVERFLOWS] = {
+    [OVERFLOW_REJECT] = "reject",
+    [OVERFLOW_BLOCK] = "block",
+    [OVERFLOW_DROP] = "drop_oldest",
+};
+
 /* Which kinds of sizing a key of a pool is for, as bits; 0: any. */
 static unsigned sizings_of(const char *key) {
     static const struct {

@@ -35,6 +35,10 @@ extern const char *const pool_kind_names[]; /* "module" "exec" "program" */
 enum pool_sizing { SIZING_STATIC, SIZING_DYNAMIC, SIZING_ONDEMAND, SIZINGS };
 extern const char *const pool_sizing_names[SIZINGS]; /* "static" "dynamic" "ondemand" */
 
+/* What becomes of a task for which the queue has no room. */
+enum pool_overflow { OVERFLOW_REJECT, OVERFLOW_BLOCK, OVERFLOW_DROP, OVERFLOWS };
+extern const char *const pool_overflow_names[OVERFLOWS]; /* "reject" "block" "drop_oldest" */
+
 /* How an attempt can fail; a set of them is a word of bits. */
 enum retry_kind { RETRY_ERROR, RETRY_CRASH, RETRY_TIMEOUT, RETRY_MEMORY, RETRY_KINDS };
 extern const char *const retry_kind_names[RETRY_KINDS]; /* "error" "crash" "timeout" "memory" */
@@ -73,9 +77,10 @@ struct pool_config {
     uint32_t start_timeout_ms; /* for loading the module and warming a worker */
     uint32_t queue_max;        /* tasks waiting */
     uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
-    uint32_t priority;         /* of a task that names none: 0 to 255 */
-    uint32_t ageing_ms;        /* what one level of priority is worth */
-    uint32_t expire_ms;        /* a task must have begun by then; 0: never mind */
+    enum pool_overflow overflow;
+    uint32_t priority;  /* of a task that names none: 0 to 255 */
+    uint32_t ageing_ms; /* what one level of priority is worth */
+    uint32_t expire_ms; /* a task must have begun by then; 0: never mind */
     uint32_t retries;
     struct config_strings retry_on;
     uint32_t retry_kinds; /* the same as bits */

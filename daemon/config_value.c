@@ -65,6 +65,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_NAME] = "name",
     [TYPE_WORKERS] = "number or \"auto\"",
     [TYPE_SIZING] = "word",
+    [TYPE_OVERFLOW] = "word",
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
@@ -281,6 +282,17 @@ static int read_sizing(const struct reader *r, const struct option *o, const con
         }
     }
     return config_fail(r, s, "expected \"static\", \"dynamic\" or \"ondemand\"");
+}
+
+static int read_overflow(const struct reader *r, const struct option *o, const config_setting_t *s,
+                         void *base) {
+    for (unsigned i = 0; i < OVERFLOWS; i++) {
+        if (is_word(s, pool_overflow_names[i])) {
+            store(o, base, i);
+            return 0;
+        }
+    }
+    return config_fail(r, s, "expected \"reject\", \"block\" or \"drop_oldest\"");
 }
 
 static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -551,17 +563,17 @@ typedef int read_fn(const struct reader *r, const struct option *o, const config
                     void *base);
 
 static read_fn *const readers[TYPES] = {
-    [TYPE_SOCKET] = read_socket,   [TYPE_MODE] = read_mode,
-    [TYPE_USER] = read_user,       [TYPE_GROUP] = read_user,
-    [TYPE_SIZE] = read_size,       [TYPE_SIZE_INHERIT] = read_size_inherit,
-    [TYPE_COUNT] = read_count,     [TYPE_COUNT_INHERIT] = read_count_inherit,
-    [TYPE_NUMBER] = read_count,    [TYPE_SECONDS] = read_seconds,
-    [TYPE_LEVEL] = read_level,     [TYPE_NAME] = read_name,
-    [TYPE_WORKERS] = read_workers, [TYPE_MODULE] = read_module,
-    [TYPE_SIZING] = read_sizing,   [TYPE_DIRECTORY] = read_directory,
-    [TYPE_WORDS] = read_words,     [TYPE_ENV] = read_words,
-    [TYPE_USERS] = read_words,     [TYPE_BOOL] = read_bool,
-    [TYPE_SIGNAL] = read_signal,
+    [TYPE_SOCKET] = read_socket,     [TYPE_MODE] = read_mode,
+    [TYPE_USER] = read_user,         [TYPE_GROUP] = read_user,
+    [TYPE_SIZE] = read_size,         [TYPE_SIZE_INHERIT] = read_size_inherit,
+    [TYPE_COUNT] = read_count,       [TYPE_COUNT_INHERIT] = read_count_inherit,
+    [TYPE_NUMBER] = read_count,      [TYPE_SECONDS] = read_seconds,
+    [TYPE_LEVEL] = read_level,       [TYPE_NAME] = read_name,
+    [TYPE_WORKERS] = read_workers,   [TYPE_MODULE] = read_module,
+    [TYPE_SIZING] = read_sizing,     [TYPE_DIRECTORY] = read_directory,
+    [TYPE_WORDS] = read_words,       [TYPE_ENV] = read_words,
+    [TYPE_USERS] = read_words,       [TYPE_BOOL] = read_bool,
+    [TYPE_OVERFLOW] = read_overflow, [TYPE_SIGNAL] = read_signal,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -634,6 +646,9 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_SIGNAL:
         print_signal(fetch(o, base), f);
+        return;
+    case TYPE_OVERFLOW:
+        fprintf(f, "\"%s\"", pool_overflow_names[fetch(o, base)]);
         return;
     case TYPE_LEVEL:
         fprintf(f, "\"%s\"", log_level_names[fetch(o, base)]);

@@ -26,6 +26,7 @@ enum option_type {
     TYPE_NAME,
     TYPE_WORKERS,
     TYPE_SIZING,
+    TYPE_OVERFLOW,
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,

@@ -40,6 +40,7 @@ struct pool_counters {
     uint64_t buried_bytes;  /* so that queued = submitted + retried - claims - these */
     uint64_t spawned, deaths, recycled, spawn_failures;
     uint64_t busy_refused;
+    uint64_t dropped; /* for newer ones: overflow = "drop_oldest" */
 };
 
 struct pool {

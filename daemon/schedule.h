@@ -43,6 +43,9 @@ void schedule_feed(struct hearthd *d);
 /* Before the loop sleeps: have the workers taken something that is to be made up for? */
 bool schedule_has_news(struct hearthd *d);
 
+/* While on, the daemon is to hear of each claim of a task of the pool. */
+void schedule_hear(struct hearthd *d, const struct pool *p, bool on);
+
 /* ---- looking ---- */
 enum { ATTEMPTS_KEPT = 8 };
 struct attempt {

@@ -102,9 +102,8 @@ struct tasks {
     struct owner *owners; /* by record */
     struct users *users;
     uint32_t n; /* entries, one per record */
-    struct chain all, live, kept, fetched, pinned, doomed;
-    struct chain dead[SHM_POOLS];
-    uint32_t live_of[SHM_POOLS];
+    struct chain all, kept, fetched, pinned, doomed;
+    struct chain live[SHM_POOLS], dead[SHM_POOLS];
     uint64_t dead_dropped;
     uint64_t fetched_weight, fetched_max;
     uint64_t kept_weight;
@@ -154,7 +153,7 @@ static void chain_remove(struct tasks *t, struct chain *c, int k, uint32_t idx) 
 static struct chain *chain_of(struct tasks *t, uint32_t idx) {
     switch (t->book[idx].where) {
     case LIVE:
-        return &t->live;
+        return &t->live[t->book[idx].pool];
     case KEPT:
         return &t->kept;
     case FETCHED:
@@ -201,8 +200,6 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
     } else if (!is_known(e->where) && is_known(to)) {
         chain_append(t, &t->all, ALL, idx);
     }
-    t->live_of[e->pool] -= e->where == LIVE;
-    t->live_of[e->pool] += to == LIVE;
     count_for_user(t, idx, (int)(to == LIVE) - (int)(e->where == LIVE),
                    (int)(to == KEPT) - (int)(e->where == KEPT));
     e->where = to;
@@ -441,22 +438,18 @@ uint64_t tasks_bytes(const struct task_spec *spec) {
     return bytes;
 }
 
-int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
+bool tasks_has_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
     uint64_t max = p->config->queue_max, max_bytes = p->config->queue_bytes;
     if (n > max || pool_queued(d, p, max - n + 1) + n > max) {
-        p->count.busy_refused++;
-        return -EBUSY;
+        return false;
     }
-    if (p->paused_in) {
-        p->count.busy_refused++;
-        return -EBUSY;
-    }
-    if (max_bytes &&
-        (bytes > max_bytes || pool_queued_bytes(d, p, max_bytes - bytes + 1) + bytes > max_bytes)) {
-        p->count.busy_refused++;
-        return -EBUSY;
-    }
-    return 0;
+    return !max_bytes || (bytes <= max_bytes &&
+                          pool_queued_bytes(d, p, max_bytes - bytes + 1) + bytes <= max_bytes);
+}
+
+bool tasks_could_have_room(const struct pool *p, uint32_t n, uint64_t bytes) {
+    const struct pool_config *c = p->config;
+    return n <= c->queue_max && (!c->queue_bytes || bytes <= c->queue_bytes);
 }
 
 /* As task_submit(); forgets fetched results, oldest first, while there is no room. The queue itself
@@ -889,7 +882,7 @@ int tasks_set_priority(struct hearthd *d, uint32_t idx, uint32_t priority) {
 }
 
 uint32_t tasks_live(const struct hearthd *d, const struct pool *p) {
-    return d->tasks->live_of[p->index];
+    return d->tasks->live[p->index].n;
 }
 
 uint64_t tasks_oldest_queued_ms(struct hearthd *d, const struct pool *p) {
@@ -899,12 +892,12 @@ uint64_t tasks_oldest_queued_ms(struct hearthd *d, const struct pool *p) {
         oldest = ready;
     }
     int n = 0;
-    for (uint32_t at = t->live.first; at && n < LOOK_QUEUED; n++) {
+    for (uint32_t at = t->live[p->index].first; at && n < LOOK_QUEUED; n++) {
         uint32_t idx = at - 1;
         struct task_view v;
         struct schedule_view plan;
         at = t->book[idx].link[STATE].next;
-        if (t->book[idx].pool != p->index || task_view(&d->shm, idx, &v) < 0 ||
+        if (task_view(&d->shm, idx, &v) < 0 ||
             (v.state != TASK_QUEUED && v.state != TASK_WAITING)) {
             continue;
         }
@@ -970,6 +963,35 @@ static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
         c->cancelled_queued_bytes += v.payload.len + v.args_raw.len;
     }
     return 0;
+}
+
+/* False: all of the pool's tasks have begun. */
+static bool drop_oldest(struct hearthd *d, struct pool *p) {
+    struct tasks *t = d->tasks;
+    for (uint32_t at = t->live[p->index].first; at;) {
+        struct entry *e = &t->book[at - 1];
+        uint32_t idx = at - 1;
+        at = e->link[STATE].next;
+        if (end_queued(d, idx, TASK_CANCELLED, CAUSE_CANCELLED) == 0) {
+            e->cancelled = 1;
+            e->text = e->text ? e->text : strdup("a newer one: the queue was full");
+            p->count.dropped++;
+            tasks_ended(d, idx);
+            return true;
+        }
+    }
+    return false;
+}
+
+int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes) {
+    enum pool_overflow way = p->config->overflow;
+    bool room = !p->paused_in && tasks_has_room(d, p, n, bytes);
+    bool drop = way == OVERFLOW_DROP && !p->paused_in && tasks_could_have_room(p, n, bytes);
+    while (!room && drop && drop_oldest(d, p)) {
+        room = tasks_has_room(d, p, n, bytes);
+    }
+    p->count.busy_refused += !room && (way != OVERFLOW_BLOCK || p->paused_in);
+    return room ? 0 : -EBUSY;
 }
 
 /* Tells a running task to stop, and plans what happens if it does not: a handler that is late has no
@@ -1083,13 +1105,15 @@ bool tasks_abandon(struct hearthd *d, uint32_t idx) {
 
 void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause) {
     struct tasks *t = d->tasks;
-    for (uint32_t at = t->live.first; at;) {
-        uint32_t idx = at - 1;
-        at = t->book[idx]
-                 .link[STATE]
-                 .next; /* delivering one end makes no other task leave this chain */
-        if (end_queued(d, idx, state, cause) == 0) {
-            tasks_ended(d, idx);
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        for (uint32_t at = t->live[i].first; at;) {
+            uint32_t idx = at - 1;
+            at = t->book[idx]
+                     .link[STATE]
+                     .next; /* delivering one end makes no other task leave this chain */
+            if (end_queued(d, idx, state, cause) == 0) {
+                tasks_ended(d, idx);
+            }
         }
     }
 }
@@ -1110,11 +1134,12 @@ void tasks_cause_text(struct hearthd *d, uint32_t idx, const struct task_view *v
 
 void tasks_stats(struct hearthd *d, struct tasks_stats *ret) {
     const struct tasks *t = d->tasks;
-    *ret = (struct tasks_stats){.live = t->live.n, .kept = t->kept.n, .fetched = t->fetched.n};
+    *ret = (struct tasks_stats){.kept = t->kept.n, .fetched = t->fetched.n};
     ret->dead_dropped = t->dead_dropped;
     ret->kept_dropped = t->dropped;
     ret->kept_bytes = t->kept_weight * WEIGHT_UNIT;
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        ret->live += t->live[i].n;
         ret->dead += t->dead[i].n;
     }
     memcpy(ret->ended, t->ended, sizeof(ret->ended));

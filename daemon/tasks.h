@@ -24,8 +24,11 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
                  const struct policy *policy, struct task_ref *ret);
 /* What a task counts towards queue_bytes. */
 uint64_t tasks_bytes(const struct task_spec *spec);
-/* For MSUBMIT: room for n tasks of `bytes` in all? 0 or -EBUSY. */
+/* For MSUBMIT: room for n tasks of `bytes` in all? Makes it, if that is the pool's way. 0 or -EBUSY. */
 int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
+/* The same, only looking; and whether an empty queue would have. */
+bool tasks_has_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
+bool tasks_could_have_room(const struct pool *p, uint32_t n, uint64_t bytes);
 
 /* ---- ends ---- */
 /* Somebody waiting for a task's end. `ended` is called once, from tasks_turn() or tasks_ended(),

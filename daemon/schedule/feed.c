@@ -154,6 +154,12 @@ static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry
     return true;
 }
 
+void schedule_hear(struct hearthd *d, const struct pool *p, bool on) {
+    struct lane *l = &d->schedule->lanes[p->index];
+    l->hear = on;
+    task_refill(&d->shm, p->index, on || l->due.n > 0, l->until);
+}
+
 void lane_feed(struct schedule *s, struct pool *p) {
     struct lane *l = &s->lanes[p->index];
     uint64_t taken = task_taken(&s->d->shm, p->index);
@@ -178,8 +184,8 @@ void lane_feed(struct schedule *s, struct pool *p) {
         p->wake = p->n_workers; /* who sleeps because the head was not to be had */
     }
     l->until = until;
-    if (first || task_refill_is_on(&s->d->shm, p->index)) {
-        task_refill(&s->d->shm, p->index, first != NULL, until);
+    if (first || l->hear || task_refill_is_on(&s->d->shm, p->index)) {
+        task_refill(&s->d->shm, p->index, first || l->hear, until);
     }
     l->taken = taken;
     l->dirty = false;

@@ -47,6 +47,7 @@ struct lane {
     int64_t fed_last; /* largest key of those */
     uint32_t depth;   /* how many are fed per worker */
     uint64_t taken;   /* as task_taken() was when it was fed */
+    bool hear;        /* of each claim, whatever is held */
     bool dirty;       /* look again, whatever the workers did */
 };
 

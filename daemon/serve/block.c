@@ -16,6 +16,7 @@
 #include "daemon/serve/events_push.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
 
@@ -35,6 +36,7 @@ void block_end(struct conn *c) {
     c->n_many = 0;
     wait_keys_forget(c);
     leases_unwait(c);
+    room_leave(c);
     if (c->timer) {
         event_del(c->timer);
     }
@@ -62,7 +64,9 @@ static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_vi
 }
 
 void block_reply_over(struct conn *c) {
-    if (c->block == BLOCK_CALL || c->block == BLOCK_DRAIN) {
+    if (c->block == BLOCK_ROOM) {
+        c->room.over = true; /* its words are taken again, and refused */
+    } else if (c->block == BLOCK_CALL || c->block == BLOCK_DRAIN) {
         reply_null(c);
     } else if (c->block == BLOCK_EVENTS) {
         events_reply_over(c);
@@ -170,6 +174,14 @@ int block_next(struct conn *c, uint64_t timeout_ms) {
         return -ENOMEM;
     }
     c->block = BLOCK_NEXT;
+    return 0;
+}
+
+int block_room(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_ROOM;
     return 0;
 }
 

@@ -446,7 +446,7 @@ static int client_unblock(struct conn *c, const struct resp_arg *argv, uint32_t 
         reply_int(c, 0);
         return 0;
     }
-    if (error) {
+    if (error && other->block != BLOCK_ROOM) {
         reply_error(other, "UNBLOCKED client unblocked via CLIENT UNBLOCK");
     } else {
         block_reply_over(other);

@@ -141,7 +141,7 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 33 + 2 + 2 * 4);
+    reply_map(c, MAIN_FIELDS + 35 + 2 + 2 * 4);
     reply_main_fields(c, p);
     reply_handlers(c, p);
     reply_field_text(c, "module", f->module ? f->module : "");
@@ -161,12 +161,14 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     reply_field_int(c, "queued_bytes", (int64_t)pool_queued_bytes(d, p, 0));
     reply_field_int(c, "queue_max", f->queue_max);
     reply_field_int(c, "queue_bytes", (int64_t)f->queue_bytes);
+    reply_field_text(c, "overflow", pool_overflow_names[f->overflow]);
     reply_field_int(c, "max_tasks", (int64_t)f->max_tasks);
     reply_field_int(c, "timeout_ms", f->timeout_ms);
     reply_field_int(c, "kill_grace_ms", f->kill_grace_ms);
     reply_field_int(c, "max_output", (int64_t)f->max_output);
     reply_field_int(c, "submitted", (int64_t)p->count.submitted);
     reply_field_int(c, "busy_refused", (int64_t)p->count.busy_refused);
+    reply_field_int(c, "dropped", (int64_t)p->count.dropped);
     reply_field_int(c, "spawned", (int64_t)p->count.spawned);
     reply_field_int(c, "deaths", (int64_t)p->count.deaths);
     reply_field_int(c, "recycled", (int64_t)p->count.recycled);

@@ -14,6 +14,7 @@
 #include "daemon/serve/end.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/room.h"
 #include "daemon/serve/status.h"
 #include "daemon/serve/submit.h"
 #include "lib/base/clock.h"
@@ -23,7 +24,7 @@ enum { LIST_DEFAULT = 100, SHOWN = 64 };
 
 /* ---- submitting ---- */
 
-/* 0 with *ret set; 1: refused, and replied; -EAGAIN. */
+/* 0 with *ret set; 1: refused, and replied; -EAGAIN; -EBUSY: it waits for room. */
 static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc,
                       struct submit_words *w, struct task_ref *ret) {
     if (!submit_parse(c, argv, argc, 4, w)) {
@@ -34,6 +35,8 @@ static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc
     int r = submit_task(c, w, ret, &new);
     if (r == 0) {
         c->live += new;
+    } else if (r == -EBUSY && room_wait(c, w, 1, tasks_bytes(&w->spec))) {
+        return r;
     } else if (r != -EAGAIN) {
         submit_refused(c, w->pool, r);
         r = 1;

@@ -233,8 +233,11 @@ static size_t process(struct conn *c, const char *data, size_t len) {
             conn_kill(c, "no memory for its request");
             return len;
         }
-        if (dispatch(c) == -EAGAIN) {
+        int held = dispatch(c);
+        if (held == -EAGAIN) {
             conn_retry(c);
+        }
+        if (held < 0) {
             break;
         }
         used += c->reader.used;
@@ -364,6 +367,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->subs);
     list_init(&c->leases);
     list_init(&c->follows);
+    list_init(&c->room.node);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

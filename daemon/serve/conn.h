@@ -36,6 +36,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
  *    |  |--POOL.DRAIN-> DRAIN -+
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
+ *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
  *    |  \--EVENTS.READ> EVENTS +
  *    +-------------------------+  */
 enum conn_block {
@@ -45,7 +46,8 @@ enum conn_block {
     BLOCK_DRAIN,
     BLOCK_KEYS,
     BLOCK_EVENTS,
-    BLOCK_NEXT
+    BLOCK_NEXT,
+    BLOCK_ROOM
 };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
@@ -121,8 +123,15 @@ struct conn {
     const struct pool *drain; /* BLOCK_DRAIN */
     struct conn_keys *keys;   /* BLPOP and its kin */
     struct event_wish wish;   /* BLOCK_EVENTS */
-    struct event *timer;      /* a wait with a limit, ... */
-    uint64_t wait_until_ns;   /* ... which is then */
+    struct room {             /* BLOCK_ROOM: room.c */
+        struct list node;
+        struct pool *pool;
+        uint32_t n;
+        uint64_t bytes;
+        bool first, over; /* it is its turn; it has waited for too long: of the command in hand */
+    } room;
+    struct event *timer;    /* a wait with a limit, ... */
+    uint64_t wait_until_ns; /* ... which is then */
     struct partial *partial;
     struct list leases; /* struct lease.in_conn: it is a worker, or is to be one: leases.c */
     const struct pool *works_for; /* NULL: it has not joined */
@@ -178,11 +187,13 @@ struct serve {
     size_t stall_at;
     size_t out_max; /* limits.client_max_output */
     uint32_t n_conns;
-    uint32_t n_own;           /* of these, connections of workers that we started */
-    uint32_t n_draining;      /* connections in BLOCK_DRAIN, ... */
-    uint32_t n_event_readers; /* ... in BLOCK_EVENTS */
-    uint64_t events_told;     /* events before this one have been told */
-    uint64_t sat_lock;        /* the last who was reported for sitting on a lock: sitting.c */
+    uint32_t n_own;             /* of these, connections of workers that we started */
+    uint32_t n_draining;        /* connections in BLOCK_DRAIN, ... */
+    uint32_t n_event_readers;   /* ... in BLOCK_EVENTS */
+    struct list in_room;        /* ... in BLOCK_ROOM: conn.room, who came first first, ... */
+    uint32_t n_room[SHM_POOLS]; /* ... and how many, by pool */
+    uint64_t events_told;       /* events before this one have been told */
+    uint64_t sat_lock;          /* the last who was reported for sitting on a lock: sitting.c */
     uint32_t sat_owner;
     uint64_t lock_timeouts;
     bool accounts_full;    /* it was said */
@@ -266,6 +277,8 @@ int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms
 void block_drain_turn(struct serve *s);
 /* WORKER.NEXT: until there is a task. As block_wait(). */
 int block_next(struct conn *c, uint64_t timeout_ms);
+/* The rest of it is in room.c. As block_wait(). */
+int block_room(struct conn *c, uint64_t timeout_ms);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
 int block_keys(struct conn *c, uint64_t timeout_ms);
 /* The time is up: the reply of a wait that nothing came of. */

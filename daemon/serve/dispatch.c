@@ -274,11 +274,12 @@ int dispatch(struct conn *c) {
         if (id == COMMAND_EXEC) {
             multi_free(c);
         }
-    } else if (r == -EAGAIN) {
+    } else if (r < 0) {
         c->skip = skip;
         return r;
     }
     c->busy_since_ns = 0;
+    c->room.first = c->room.over = false;
     c->commands++;
     c->serve->commands++;
     return 0;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "daemon/serve/reply.h"
+#include "daemon/serve/room.h"
 #include "daemon/serve/submit.h"
 
 struct partial {
@@ -54,7 +55,7 @@ void partial_drop(struct conn *c) {
 
 /* 0 or the reason for a refusal. */
 static int check(struct conn *c, const struct submit_words *w, const struct resp_arg *payloads,
-                 uint32_t n) {
+                 uint32_t n, uint64_t *ret_bytes) {
     struct task_spec spec = w->spec;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -62,7 +63,11 @@ static int check(struct conn *c, const struct submit_words *w, const struct resp
     }
     spec.payload.len = 0;
     bytes += n * tasks_bytes(&spec);
+    *ret_bytes = bytes;
     int r = accounts_may_submit(c, n, bytes);
+    if (r == 0 && !room_is_ours(c, w->pool)) {
+        r = -EBUSY;
+    }
     return r < 0 ? r : tasks_room(c->serve->d, w->pool, n, bytes);
 }
 
@@ -87,7 +92,11 @@ static int submit_rest(struct conn *c, struct submit_words *w, const struct resp
 int partial_run(struct conn *c, const struct submit_words *words, const struct resp_arg *payloads,
                 uint32_t n) {
     struct submit_words w = *words;
-    int r = c->partial ? 0 : check(c, &w, payloads, n);
+    uint64_t bytes = 0;
+    int r = c->partial ? 0 : check(c, &w, payloads, n, &bytes);
+    if (r == -EBUSY && room_wait(c, &w, n, bytes)) {
+        return r;
+    }
     if (r == 0 && !c->partial) {
         c->partial = calloc(1, sizeof(*c->partial) + n * sizeof(c->partial->task[0]));
         r = c->partial ? 0 : -ENOMEM;

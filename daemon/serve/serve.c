@@ -27,6 +27,7 @@
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/roles.h"
+#include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
 
@@ -128,6 +129,7 @@ int serve_open(struct hearthd *d) {
     list_init(&s->ready);
     list_init(&s->retry);
     list_init(&s->dead);
+    list_init(&s->in_room);
     follow_limits(s);
     s->events_told = events_next(d);
     d->serve = s;
@@ -212,18 +214,19 @@ bool serve_turn(struct hearthd *d) {
     keyspace_stir(s);
     wait_keys_turn(s);
     block_drain_turn(s);
+    room_turn(s);
     go_on(s);
     events_push_turn(s);
     flush_dirty(s);
     accounts_relieve(s);
     bury_dead(s);
     accounts_give_back(s);
-    return !list_empty(&s->ready) || !list_empty(&s->dirty);
+    return !list_empty(&s->ready) || !list_empty(&s->dirty) || room_has_news(s);
 }
 
 bool serve_has_news(struct hearthd *d) {
     return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve) ||
-           events_push_has_news(d->serve);
+           events_push_has_news(d->serve) || room_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {

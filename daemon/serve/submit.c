@@ -13,6 +13,7 @@
 #include "daemon/schedule.h"
 #include "daemon/serve/follow.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/room.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
@@ -348,7 +349,8 @@ int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *re
         return r;
     }
     pin_after(d, w, &pinned);
-    r = tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret);
+    r = room_is_ours(c, w->pool) ? tasks_submit(d, w->pool, &w->spec, submit_policy(w), ret)
+                                 : -EBUSY;
     for (; pinned; pinned &= pinned - 1) {
         tasks_unpin(d, w->after[__builtin_ctzll(pinned)].idx);
     }

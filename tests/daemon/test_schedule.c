@@ -198,8 +198,9 @@ Test(schedule, expiry_and_deadline) {
     expect(&w, "[*\"timeout\" nil \"not ended by its deadline\"]", "TASK.WAIT %s", run);
     submit_line(&w, run, "one run '' ARG \"trap '' TERM; sleep 60\" DEADLINE 100");
     expect(&w, "[*\"timeout\" nil \"not ended by its deadline\"]", "TASK.WAIT %s", run);
-    /* across retries: it fails in 20 ms and would be tried again 50 ms later, after its deadline */
-    submit_line(&w, run, "demo fail '' ARG no DEADLINE 255 RETRY 100 BACKOFF 50 MAX 50");
+    /* across retries: after pauses of 100 and 200 ms the next would end 400 ms later, which is after
+     * its deadline, be they all a tenth shorter */
+    submit_line(&w, run, "demo fail '' ARG no DEADLINE 600 RETRY 100 BACKOFF 100");
     expect(&w, "[*\"failed\" nil*]", "TASK.WAIT %s", run);
     long long attempts = status_number(run, "attempt");
     cr_expect(attempts >= 3 && attempts <= 8, "%lld", attempts);

@@ -163,6 +163,8 @@ static const struct refusal {
     {POOL("workers = 0;"), 2, "pools[0].workers", "1 to 500"},
     {POOL("workers = 500; }, { name = \"q\"; exec = [ ]; workers = 1; "), 2, "pools", "501"},
     {POOL("sizing = \"big\";"), 2, "pools[0].sizing", "\"static\", \"dynamic\" or \"ondemand\""},
+    {POOL("overflow = \"drop\";"), 2, "pools[0].overflow",
+     "\"reject\", \"block\" or \"drop_oldest\""},
     {POOL("\nmin = 2;"), 3, "pools[0].min", "min is for \"dynamic\""},
     {POOL("max = 2;"), 2, "pools[0].max", "for \"dynamic\" and \"ondemand\""},
     {POOL("sizing = \"dynamic\";\nworkers = 2;"), 3, "pools[0].workers", "write max ="},
