@@ -126,6 +126,7 @@ bool lease_may_serve(struct lease *l) {
 int lease_take(struct lease *l) {
     int r = task_claim(&l->shm, l->worker->pool->index, &l->task);
     l->busy = r == 0;
+    l->told = 0;
     return r;
 }
 
@@ -212,4 +213,27 @@ int lease_fail(struct hearthd *d, struct lease *l, int code, const struct task_b
     }
     finish(l, &o); /* without the log, if there is no room for it */
     return 0;
+}
+
+/* ---- what it tells ---- */
+
+static int no_room(struct lease *l) {
+    return task_cancel_wanted(&l->shm, &l->task) ? -ECANCELED : -EAGAIN;
+}
+
+int lease_emit(struct lease *l, enum stream_kind kind, const void *data, size_t len) {
+    int64_t n =
+        stream_put(&l->shm, &l->task, kind, (const char *)data + l->told, len - l->told, false);
+    int r = n < 0 ? (int)n : 0;
+    l->told += n < 0 ? 0 : (uint64_t)n;
+    if (r == 0 && l->told < len) {
+        r = no_room(l);
+    }
+    l->told = r == -EAGAIN ? l->told : 0;
+    return r;
+}
+
+int lease_progress(struct lease *l, uint64_t done, uint64_t total, const struct task_bytes *text) {
+    int64_t r = stream_put_progress(&l->shm, &l->task, done, total, text->data, text->len, false);
+    return r == -ENOBUFS ? no_room(l) : (int)r;
 }

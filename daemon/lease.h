@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "daemon/hearthd.h"
+#include "lib/shm/stream.h"
 #include "lib/shm/task.h"
 
 struct conn;
@@ -24,6 +25,7 @@ struct lease {
     bool spent;           /* main: has run its max_tasks */
     bool busy;            /* has a task: */
     struct task_ref task; /* which */
+    uint64_t told;        /* bytes of what it is about to tell that are in the stream already */
     uint64_t left;        /* tasks until it is replaced; 0: no limit */
     uint64_t memory;      /* private memory above which it is; 0: no limit */
     uint64_t looked_ns;   /* at its memory, last */
@@ -54,6 +56,11 @@ int lease_done(struct hearthd *d, struct lease *l, const void *data, size_t len)
 int lease_fail(struct hearthd *d, struct lease *l, int code, const struct task_bytes *message,
                const struct task_bytes *log);
 
+/* What the task tells while it runs. 0; -EAGAIN: there is no room for the rest until the followers have
+ * read, or locks are busy: the same again later; -ECANCELED: the task is to stop, and waits for no
+ * room; -ENOMEM; -EBADMSG. */
+int lease_emit(struct lease *l, enum stream_kind kind, const void *data, size_t len);
+int lease_progress(struct lease *l, uint64_t done, uint64_t total, const struct task_bytes *text);
 /* Why the task is to stop; CAUSE_NONE: it is not. */
 enum task_cause lease_stopped(struct lease *l);
 

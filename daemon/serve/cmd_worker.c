@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* WORKER.JOIN, NEXT, DONE, FAIL, CANCELLED: workers in any language. WORKER.LIST is in cmd_pool.c.
+/* WORKER.JOIN, NEXT, DONE, FAIL, EMIT, PROGRESS, CANCELLED: workers in any language. WORKER.LIST is in cmd_pool.c.
  *
  * A worker that hearthd has started has its connection from it and may join its own pool only. Who
  * else may join is the pool's `worker_users`.
@@ -312,6 +312,66 @@ int cmd_WORKER_FAIL(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
         reply_ended(c, &e);
     }
     return r;
+}
+
+/* ---- while it runs ---- */
+
+static int reply_told(struct conn *c, int r) {
+    if (r == -EAGAIN) {
+        return r;
+    }
+    if (r == 0) {
+        reply_ok(c);
+    } else if (r == -ECANCELED) {
+        reply_error(c, "CANCELLED the task is to stop");
+    } else {
+        reply_error(c, "OOM the segment has no room for what the task tells");
+    }
+    return 0;
+}
+
+static enum stream_kind read_kind(const struct resp_arg *argv, uint32_t argc) {
+    return argc == 3                     ? STREAM_DATA
+           : argc > 4                    ? STREAM_NONE
+           : resp_is(&argv[3], "STDOUT") ? STREAM_STDOUT
+           : resp_is(&argv[3], "STDERR") ? STREAM_STDERR
+           : resp_is(&argv[3], "LOG")    ? STREAM_LOG
+                                         : STREAM_NONE;
+}
+
+int cmd_WORKER_EMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    enum stream_kind kind = read_kind(argv, argc);
+    struct lease *l = has_joined(c) ? find_task(c, &argv[1]) : NULL;
+    if (!l) {
+        return 0;
+    }
+    if (kind == STREAM_NONE) {
+        reply_syntax(c);
+        return 0;
+    }
+    return reply_told(c, lease_emit(l, kind, argv[2].data, argv[2].len));
+}
+
+int cmd_WORKER_PROGRESS(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint64_t done, total;
+    struct task_bytes text = {"", 0};
+    struct lease *l = has_joined(c) ? find_task(c, &argv[1]) : NULL;
+    if (!l) {
+        return 0;
+    }
+    if (argc > 5) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (num_u64(argv[2].data, argv[2].len, &done) < 0 ||
+        num_u64(argv[3].data, argv[3].len, &total) < 0) {
+        reply_error(c, "ERR done and total are integers from 0 on");
+        return 0;
+    }
+    if (argc == 5) {
+        text = (struct task_bytes){argv[4].data, argv[4].len};
+    }
+    return reply_told(c, lease_progress(l, done, total, &text));
 }
 
 int cmd_WORKER_CANCELLED(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

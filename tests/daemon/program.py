@@ -25,7 +25,7 @@ if os.path.exists(SYSTEM) and os.path.realpath(SYSTEM) != os.path.realpath(sys.e
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(os.environ["HEARTH_SOURCE"], "worker", "shims")
 PYTHON = sys.executable
-JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "leak", "thumb")
+JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "leak", "thumb", "tell", "flood")
 KILL_SECONDS = float(os.environ.get("HEARTH_PROGRAM_KILL_SECONDS", "4"))
 
 
@@ -147,6 +147,11 @@ def one_task(d):
     begins(w.ask("WORKER.NEXT"), "BUSY this worker has as many tasks")
     begins(w.ask("WORKER.DONE", "1-1", "x"), "NOTASK")
     begins(c.ask("WORKER.DONE", task, "x"), "ERR this connection is no worker")
+    equal(w.ask("WORKER.EMIT", task, "x", "LOG"), "OK")
+    begins(w.ask("WORKER.EMIT", task, "x", "Y"), "ERR syntax")
+    equal(w.ask("WORKER.PROGRESS", task, "1", "0"), "OK")
+    begins(w.ask("WORKER.PROGRESS", task, "x", "0"), "ERR done and total")
+    begins(w.ask("WORKER.EMIT", "1-1", "x"), "NOTASK")
     equal(w.ask("WORKER.DONE", task, b"r\0\r\n"), "OK")
     begins(w.ask("WORKER.DONE", task, "again"), "NOTASK")
     equal(c.ask("TASK.WAIT", task), [task, b"done", b"r\0\r\n", b""])
@@ -316,6 +321,57 @@ def python_failures(d, pool):
     equal(c.ask("TASK.CALL", pool, "die", "", "ARG", "3"), "LOST exit status 3")
     equal(c.ask("TASK.CALL", pool, "twice", "", "RETRY", "2", "BACKOFF", "0"), b"attempt 2")
     c.close()
+
+
+def stream(f, task):
+    """What it tells, until its end: (kind, bytes or numbers and text)."""
+    told = []
+    while True:
+        head, _, body = f.get()[2].partition(b"\n")
+        words = head.split(b" ")
+        equal(words[0], task)
+        if words[1] in (b"done", b"failed", b"lost", b"cancelled", b"timeout"):
+            return told, words[1]
+        if told and told[-1][0] == words[1]:
+            told[-1] = (words[1], told[-1][1] + body)
+        else:
+            told.append((b" ".join(words[1:]).rstrip(), body))
+
+
+def followed(d, pool, wanted):
+    """What a handler tells reaches who follows the task, before the end."""
+    c, f = Wire(d.path), Wire(d.path)
+    c.ask("POOL.PAUSE", pool, "OUT")
+    task = c.ask("TASK.SUBMIT", pool, "tell", "")
+    f.ask("SUBSCRIBE", b"task:" + task + b":stream")
+    c.ask("POOL.RESUME", pool)
+    told, end = stream(f, task)
+    equal((told, end), (wanted, b"done"))
+    equal(c.ask("TASK.RESULT", task), [b"done", b"told", b""])
+    c.close()
+    f.close()
+
+
+def followed_slowly(d):
+    """A task waits for its follower, and is cancelled all the same while it waits."""
+    size = 3 << 20
+    c, f = Wire(d.path), Wire(d.path)
+    for cancel in (False, True):
+        c.ask("POOL.PAUSE", "py", "OUT")
+        task = c.ask("TASK.SUBMIT", "py", "flood", "", "ARG", size)
+        f.ask("SUBSCRIBE", b"task:" + task + b":stream")
+        c.ask("POOL.RESUME", "py")
+        equal(c.ask("TASK.WAIT", task, "TIMEOUT", "300"), None)
+        if cancel:
+            c.ask("TASK.CANCEL", task)
+        told, end = stream(f, task)
+        bytes_told = b"".join(body for _, body in told)
+        wanted = b"".join(b"%07d " % i * 1024 for i in range(0, size, 8192))
+        equal((end, wanted.startswith(bytes_told)), (b"cancelled" if cancel else b"done", True))
+        equal(len(bytes_told) == size, not cancel)
+        f.ask("UNSUBSCRIBE", b"task:" + task + b":stream")
+    c.close()
+    f.close()
 
 
 def python_limits(d, pool):
@@ -711,6 +767,10 @@ def main():
             tap.run(f"python handlers, {pool}", handlers_work, d, pool)
             tap.run(f"python handlers that fail, {pool}", python_failures, d, pool)
             tap.run(f"python handlers over their time, {pool}", python_limits, d, pool)
+            tap.run(f"what python handlers tell, {pool}", followed, d, pool,
+                    [(b"data", b"a\0b"), (b"stdout", b"printed\n"), (b"progress 1 2", b"half"), (b"stderr", b"to stderr\n"),
+                     (b"stdout", b"and no end of line")])
+        tap.run("a slow follower", followed_slowly, d)
         tap.run("the module is imported once", imports_once, d)
         tap.run("workers are replaced", replaced, d)
         tap.run("a worker in shell", shell, d)
@@ -724,6 +784,7 @@ def main():
     if shutil.which("node"):
         with ProgramDaemon(node_pool()) as d:
             tap.run("node handlers", node_works, d)
+            tap.run("what node handlers tell", followed, d, "node", [(b"data", b"a\0b"), (b"progress 1 2", b"half")])
     else:
         tap.skip("node handlers", "Debian: nodejs")
     if os.environ.get("HEARTH_TEST_NODE") == "1":

@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import threading
 import time
 
@@ -52,6 +53,22 @@ def twice(_payload):
     if hearth_worker.current().attempt == 1:
         os.kill(os.getpid(), 9)
     return "attempt %d" % hearth_worker.current().attempt
+
+
+def tell(_payload):
+    """Everything a handler may tell while it runs, and then fails."""
+    hearth_worker.emit(b"a\0b")
+    print("printed")
+    hearth_worker.progress(1, 2, "half")
+    print("to stderr", file=sys.stderr, flush=True)
+    print("and no end of line", end="")
+    return "told"
+
+
+def flood(_payload, size):
+    """So many bytes, in order."""
+    for i in range(0, int(size), 8192):
+        hearth_worker.emit(b"%07d " % i * 1024)
 
 
 KEPT = []

@@ -15,6 +15,11 @@ module.exports = {
   fail: () => { throw new RangeError('too far'); },
   who: () => String(process.pid),
   rest: (payload, [ms]) => new Promise((resolve) => setTimeout(() => resolve('rested'), Number(ms))),
+  tell: async (payload, args, task) => {
+    await task.emit('a\0b');
+    await task.progress(1, 2, 'half');
+    return 'told';
+  },
   stopped: (payload, args, task) => new Promise((resolve, reject) => {
     task.signal.addEventListener('abort', () => reject(task.signal.reason));
   }),

@@ -9,7 +9,8 @@
  *
  * The module's exported functions are the handlers. One is called with the payload (a Buffer), the task's arguments (an
  * array of strings) and the task: { id, handler, attempt, deadline (ms since 1970, or null), uid, signal }. signal is an
- * AbortSignal that fires when the task is cancelled or over its time limit. It may be async. What it returns becomes the
+ * AbortSignal that fires when the task is cancelled or over its time limit; await task.emit(data) and
+ * task.progress(done, total, text) tell whoever follows the task. It may be async. What it returns becomes the
  * result: a Buffer or Uint8Array as it is, a string in UTF-8, undefined and null as nothing, anything else as JSON. What it
  * throws ends the task as failed: the message is the cause, a number in `errno` or `code` the code, the stack the log.
  *
@@ -163,13 +164,22 @@ class Worker {
     } else if (task) {
       this.run(task);
       if (this.running.size < this.capacity && !this.asking) this.ask(['WORKER.NEXT']);
+    } else if (!this.asking && !this.leaving && this.running.size < this.capacity) {
+      this.ask(['WORKER.NEXT']); // something was told meanwhile
     }
+  }
+
+  async tell(...words) {
+    const answer = await this.connection.call(...words);
+    if (answer instanceof Error) throw answer;
   }
 
   async run(words) {
     const id = words[0].toString(), name = words[1].toString(), controller = new AbortController();
     const task = {id, handler: name, attempt: words[4], deadline: words[5] ? Date.now() + words[5] : null, uid: words[6],
-      signal: controller.signal};
+      signal: controller.signal,
+      emit: (data) => this.tell('WORKER.EMIT', id, asBuffer(data)),
+      progress: (done, total = 0, text = '') => this.tell('WORKER.PROGRESS', id, String(done), String(total), text)};
     let answer;
     this.running.set(id, controller);
     try {

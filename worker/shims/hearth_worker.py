@@ -14,7 +14,8 @@ else all public functions that the module defines itself.
 A handler is called with the payload (bytes), then the task's arguments (str). What it returns becomes the result: bytes
 as they are, str in UTF-8, None as nothing, anything else as JSON. An exception ends the task as failed: its message is
 the cause, its `errno` or `code` (a number) the code, its traceback the task's log. current() tells a handler what it
-works on. A task that is cancelled, or over its time limit, has Cancelled raised in it once.
+works on; emit(data) and progress(done, total, text) tell whoever follows the task, as does what it prints (to stdout and
+stderr, by the handler's own thread). A task that is cancelled, or over its time limit, has Cancelled raised in it once.
 
 With prefork the module is imported once and workers are forked from there; without it each worker imports it. Outside of
 hearthd the same command with --join SOCKET POOL in front joins a pool by itself (its config key worker_users says who may).
@@ -28,10 +29,11 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
 
-__all__ = ["handler", "current", "Task", "Cancelled", "main"]
+__all__ = ["handler", "current", "emit", "progress", "Task", "Cancelled", "main"]
 
 # A message on the control socket: kind, slot, generation, pid, length of the text; then the text.
 HEAD = struct.Struct("=IIIiI")
@@ -63,6 +65,7 @@ class Task:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
 
+_connection = None
 _words = None  # of the task in hand, as they came
 _current = None
 
@@ -73,6 +76,34 @@ def current():
     if _current is None and _words is not None:
         _current = Task(_words)
     return _current
+
+
+def _say(*words):
+    """Says something of the task in hand, from the handler's own thread. Not interrupted: half a message would be the end."""
+    global _running, _told
+    if _connection is None or _words is None:
+        raise RuntimeError("there is no task in hand")
+    was, _running = _running, False
+    try:
+        _connection.call(words[0], _words[0], *words[1:])
+    except Refused as e:
+        if not str(e).startswith("CANCELLED"):
+            raise
+        _told = True
+    _running = was
+    if was and _told:
+        _running = _told = False
+        raise Cancelled
+
+
+def emit(data):
+    """A part of the output, for who follows the task. Waits for them if they are slow to read."""
+    _say(b"WORKER.EMIT", _as_bytes(data))
+
+
+def progress(done, total=0, text=""):
+    """How far the task has come; total 0: it is not known."""
+    _say(b"WORKER.PROGRESS", b"%d" % done, b"%d" % total, text.encode())
 
 
 def handler(function):
@@ -219,6 +250,48 @@ def _failure(words, e):
             b"LOG", log.encode(errors="replace")[-LOG_MAX:])
 
 
+class Printed:
+    """sys.stdout or sys.stderr of a worker: what a handler prints goes to who follows the task, all else where it went."""
+
+    def __init__(self, file, kind):
+        self.file = file
+        self.kind = kind
+        self.parts = []
+        self.size = 0
+        self.told = 0.0
+
+    def write(self, text):
+        if _words is None or threading.get_ident() != threading.main_thread().ident:
+            return self.file.write(text)
+        self.parts.append(text)
+        self.size += len(text)
+        if self.size >= 2000 or ("\n" in text and time.monotonic() - self.told > 0.05):
+            self.tell()
+        return len(text)
+
+    def tell(self):
+        """Tells what has not been told yet."""
+        if self.parts:
+            data = "".join(self.parts).encode(errors="replace")
+            self.parts, self.size, self.told = [], 0, time.monotonic()
+            _say(b"WORKER.EMIT", data, self.kind)
+
+    def flush(self):
+        if _words is None or threading.get_ident() != threading.main_thread().ident:
+            self.file.flush()
+        else:
+            self.tell()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def _print_to_task():
+    sys.stdout = Printed(sys.stdout, b"STDOUT")
+    sys.stderr = Printed(sys.stderr, b"STDERR")
+    return sys.stdout, sys.stderr
+
+
 _running = False  # a handler is at work: it may be interrupted
 _told = False  # to stop, when none was: it may have been meant for the task that had just ended, or for that about to begin
 
@@ -233,8 +306,9 @@ def _on_cancel(*_):
 
 def _serve(sock, pool, handlers, own):
     """The worker's loop, until it is told to leave."""
-    global _words, _current, _running, _told
-    c = Connection(sock)
+    global _connection, _words, _current, _running, _told
+    c = _connection = Connection(sock)
+    printed = _print_to_task()
     cancel = (b"CANCEL", b"SIGNAL") if own else ()
     if own:
         signal.signal(signal.SIGTERM, _on_cancel)
@@ -253,11 +327,16 @@ def _serve(sock, pool, handlers, own):
                 raise Cancelled
             result = handlers[words[1]](words[2], *words[3])
             _running = False
+            for p in printed:
+                if p.parts:
+                    p.tell()
             answer = (b"WORKER.DONE", words[0], _as_bytes(result))
         except (Exception, Cancelled) as e:  # pylint: disable=broad-except
             _running = False
             answer = _failure(words, e)
             e = None
+            for p in printed:
+                p.tell()
         result = None
         _words = _current = None
         words = c.call(*answer, b"NEXT")
