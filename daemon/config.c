@@ -23,6 +23,7 @@
 
 #include "daemon/config_scan.h"
 #include "daemon/config_value.h"
+#include "daemon/crontab.h"
 #include "lib/base/buf.h"
 #include "lib/base/cleanup.h"
 #include "lib/shm/segment.h"
@@ -312,6 +313,45 @@ uint32_t retry_kind_bit(const char *name, size_t len) {
     return 0;
 }
 
+/* Is there a schedule of this line's name before it? */
+static bool name_is_taken(const struct config *c, const char *line, const char *name) {
+    size_t len = strlen(name);
+    for (uint32_t i = 0; i < c->n_pools; i++) {
+        for (uint32_t k = 0; k < c->pools[i].schedules.n; k++) {
+            const char *other = c->pools[i].schedules.v[k];
+            if (other == line) {
+                return false;
+            }
+            if (strncmp(other, name, len) == 0 && strncmp(other + len, ": ", 2) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static int read_schedules(const struct reader *r, const config_setting_t *group,
+                          const struct pool_config *p) {
+    for (uint32_t i = 0; i < p->schedules.n; i++) {
+        const char *line = p->schedules.v[i];
+        struct crontab_line l;
+        char error[CRON_ERROR];
+        int k = crontab_parse(line, &l, error);
+        if (k == -ENOMEM) {
+            return k;
+        }
+        bool taken = k == 0 && name_is_taken(r->config, line, l.name);
+        if (k == 0) {
+            crontab_deinit(&l);
+        }
+        if (k < 0 || taken) {
+            return config_fail(r, config_setting_get_member(group, "schedules"), "\"%s\": %s", line,
+                               taken ? "there is a schedule of this name before it" : error);
+        }
+    }
+    return 0;
+}
+
 static int read_retry_kinds(const struct reader *r, const config_setting_t *group,
                             struct pool_config *p) {
     for (uint32_t i = 0; i < p->retry_on.n; i++) {
@@ -378,6 +418,7 @@ static int pool_check(const struct reader *r, const config_setting_t *group,
     }
     p->kind = module ? POOL_MODULE : exec ? POOL_EXEC : POOL_PROGRAM;
     int k = read_retry_kinds(r, group, p);
+    k = k ? k : read_schedules(r, group, p);
     k = k ? k : read_sizes(r, group, p);
     k = k ? k : program_check(r, group, p);
     if (k) {

@@ -85,14 +85,15 @@ struct pool_config {
     struct config_strings retry_on;
     uint32_t retry_kinds; /* the same as bits */
     uint32_t backoff_ms, backoff_max_ms;
-    uint32_t poison;               /* deaths of workers after which a task is given up */
-    uint32_t dead_letters;         /* kept */
-    uint64_t max_output;           /* bytes of one result */
-    struct config_strings env;     /* "NAME=value", set over the daemon's own environment */
-    char *working_directory;       /* absolute */
-    int32_t nice;                  /* added to the daemon's own */
-    uint64_t rlimit[RLIM_NLIMITS]; /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
-    const char *file;              /* where it is defined, for messages; owned by the config */
+    uint32_t poison;                 /* deaths of workers after which a task is given up */
+    uint32_t dead_letters;           /* kept */
+    struct config_strings schedules; /* daemon/crontab.h */
+    uint64_t max_output;             /* bytes of one result */
+    struct config_strings env;       /* "NAME=value", set over the daemon's own environment */
+    char *working_directory;         /* absolute */
+    int32_t nice;                    /* added to the daemon's own */
+    uint64_t rlimit[RLIM_NLIMITS];   /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
+    const char *file;                /* where it is defined, for messages; owned by the config */
     unsigned line;
 };
 

@@ -102,7 +102,7 @@ struct hearthd {
     struct pool *pools;
     uint32_t n_pools;
     struct worker **workers; /* by slot; NULL: none */
-    struct users *users; /* made by tasks_open() */
+    struct users *users;     /* made by tasks_open() */
     struct tasks *tasks;
     struct schedule *schedule;
     struct slow *slow; /* NULL: nothing yet */

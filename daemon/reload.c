@@ -17,6 +17,7 @@
 #include "daemon/log.h"
 #include "daemon/serve/serve.h"
 #include "daemon/supervise/supervise.h"
+#include "daemon/timetable.h"
 #include "lib/base/buf.h"
 
 static char config_path[PATH_MAX]; /* "": none */
@@ -90,6 +91,7 @@ static int reconfigure(struct hearthd *d, struct config *next, const char *by, s
     d->config = next;
     supervise_configure(d, plan);
     serve_configure(d);
+    timetable_configure(d);
     log_open(next->log_level);
     config_free(former);
     d->reloads++;

@@ -25,8 +25,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/events.h"
+#include "daemon/log.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 
@@ -94,6 +96,7 @@ int timetable_open(struct hearthd *d) {
         return -ENOMEM;
     }
     d->timetable = t;
+    timetable_configure(d);
     return 0;
 }
 
@@ -265,17 +268,6 @@ void timetable_turn(struct hearthd *d) {
 
 /* ---- keeping ---- */
 
-static bool good_name(const struct task_bytes *name) {
-    const char *s = name->data;
-    for (size_t i = 0; i < name->len; i++) {
-        if (!((s[i] | 0x20) >= 'a' && (s[i] | 0x20) <= 'z') && !(s[i] >= '0' && s[i] <= '9') &&
-            !(s[i] && strchr("_.:-", s[i]))) {
-            return false;
-        }
-    }
-    return name->len > 0 && name->len <= TIMETABLE_NAME;
-}
-
 static size_t bytes_of(const struct timetable_words *w) {
     size_t n = w->spec.payload.len + w->spec.nargs * (sizeof(struct task_bytes) + 1);
     struct policy p = w->policy;
@@ -317,6 +309,7 @@ static void copy_bytes(struct timetable_entry *e, const struct timetable_words *
 }
 
 static void entry_free(struct timetable_entry *e) {
+    free(e->line);
     free(e->when);
     free(e->pool);
     free(e->handler);
@@ -331,8 +324,8 @@ static struct timetable_entry *entry_new(const struct timetable_words *w, size_t
     }
     e->n_bytes = n_bytes;
     e->when = strdup(w->when);
-    e->pool = strdup(w->pool->config->name);
-    e->handler = strdup(w->pool->handlers[w->handler]);
+    e->pool = strdup(w->pool);
+    e->handler = strdup(w->handler);
     e->bytes = malloc(n_bytes ? n_bytes : 1);
     if (!e->when || !e->pool || !e->handler || !e->bytes) {
         entry_free(e);
@@ -354,7 +347,7 @@ static void look_soon(struct timetable *t) {
 
 int timetable_add(struct hearthd *d, const struct timetable_words *w, bool replace) {
     struct timetable *t = d->timetable;
-    if (!good_name(&w->name)) {
+    if (!crontab_is_name(w->name.data, w->name.len)) {
         return -EINVAL;
     }
     struct timetable_entry *old = timetable_find(d, w->name.data, w->name.len);
@@ -427,6 +420,81 @@ void timetable_each(struct hearthd *d, bool (*fn)(void *arg, struct timetable_en
     list_for_each (it, &d->timetable->entries) {
         if (!fn(arg, list_entry(it, struct timetable_entry, node))) {
             return;
+        }
+    }
+}
+
+/* ---- the configuration ---- */
+
+/* What follows from the pool's keys, and may change with them. */
+static void take_defaults(struct task_spec *spec, const struct pool_config *p) {
+    spec->timeout_ms = p->timeout_ms;
+    spec->priority = p->priority;
+}
+
+static int add_line(struct hearthd *d, const struct pool_config *p, const char *text,
+                    const struct crontab_line *l) {
+    struct timetable_words w = {.name = {l->name, strlen(l->name)},
+                                .cron = l->every_ms ? NULL : &l->cron,
+                                .when = l->when,
+                                .every_ms = l->every_ms,
+                                .pool = p->name,
+                                .handler = l->words[0]};
+    _cleanup_free_ struct task_bytes *args = calloc(l->n_words, sizeof(*args));
+    if (!args) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 1; i < l->n_words; i++) {
+        args[i - 1] = (struct task_bytes){l->words[i], strlen(l->words[i])};
+    }
+    w.spec = (struct task_spec){.uid = geteuid(), .args = args, .nargs = l->n_words - 1};
+    take_defaults(&w.spec, p);
+    int r = timetable_add(d, &w, true);
+    if (r == 0) {
+        struct timetable_entry *e = timetable_find(d, l->name, strlen(l->name));
+        e->line = strdup(text);
+        e->listed = true;
+        r = e->line ? 0 : -ENOMEM;
+    }
+    return r;
+}
+
+static int configure_line(struct hearthd *d, const struct pool_config *p, const char *text) {
+    struct crontab_line l;
+    char error[CRON_ERROR];
+    int r = crontab_parse(text, &l, error);
+    if (r < 0) {
+        return r; /* the configuration was checked: the time may have come and gone */
+    }
+    struct timetable_entry *e = timetable_find(d, l.name, strlen(l.name));
+    if (e && e->line && strcmp(e->line, text) == 0 && strcmp(e->pool, p->name) == 0) {
+        e->listed = true;
+        take_defaults(&e->spec, p);
+    } else {
+        r = add_line(d, p, text, &l);
+    }
+    crontab_deinit(&l);
+    return r;
+}
+
+void timetable_configure(struct hearthd *d) {
+    list_for_each (it, &d->timetable->entries) {
+        list_entry(it, struct timetable_entry, node)->listed = false;
+    }
+    for (uint32_t i = 0; i < d->config->n_pools; i++) {
+        const struct pool_config *p = &d->config->pools[i];
+        for (uint32_t k = 0; k < p->schedules.n; k++) {
+            int r = configure_line(d, p, p->schedules.v[k]);
+            if (r < 0) {
+                log_warn(LOG_ABOUT(.pool = p->name), "schedule \"%s\": %s", p->schedules.v[k],
+                         strerror(-r));
+            }
+        }
+    }
+    list_for_each_safe (it, &d->timetable->entries) {
+        struct timetable_entry *e = list_entry(it, struct timetable_entry, node);
+        if (e->line && !e->listed) {
+            timetable_delete(d, e);
         }
     }
 }

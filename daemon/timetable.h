@@ -7,14 +7,13 @@
 #include <stdint.h>
 
 #include "daemon/policy.h"
-#include "daemon/cron.h"
+#include "daemon/crontab.h"
 #include "daemon/tasks.h"
 #include "lib/base/list.h"
 
 enum {
     TIMETABLE_MAX = 1024,           /* schedules */
     TIMETABLE_BYTES = 16 << 20,     /* of their payloads and arguments together */
-    TIMETABLE_NAME = 64,            /* bytes of a name: letters, digits, _ . : - */
     TIMETABLE_EVERY_MIN = 100,      /* ms */
     TIMETABLE_GRACE_MS = 60 * 1000, /* what comes later than this was missed */
 };
@@ -24,7 +23,9 @@ extern const char *const misfire_names[MISFIRES];
 
 struct timetable_entry {
     struct list node;
-    char name[TIMETABLE_NAME + 1];
+    char *line;  /* of the configuration; NULL: a client has added it */
+    bool listed; /* the line is there */
+    char name[CRONTAB_NAME + 1];
     char *when; /* as it was given: the expression, or "every 500 ms" */
     struct cron cron;
     uint64_t every_ms; /* 0: cron counts */
@@ -46,6 +47,8 @@ struct timetable_entry {
 };
 
 int timetable_open(struct hearthd *d); /* 0 or -ENOMEM */
+/* Schedules are as the configuration now says; those of clients stay. */
+void timetable_configure(struct hearthd *d);
 void timetable_close(struct hearthd *d);
 /* Submits what has become due. */
 void timetable_turn(struct hearthd *d);
@@ -56,8 +59,7 @@ struct timetable_words {
     const struct cron *cron; /* NULL: every_ms counts */
     const char *when;
     uint64_t every_ms;
-    const struct pool *pool;
-    uint32_t handler;
+    const char *pool, *handler;
     struct task_spec spec;
     struct policy policy;
     enum misfire misfire;

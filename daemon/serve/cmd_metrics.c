@@ -56,7 +56,7 @@ static int info_pool(struct hearthd *d, struct pool *p, struct buf *b) {
 int metrics_info_pools(struct serve *s, struct buf *b) {
     int r = buf_printf(b, "# Pools\r\n");
     for (uint32_t i = 0; i < s->d->n_pools && r >= 0; i++) {
-        r = info_pool(s->d, &s->d->pools[i], b);
+        r = s->d->pools[i].gone ? 0 : info_pool(s->d, &s->d->pools[i], b);
     }
     return r;
 }
@@ -93,8 +93,9 @@ static int put_pools(struct hearthd *d, struct buf *b) {
     r = r < 0 ? r : put_head(b, "pool_" #key, type, doc);                                          \
     for (uint32_t i = 0; i < d->n_pools && r >= 0; i++) {                                          \
         struct pool *p = &d->pools[i];                                                             \
-        r = buf_printf(b, "hearth_pool_" #key "%s{pool=\"%s\"} %llu\n",                            \
-                       type == COUNTER ? "_total" : "", p->config->name, (ull)(value));            \
+        r = p->gone ? 0                                                                            \
+                    : buf_printf(b, "hearth_pool_" #key "%s{pool=\"%s\"} %llu\n",                  \
+                                 type == COUNTER ? "_total" : "", p->config->name, (ull)(value));  \
     }
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
@@ -118,6 +119,9 @@ static int put_times(struct hearthd *d, struct buf *b, int kind, const char *nam
     for (uint32_t i = 0; i < d->n_pools && r >= 0; i++) {
         static const struct times none;
         const struct times *t = events_times(d, i, kind);
+        if (d->pools[i].gone) {
+            continue;
+        }
         const char *pool = d->pools[i].config->name;
         struct times_view v;
         t = t ? t : &none;

@@ -67,6 +67,10 @@ static void read_tail(const struct resp_arg *argv, uint32_t *argc, uint32_t leas
 }
 
 static bool may_change(struct conn *c, const struct timetable_entry *e, const char *command) {
+    if (e->line && (strcmp(command, "schedule.del") == 0 || strcmp(command, "schedule.add") == 0)) {
+        reply_errorf(c, "ERR schedule '%s' is the configuration's", e->name);
+        return false;
+    }
     if (e->spec.uid == c->uid || (c->roles & ROLE_ADMIN)) {
         return true;
     }
@@ -83,7 +87,7 @@ static void reply_added(struct conn *c, int r) {
         reply_error(c, "EXISTS there is a schedule of this name");
         break;
     case -EINVAL:
-        reply_errorf(c, "ERR a name has 1 to %d of a-z, A-Z, 0-9, _ . : and -", TIMETABLE_NAME);
+        reply_errorf(c, "ERR a name has 1 to %d of a-z, A-Z, 0-9, _ . : and -", CRONTAB_NAME);
         break;
     case -ENOENT:
         reply_error(c, "ERR not a time: it never comes");
@@ -129,8 +133,8 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     }
     w.cron = every ? NULL : &cron;
     w.when = when;
-    w.pool = task.pool;
-    w.handler = task.spec.handler;
+    w.pool = task.pool->config->name;
+    w.handler = task.pool->handlers[task.spec.handler];
     w.spec = task.spec;
     w.spec.client = 0;
     w.spec.payload = (struct task_bytes){argv[at + 2].data, argv[at + 2].len};
@@ -145,8 +149,7 @@ static struct timetable_entry *entry_arg(struct conn *c, const struct resp_arg *
     struct timetable_entry *e = timetable_find(c->serve->d, a->data, a->len);
     if (!e) {
         reply_errorf(c, "NOSCHEDULE no such schedule '%.*s'",
-                     (int)strnlen(a->data, a->len < TIMETABLE_NAME ? a->len : TIMETABLE_NAME),
-                     a->data);
+                     (int)strnlen(a->data, a->len < CRONTAB_NAME ? a->len : CRONTAB_NAME), a->data);
     }
     return e;
 }
@@ -195,11 +198,12 @@ int cmd_SCHEDULE_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc
     for (; n < UPCOMING && at; at = timetable_after(e, at)) {
         times[n++] = at;
     }
-    reply_map(c, MAIN_FIELDS + 9);
+    reply_map(c, MAIN_FIELDS + 10);
     reply_main_fields(c, e);
     reply_field_text(c, "misfire", misfire_names[e->misfire]);
     reply_field_text(c, "overlap", e->overlap ? "allow" : "skip");
     reply_field_int(c, "uid", e->spec.uid);
+    reply_field_text(c, "configured", e->line ? "yes" : "");
     reply_field_int(c, "payload_bytes", (int64_t)e->spec.payload.len);
     reply_field_int(c, "overlapped", (int64_t)e->count.overlapped);
     reply_field_int(c, "missed", (int64_t)e->count.missed);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/supervise/private.h"
 #include "daemon/tasks.h"
@@ -187,6 +188,7 @@ void pool_vanish(struct supervise *s, struct pool *p) {
     s->removing--;
     log_notice(LOG_ABOUT(.message = MESSAGE_POOL_REMOVED, .pool = p->config->name),
                "removed: all its tasks have ended");
+    events_pool(s->d, EVENT_POOL_REMOVED, p, 0, NULL);
 }
 
 void supervise_configure(struct hearthd *d, struct buf *plan) {

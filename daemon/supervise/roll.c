@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/supervise/private.h"
 #include "lib/base/clock.h"
@@ -140,6 +141,7 @@ void roll_failed(struct supervise *s, struct pool *p, char *text) {
     log_err(LOG_ABOUT(.message = MESSAGE_POOL_ROLL, .pool = p->config->name),
             "its new version cannot start, the old one goes on: %s",
             p->roll_error ? p->roll_error : "out of memory");
+    events_pool(s->d, EVENT_POOL_KEPT, p, 0, p->roll_error);
     end_trial(s, p);
     set_trying(s, p, false);
 }
@@ -217,6 +219,7 @@ static void commit(struct supervise *s, struct pool *p, struct worker *first) {
     log_notice(LOG_ABOUT(.message = MESSAGE_POOL_ROLL, .pool = p->config->name),
                "its new version is warm: %u workers are to be replaced",
                outdate(s, p, next->version));
+    events_pool(s->d, EVENT_POOL_REPLACED, p, next->version, NULL);
     set_trying(s, p, false);
 }
 

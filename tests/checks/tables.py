@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What is written down twice must say the same: the journal's kinds of event in the table, the manual and the code; the
 commands and options of hearth in the command itself, its completion and its manual; the commands of the protocol in the
-table and in PROTOCOL.md."""
+table and in PROTOCOL.md; figures and events in their tables, the manual and PROTOCOL.md."""
 import os
 import re
 import subprocess
@@ -74,4 +74,20 @@ def check_protocol():
         yield "lib/wire/commands.def: no commands found"
 
 
-tree.finish("tables", [*check_messages(), *check_completion(), *check_protocol()])
+def check_seeing():
+    manual = tree.read("man/hearthd.8")
+    shown = dict(re.findall(r"^(hearth_\w+)\n    (.*)$", manual.split(".SH FIGURES")[1].split(".SH ")[0], re.M))
+    table = {}
+    for scope, name, kind, text in re.findall(r'^METRIC\((\w+), (\w+), (\w+), .*, "([^"]*)"\)$', tree.read("daemon/metrics.def"),
+                                              re.M):
+        table["hearth_" + "pool_" * (scope == "POOL") + name + "_total" * (kind == "COUNTER")] = text
+    yield from same("man/hearthd.8: figures", {f"{k}: {v}" for k, v in table.items()}, {f"{k}: {v}" for k, v in shown.items()})
+    page = tree.read("lib/wire/PROTOCOL.md")
+    kinds = dict(re.findall(r'^EVENT\((\w+), \w+, "([\w.]+)"', tree.read("daemon/events.def"), re.M))
+    rows = set(re.findall(r"`((?:task|worker|pool|schedule)\.[a-z]+)`", page.split("### Events")[1].split("#### EVENTS.READ")[0]))
+    yield from same("lib/wire/PROTOCOL.md: events", set(kinds.values()), rows)
+    code = "".join(tree.read(p) for p in tree.files(".c") if p.startswith("daemon/"))
+    yield from same("daemon/*.c tells no event", set(kinds), set(re.findall(r"\bEVENT_(\w+)", code)) & set(kinds))
+
+
+tree.finish("tables", [*check_seeing(), *check_messages(), *check_completion(), *check_protocol()])

@@ -146,3 +146,54 @@ Test(timetable, expressions) {
            "SCHEDULE.ADD x @daily demo echo x UNIQUE k ATTACH");
     expect(&w, "[[\"name\" \"nightly\"*]]", "SCHEDULE.LIST");
 }
+
+/* ---- those of the configuration ---- */
+
+static const char one_pool[] = "pools = ( { name = \"one\"; workers = 1; exec = [ ]; timeout = 7;\n"
+                               "    schedules = [ %s ]; } );\n"
+                               "stop_timeout = 1;\n";
+
+static void configured(void) {
+    char text[1024];
+    snprintf(text, sizeof(text), one_pool,
+             "\"a: every 100ms run sh -c 'echo \\\"$0 $1\\\"' by clock\", \"b: @hourly run true\"");
+    serve_begin(text);
+    serve_connect(&w);
+}
+
+TestSuite(timetable_conf, .timeout = 60, .init = configured, .fini = end);
+
+static void reload(const char *schedules) {
+    char text[1024];
+    snprintf(text, sizeof(text), one_pool, schedules);
+    FILE *f = fopen(server.config, "w");
+    cr_assert(f && fputs(text, f) >= 0);
+    cr_assert_eq(fclose(f), 0);
+    ask(&w, "CONFIG RELOAD");
+}
+
+Test(timetable_conf, run_come_and_go_with_it) {
+    char id[SERVE_ID];
+    reaches("a", "runs", 2);
+    expect(&w, "[*\"configured\" \"yes\"*", "SCHEDULE.INFO a");
+    cr_assert_eq(sscanf(wire_show_at(&w, wire_find(&w, 0, "last_task")), "\"%63[^\"]", id), 1);
+    expect(&w, "[*\"done\" \"by clock\\n\"*", "TASK.WAIT %s", id);
+    expect(&w, "-ERR schedule 'a' is the configuration's", "SCHEDULE.DEL a");
+    expect(&w, "-ERR schedule 'a' is the configuration's",
+           "SCHEDULE.ADD a @daily REPLACE one run ''");
+    expect(&w, "+OK", "SCHEDULE.ADD mine @daily one run '' ARG true");
+    /* one stays as it is, with its figures; one goes, one comes; a client's stays */
+    reload(
+        "\"a: every 100ms run sh -c 'echo \\\"$0 $1\\\"' by clock\", \"c: 5 4 * * sun run true\"");
+    expect(&w,
+           "[[\"name\" \"a\"*] [\"name\" \"c\" \"when\" \"5 4 * * sun\"*] [\"name\" \"mine\"*]]",
+           "SCHEDULE.LIST");
+    ask(&w, "SCHEDULE.INFO a");
+    cr_assert(number("runs") >= 2);
+    /* what is wrong changes nothing */
+    reload("\"d: 61 * * * * run true\"");
+    cr_assert(strstr(wire_show(&w), "minute: not from 0 to 59 at '61'"), "%s", wire_show(&w));
+    expect(&w, "[[\"name\" \"a\"*] [\"name\" \"c\"*] [\"name\" \"mine\"*]]", "SCHEDULE.LIST");
+    reload("");
+    expect(&w, "[[\"name\" \"mine\"*]]", "SCHEDULE.LIST");
+}

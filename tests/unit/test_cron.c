@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/cron.h"
+#include "daemon/crontab.h"
 
 TestSuite(cron, .timeout = 30);
 
@@ -168,5 +168,78 @@ Test(cron, mistakes_are_named) {
                      rows[i].text);
         cr_assert_eq(strncmp(error, rows[i].error, strlen(rows[i].error)), 0, "%s: %s",
                      rows[i].text, error);
+    }
+}
+
+Test(cron, lines) {
+    struct crontab_line l;
+    char error[CRON_ERROR];
+    zone("UTC");
+    cr_assert_eq(crontab_parse("a.b:c-1: 0  2 * *\tmon run  'two words' x", &l, error), 0, "%s",
+                 error);
+    cr_assert_str_eq(l.name, "a.b:c-1");
+    cr_assert_str_eq(l.when, "0 2 * * mon");
+    cr_assert_eq(l.n_words, 3);
+    cr_assert_str_eq(l.words[0], "run");
+    cr_assert_str_eq(l.words[1], "two words");
+    cr_assert_str_eq(l.words[2], "x");
+    crontab_deinit(&l);
+    cr_assert_eq(crontab_parse("x: @daily echo ''", &l, error), 0, "%s", error);
+    cr_assert_eq(l.n_words, 2);
+    cr_assert_str_eq(l.words[1], "");
+    crontab_deinit(&l);
+    cr_assert_eq(crontab_parse("x: every 90s echo", &l, error), 0, "%s", error);
+    cr_assert_eq(l.every_ms, 90000);
+    crontab_deinit(&l);
+    static const char *const bad[][2] = {
+        {"", "it does not begin with NAME:"},
+        {"x * * * * * run", "it does not begin with NAME:"},
+        {"x y: * * * * * run", "it does not begin with NAME:"},
+        {"x: ", "0 of 5 fields"},
+        {"x: * * * *", "4 of 5 fields"},
+        {"x: * * * * *", "the handler is missing"},
+        {"x: @daily", "the handler is missing"},
+        {"x: 0 0 31 2 * run", "this time never comes"},
+        {"x: every 5 run", "every is followed by a time"},
+        {"x: every", "every is followed by a time"},
+        {"x: every 400d run", "every is followed by a time"},
+        {"x: every 10ms run", "every is followed by a time"},
+        {"x: @daily run 'open", "a quote is not closed"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        cr_assert_eq(crontab_parse(bad[i][0], &l, error), -EINVAL, "%s", bad[i][0]);
+        cr_assert_eq(strncmp(error, bad[i][1], strlen(bad[i][1])), 0, "%s: %s", bad[i][0], error);
+    }
+}
+
+/* Whatever it is: no crash, no endless search, and what comes next is later. */
+Test(cron, anything) {
+    static const char letters[] = "0123456789*,-/ @abcjanmonsun\t";
+    uint64_t random = 7;
+    zone("Europe/Berlin");
+    for (int i = 0; i < 20000; i++) {
+        char text[40], error[CRON_ERROR];
+        size_t n = 0;
+        struct cron c;
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        for (uint64_t bits = random >> 8; n < random >> 59; n++) {
+            bits = bits * UINT64_C(6364136223846793005) + 1;
+            text[n] = letters[(bits >> 40) % (sizeof(letters) - 1)];
+        }
+        if (cron_parse(text, n, &c, error) == 0) {
+            int64_t next;
+            cr_assert(cron_next(&c, 1700000000, &next) < 0 || next > 1700000000);
+        }
+        c = (struct cron){.minutes = random >> 4 & ((UINT64_C(1) << 60) - 1),
+                          .hours = (uint32_t)(random >> 20) & 0xffffff,
+                          .days = (uint32_t)(random >> 13) & 0xfffffffe,
+                          .months = (uint32_t)(random >> 33) & 0x1ffe,
+                          .wdays = (uint32_t)(random >> 50) & 0x7f,
+                          .wild = i & 1};
+        int64_t next, after = 1700000000 + (int64_t)(random >> 36);
+        if (i % 20 == 0 && cron_next(&c, after, &next) == 0) {
+            cr_assert_gt(next, after);
+            cr_assert_eq(next % 60, 0);
+        }
     }
 }
