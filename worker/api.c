@@ -66,7 +66,7 @@ static _Thread_local int the_worker = -1;
 static _Thread_local char the_why[MESSAGE_MAX];
 
 static atomic_bool the_retires;
-static struct shm *the_process;
+static _Thread_local struct shm *the_process;
 
 const char *api_why(void) {
     return the_why;

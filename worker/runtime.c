@@ -259,15 +259,16 @@ static int start_threads(struct crew *c, const struct runtime_seat *seats) {
 /* The whole of the worker's service: returns when all threads are through. */
 static int serve_all(struct crew *c, const struct runtime_seat *seats) {
     struct shm *s = c->hands[0].s;
-    if (c->n > 1) {
+    age_init(&c->age, c->o);
+    bool soon = c->age.left > 0 && c->age.left <= c->age.notice;
+    if (c->n > 1) { /* each serves as soon as all are there and it is told to */
         int r = start_threads(c, seats);
         if (r < 0) {
             say(HEARTH_LOG_ERROR, NULL, "cannot start %u threads: %s", c->n, strerror(-r));
             return STATUS_START;
         }
     }
-    age_init(&c->age, c->o);
-    if (c->age.left > 0 && c->age.left <= c->age.notice) {
+    if (soon) {
         slot_set_ending(s, ENDING_TASKS);
     }
     slot_set_state(s, SLOT_WARM);

@@ -193,6 +193,21 @@ static int shared_stop(struct hearth_task *task, const struct hearth_api *api) {
     return api->objects->transaction(&name, 1, stop_here, &name);
 }
 
+static int count_and_push(const struct hearth_objects *o, void *arg) {
+    const struct hearth_bytes *names = arg;
+    int64_t n;
+    int r = o->value_add(names[0], 1, &n);
+    int64_t len = r < 0 ? r : o->list_push(names[1], HEARTH_RIGHT, &names[0], 1);
+    return len < 0 ? (int)len : len == n ? 0 : -EBADMSG;
+}
+
+/* count VALUE LIST: one more in both, at once; they must have been as large. */
+static int shared_count(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes names[2] = {api->arg(task, 0), api->arg(task, 1)};
+    CHECK(api->objects->transaction(names, 2, count_and_push, names) == 0);
+    return 0;
+}
+
 static int shared_init(const struct hearth_api *api, int argc, const char *const *argv) {
     (void)argc;
     (void)argv;
@@ -205,10 +220,14 @@ static const struct hearth_handler handlers[] = {
     {"pop", "LIST MS waits for an element", shared_pop},
     {"stop", "NAME stops in a transaction", shared_stop},
     {"push", "LIST... get the payload", shared_push},
+    {"count", "VALUE LIST grow by one", shared_count},
     {0},
 };
 
 HEARTH_EXPORT const struct hearth_module hearth_module = {
-    HEARTH_MODULE_HEAD,   .name = "shared",    .version = "1.0",
-    .handlers = handlers, .init = shared_init,
+    HEARTH_MODULE_HEAD_FLAGS(HEARTH_THREADS),
+    .name = "shared",
+    .version = "1.0",
+    .handlers = handlers,
+    .init = shared_init,
 };

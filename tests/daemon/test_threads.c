@@ -31,12 +31,16 @@ static struct daemon_options options(const char *pool, const char *module, const
     return (struct daemon_options){.config = text};
 }
 
-static void begin(const char *keys) {
-    struct daemon_options o = options("demo", "demo.so", keys);
+static void begin_with(const char *module, const char *keys) {
+    struct daemon_options o = options("demo", module, keys);
     cr_assert_eq(daemon_start(&daemon_, &o), 0);
     cr_assert_eq(daemon_wait_ready(&daemon_, within(10000)), 0, "%s", daemon_log(&daemon_));
     cr_assert_eq(daemon_connect(&daemon_, &w), 0);
     cr_assert_eq(daemon_connect(&daemon_, &other), 0);
+}
+
+static void begin(const char *keys) {
+    begin_with("demo.so", keys);
 }
 
 static long info(const char *field) {
@@ -134,6 +138,40 @@ Test(threads, each_task_has_one_end_whoever_is_killed) {
     cr_assert(lost >= KILLS && lost <= 6 * KILLS, "%d lost", lost);
     cr_assert(pool_becomes(&w, "demo", "workers", "3", within(5000)));
     cr_assert_str_eq(pool_info(&w, "demo", "queued"), "0");
+    check_is_clean();
+}
+
+/* Each thread has a transaction of its own, and what was killed in one has left nothing. */
+Test(threads, shared_objects_are_whole_whoever_is_killed) {
+    enum { TASKS = 1200, EACH = 60 };
+    static char id[TASKS][ID_MAX];
+    char module[512];
+    pid_t workers[4];
+    int done = 0, lost = 0;
+    snprintf(module, sizeof(module), "%s/tests/daemon/mod_shared.so", getenv("HEARTH_BUILD"));
+    begin_with(module, "workers = 2; threads = 4;");
+    for (int i = 0; i < TASKS; i++) {
+        cr_assert_eq(
+            sscanf(wire_call(&w, "TASK.SUBMIT", "demo", "count", "", "ARG", "n", "ARG", "l", NULL),
+                   "\"%31[^\"]", id[i]),
+            1, "%s", wire_show(&w));
+        if (i % EACH == EACH - 1) {
+            int n = children_of(daemon_.pid, "hearth:demo", workers, 4);
+            if (n > 0) {
+                kill(workers[i / EACH % n], SIGKILL);
+            }
+        }
+    }
+    for (int i = 0; i < TASKS; i++) {
+        const char *how = wait_end(&w, id[i]);
+        done += strncmp(how, "done|", 5) == 0;
+        lost += strncmp(how, "lost|", 5) == 0;
+    }
+    cr_assert_eq(done + lost, TASKS); /* none has found the two of different sizes */
+    long n = 0, len = 0;
+    cr_assert_eq(sscanf(wire_call(&w, "GET", "n", NULL), "\"%ld\"", &n), 1);
+    cr_assert_eq(sscanf(wire_call(&w, "LLEN", "l", NULL), ":%ld", &len), 1);
+    cr_assert(n == len && n >= done && n <= TASKS, "%ld %ld, %d done", n, len, done);
     check_is_clean();
 }
 
