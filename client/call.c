@@ -201,7 +201,9 @@ int hearth_call(struct hearth *h, const struct hearth_task *task, struct hearth_
         return r;
     }
     size_t mark = buf_len(&h->out);
+    h->live = (struct live){.fn = task->data_fn, .arg = task->data_arg};
     r = exchange(h, mark, task_put_call(h, task, task->payload_len >= HANDLE_DIRECT));
+    h->live.fn = NULL;
     if (r != 0) {
         return dispatch_leave(h, r);
     }
@@ -327,6 +329,9 @@ int hearth_status(struct hearth *h, const char *id, struct hearth_task_info *ret
         .worker_pid = INT("worker_pid"),
         .wait_us = INT("wait_us"),
         .run_us = INT("run_us"),
+        .user_us = INT("user_us"),
+        .system_us = INT("system_us"),
+        .max_rss_kib = INT("max_rss_kib"),
         .submitted_ms = INT("submitted_ms"),
         .payload_bytes = INT("payload_bytes"),
         .result_bytes = INT("result_bytes"),

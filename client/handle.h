@@ -37,6 +37,16 @@ struct request {
     enum request_kind kind;
 };
 
+/* Who waits for one task and hears what it tells: stream.c. */
+struct live {
+    hearth_data_fn fn; /* NULL: nobody */
+    void *arg;
+    char id[HEARTH_ID_MAX + 1]; /* empty: hearth_call()'s */
+    bool ended;
+    struct hearth_result end;
+    char cause[512];
+};
+
 struct hearth {
     int fd;
     bool lost;    /* the connection is; fd stays open for the event loop that may watch it */
@@ -77,6 +87,7 @@ struct hearth {
     size_t items_cap;
     struct buf kept; /* transaction.c: what the operations found */
 
+    struct live live;
     hearth_push_fn push_fn;
     void *push_arg;
     struct buf text; /* causes that are put together; NUL-terminated */
@@ -138,6 +149,12 @@ int task_put_cancel(struct hearth *h, const struct task *t);
 /* Appends "TASK.CALL pool handler payload ARG.. TIMEOUT.." with the payload's bytes left out if
  * direct. */
 int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct);
+
+/* ---- stream.c ---- */
+/* A push: handled, if it is of what a task tells. */
+bool stream_pushed(struct hearth *h);
+/* The end of the task that hearth_follow() waits for, if it is that one. */
+void stream_ended(struct hearth *h, const char *id, size_t len, const struct hearth_result *r);
 
 /* ---- attach.c ---- */
 /* Lets go of the segment. */

@@ -114,6 +114,29 @@ HEARTH_API const char *hearth_errmsg(const struct hearth *h);
 
 /* ---- tasks ---- */
 
+/* What a task tells while it runs. */
+enum hearth_data_kind {
+    HEARTH_DATA = 0,          /* a part of the output, as its handler gives it */
+    HEARTH_DATA_STDOUT = 1,   /* of a command or program */
+    HEARTH_DATA_STDERR = 2,   /* the same */
+    HEARTH_DATA_LOG = 3,      /* a line of the handler's */
+    HEARTH_DATA_PROGRESS = 4, /* how far it has come */
+    HEARTH_DATA_RETRY = 5     /* it has failed and is tried again: all before this is void */
+};
+struct hearth_data {
+    const char *id;
+    uint64_t ticket; /* of hearth_submit(); 0 elsewhere */
+    size_t index;    /* position in hearth_submit_many(); 0 elsewhere */
+    enum hearth_data_kind kind;
+    const char *
+        data; /* the bytes, followed by a NUL that is not counted; of a progress: text; of a retry: the attempt's number */
+    size_t len;
+    uint64_t done, total; /* of a progress; total 0: not known */
+};
+/* Called for each piece, in order, and not after the task's end has been told; from where a hearth_done_fn is called, and with
+ * the same restrictions. A task waits while this handle is not read: be quick, or dispatch often. */
+typedef void (*hearth_data_fn)(struct hearth *h, const struct hearth_data *d, void *arg);
+
 /* A task to run. Zero what you do not use. */
 struct hearth_task {
     const char *pool;        /* required */
@@ -129,6 +152,9 @@ struct hearth_task {
      * with two, as "LIMIT", key, "3". */
     const char *const *options;
     size_t n_options; /* words */
+    /* If set: called as data_fn(h, data, data_arg) for what the task tells. */
+    hearth_data_fn data_fn;
+    void *data_arg;
 };
 
 enum hearth_status {
@@ -238,11 +264,12 @@ HEARTH_API int hearth_fetch(struct hearth *h, const char *id, struct hearth_resu
 /* What the daemon knows of a task. Texts are never NULL; numbers not known are 0. */
 struct hearth_task_info {
     const char *id, *pool, *handler;
-    const char *state;       /* queued running done failed lost timeout cancelled */
-    int64_t attempt;         /* 1: the first */
-    int64_t worker_pid;      /* 0: none yet */
-    int64_t wait_us, run_us; /* in the queue, in a worker */
-    int64_t submitted_ms;    /* since 1970 */
+    const char *state;                       /* queued running done failed lost timeout cancelled */
+    int64_t attempt;                         /* 1: the first */
+    int64_t worker_pid;                      /* 0: none yet */
+    int64_t wait_us, run_us;                 /* in the queue, in a worker */
+    int64_t user_us, system_us, max_rss_kib; /* what it has used, once it has ended */
+    int64_t submitted_ms;                    /* since 1970 */
     int64_t payload_bytes, result_bytes;
     const char *cause;        /* none result error exit signal start timeout cancelled stopping */
     int64_t cause_code;       /* of the error; exit status, signal or errno; else 0 */
@@ -252,6 +279,16 @@ struct hearth_task_info {
 
 /* HEARTH_E_NOTASK when it is not known. */
 HEARTH_API int hearth_status(struct hearth *h, const char *id, struct hearth_task_info *ret);
+
+/* Follows a task of any connection: calls fn for what is kept of what it has told (the last 16 KiB), then for what it tells, until it has
+ * ended; *ret is its end, without the result (hearth_fetch()). Of a command that has ended: for the end of its standard output
+ * and standard error. timeout_ms -1: for ever. HEARTH_E_PENDING: not ended in time; HEARTH_E_NOTASK; -EINTR: a signal
+ * handler ran. */
+HEARTH_API int hearth_follow(struct hearth *h, const char *id, int64_t timeout_ms,
+                             hearth_data_fn fn, void *arg, struct hearth_result *ret);
+
+/* Only what is kept, at once. fn makes no call with this handle. HEARTH_E_NOTASK. */
+HEARTH_API int hearth_log(struct hearth *h, const char *id, hearth_data_fn fn, void *arg);
 
 /* Cancels a task of any connection by its id. 0; HEARTH_E_NOTASK: not known, or ended already. */
 HEARTH_API int hearth_cancel_id(struct hearth *h, const char *id);

@@ -14,6 +14,8 @@ struct task {
     struct task *next; /* free list; or the next of one TASK.MSUBMIT */
     hearth_done_fn fn;
     void *arg;
+    hearth_data_fn data_fn;
+    void *data_arg;
     uint32_t slot, generation; /* the ticket: generation << 32 | slot + 1 */
     uint32_t hash, index;
     bool used, cancel; /* cancel: as soon as the id is known */

@@ -52,11 +52,15 @@ static int put_rest(struct hearth *h, const struct hearth_task *task) {
     for (size_t i = 0; i < task->n_options && r == 0; i++) {
         r = command_put_text(h, task->options[i]);
     }
+    if (task->data_fn && r == 0) {
+        r = command_put_text(h, "STREAM");
+    }
     return r;
 }
 
 static size_t n_words(const struct hearth_task *task) {
-    return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0) + task->n_options;
+    return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0) + task->n_options +
+           (task->data_fn != NULL);
 }
 
 static int put_names(struct hearth *h, const char *verb, size_t words,
@@ -153,6 +157,8 @@ int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_
     }
     t->fn = fn;
     t->arg = arg;
+    t->data_fn = task->data_fn;
+    t->data_arg = task->data_arg;
     size_t mark = buf_len(&h->out);
     r = put_names(h, "TASK.SUBMIT", n_words(task) + 1, task);
     if (r == 0) {
@@ -177,7 +183,8 @@ int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_
 }
 
 /* n tasks in a chain, the first returned; NULL: no memory. */
-static struct task *new_chain(struct hearth *h, size_t n, hearth_done_fn fn, void *arg) {
+static struct task *new_chain(struct hearth *h, const struct hearth_task *task, size_t n,
+                              hearth_done_fn fn, void *arg) {
     struct task *first = NULL;
     for (size_t i = n; i-- > 0;) {
         struct task *t = table_new(&h->table);
@@ -191,6 +198,8 @@ static struct task *new_chain(struct hearth *h, size_t n, hearth_done_fn fn, voi
         }
         t->fn = fn;
         t->arg = arg;
+        t->data_fn = task->data_fn;
+        t->data_arg = task->data_arg;
         t->index = (uint32_t)i;
         t->next = first;
         first = t;
@@ -228,7 +237,7 @@ int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
         return result_say(h, -EINVAL, "1 to %d tasks at a time", MANY_MAX);
     }
     r = notify(h);
-    struct task *first = r == 0 ? new_chain(h, n, fn, arg) : NULL;
+    struct task *first = r == 0 ? new_chain(h, task, n, fn, arg) : NULL;
     if (!first) {
         return -ENOMEM;
     }
@@ -419,6 +428,7 @@ int task_pushed(struct hearth *h) {
         if (error != 0) {
             return error;
         }
+        stream_ended(h, id->data, id->len, &r);
         struct task *t = table_find(&h->table, id->data, id->len);
         if (t) {
             task_end(h, t, &r);
@@ -427,6 +437,9 @@ int task_pushed(struct hearth *h) {
         if (h->table.unnamed > 0) {
             return keep_early(h, id, &r);
         }
+    }
+    if (stream_pushed(h)) {
+        return 0;
     }
     if (h->push_fn && v->count > 0) {
         h->push_fn(h, (const struct hearth_reply *)(const void *)v, h->push_arg);

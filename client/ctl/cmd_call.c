@@ -18,6 +18,8 @@ struct run {
     struct ctl_task_words words;
     char *payload;
     bool ended;
+    bool stream, streamed; /* --stream; the output has been written by it already */
+    struct progress progress;
     int status;
     char id[HEARTH_ID_MAX + 1];
 };
@@ -29,6 +31,8 @@ static bool parse(struct ctl *c, struct run *run, const char **ret_in) {
         while ((o = ctl_option(c)) > 0) {
             if (o == 'i') {
                 *ret_in = c->value;
+            } else if (o == CTL_STREAM) {
+                run->stream = true;
             } else if (o < ' ' ? !ctl_task_option(c, o, &run->words, &run->task)
                                : !ctl_duration(c, c->value, &run->task.timeout_ms)) {
                 run->status = CTL_USAGE;
@@ -64,16 +68,30 @@ static bool prepare(struct ctl *c, struct run *run) {
     return run->status == CTL_OK;
 }
 
+static void on_data(struct hearth *h, const struct hearth_data *d, void *arg) {
+    struct run *run = arg;
+    (void)h;
+    if (d->kind == HEARTH_DATA_PROGRESS) {
+        progress_task(&run->progress, d);
+    } else if (run->stream) {
+        progress_clear(&run->progress);
+        ctl_write_data(d);
+        run->streamed |= d->kind == HEARTH_DATA_STDOUT;
+        run->c->told_errors |= d->kind == HEARTH_DATA_STDERR;
+    }
+}
+
 static void on_end(struct hearth *h, const struct hearth_result *r, void *arg) {
     struct run *run = arg;
     (void)h;
     run->ended = true;
+    progress_clear(&run->progress);
     run->status = ctl_exit_of(r);
     snprintf(run->id, sizeof(run->id), "%s", r->id);
     if (run->c->json && r->status != HEARTH_REFUSED) {
         json_result(r, true);
         printf("}\n");
-    } else if (r->status == HEARTH_DONE) {
+    } else if (r->status == HEARTH_DONE && !run->streamed) {
         fwrite(r->data, 1, r->len, stdout);
     }
 }
@@ -99,6 +117,11 @@ static int call(struct ctl *c, struct run *run) {
     struct report report = {.run = run};
     uint64_t ticket = 0;
     ctl_catch_signals();
+    progress_begin(&run->progress, 0);
+    if (run->stream || run->progress.on) {
+        run->task.data_fn = on_data;
+        run->task.data_arg = run;
+    }
     int r = hearth_submit(c->h, &run->task, on_end_report, &report, &ticket);
     bool cancelled = false;
     while (r == 0 && !run->ended) {

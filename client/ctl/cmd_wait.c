@@ -48,6 +48,22 @@ static void forget(const char **ids, size_t *n, const char *id) {
     *n = 0; /* an answer we did not ask for: no endless loop */
 }
 
+static void on_data(struct hearth *h, const struct hearth_data *d, void *arg) {
+    (void)h;
+    progress_task(arg, d);
+}
+
+/* On a terminal: shows how far the task has come until it ends, or the wait is to do what there is to do. */
+static void watch(struct ctl *c, const char *id) {
+    struct hearth_result r;
+    struct progress p;
+    progress_begin(&p, 0);
+    if (p.on) {
+        hearth_follow(c->h, id, -1, on_data, &p, &r);
+        progress_clear(&p);
+    }
+}
+
 int cmd_wait(struct ctl *c) {
     bool any = false;
     uint64_t limit = 0;
@@ -75,6 +91,9 @@ int cmd_wait(struct ctl *c) {
     int status = ctl_connect(c);
     if (status != CTL_OK) {
         return status;
+    }
+    if (n == 1 && limit == 0) {
+        watch(c, ids[0]);
     }
     bool tagged = n > 1 && !any;
     uint64_t deadline = clock_now() + limit * NS_PER_MS;

@@ -11,6 +11,17 @@ static const struct ctl_option run_options[] = {
     CTL_TASK_OPTIONS,
     {0},
 };
+static const struct ctl_option call_options[] = {
+    {"in", 'i', "FILE", "the payload is this file's content (- for standard input)"},
+    {"timeout", 't', "TIME", "time limit of the run: 500ms, 2s, 1.5m (plain numbers: seconds)"},
+    {"stream", CTL_STREAM, NULL, "write what the task tells as it comes"},
+    CTL_TASK_OPTIONS,
+    {0},
+};
+static const struct ctl_option log_options[] = {
+    {"follow", 'f', NULL, "go on until the task has ended; the exit status tells how"},
+    {0},
+};
 static const struct ctl_option wait_options[] = {
     {"any", 'a', NULL, "return when the first of them has ended"},
     {"timeout", 't', "TIME", "wait no longer than this (exit status 9)"},
@@ -88,12 +99,14 @@ static const struct ctl_option no_options[] = {{0}};
 const struct ctl_command ctl_commands[] = {
     {"call", "POOL.HANDLER [ARG...]", "Run a task and print its result",
      "The result's bytes go to standard output as they are; the exit status tells how it ended.\n"
+     "With --stream the parts of the output are written as the task tells them, standard error to\n"
+     "standard error; on a terminal a bar shows how far it has come, if it says so.\n"
      "Words after the first ARG are all the handler's, also those with a dash. POOL alone means\n"
      "POOL.run, the handler of exec pools. Ctrl-C cancels the task.\n\n"
      "    hearth call text.words --in /etc/services\n"
      "    hearth call shell ls -l /\n"
      "    tar c . | hearth call compress.deflate --in - 9 > x.z\n",
-     run_options, cmd_call},
+     call_options, cmd_call},
     {"submit", "POOL.HANDLER [ARG...]", "Queue a task and print its id",
      "Returns at once. The result is kept by the daemon for a while: see wait and result.\n\n"
      "    id=$(hearth submit demo.sleep 1000); hearth wait \"$id\"\n",
@@ -106,6 +119,12 @@ const struct ctl_command ctl_commands[] = {
     {"result", "ID", "Print the result of an ended task",
      "As wait, but never waits: exit status 9 while the task has not ended.\n", no_options,
      cmd_result},
+    {"log", "ID", "Print what a task has told while it runs",
+     "The last of it: 16 KiB, or 64 KiB of a command that has ended. Standard output goes to "
+     "standard\n"
+     "output, standard error and log lines to standard error.\n\n"
+     "    hearth log -f \"$(hearth submit shell make)\"\n",
+     log_options, cmd_log},
     {"cancel", "ID...", "Cancel tasks, queued or running",
      "Prints how many were told. Exit status 8 if none was found.\n", no_options, cmd_cancel},
     {"map", "POOL.HANDLER [FILE...]", "Run a task for each file, or each line of standard input",

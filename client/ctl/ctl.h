@@ -33,7 +33,11 @@ struct ctl_option {
     const char *help;
 };
 
-enum { CTL_PRIORITY = 16, CTL_BACKOFF = CTL_PRIORITY + 6 }; /* letters that are none */
+enum {
+    CTL_STREAM = 8,
+    CTL_PRIORITY = 16,
+    CTL_BACKOFF = CTL_PRIORITY + 6
+}; /* letters that are none */
 /* What call, submit and map say about a task beside its time limit. */
 #define CTL_TASK_OPTIONS                                                                           \
     {"priority", CTL_PRIORITY, "N", "0 to 255, higher is sooner (default: the pool's, 128)"},      \
@@ -62,6 +66,7 @@ struct ctl {
     bool verbatim;     /* "--" was seen: no more options */
     const char *value; /* of the last option */
     int status;        /* after CTL_STOP */
+    bool told_errors;  /* standard error of the command has been written already */
 };
 
 /* What can be done with an object, as `hearth dict NAME VERB`. The last row of a list has no name. */
@@ -212,6 +217,12 @@ struct progress {
 void progress_begin(struct progress *p, uint64_t total);
 void progress_draw(struct progress *p, uint64_t done, uint64_t failed, uint64_t flying);
 void progress_clear(struct progress *p);
+/* The same of one task that says how far it has come. */
+void progress_task(struct progress *p, const struct hearth_data *d);
+
+/* ---- cmd_log.c ---- */
+/* Writes what a task tells to where it belongs: standard output, or standard error. */
+void ctl_write_data(const struct hearth_data *d);
 
 /* ---- object.c: commands on shared objects ---- */
 /* Words to be sent: what is fixed, the object's name, what the user gave. */
@@ -246,6 +257,7 @@ int cmd_submit(struct ctl *c);
 int cmd_wait(struct ctl *c);
 int cmd_result(struct ctl *c);
 int cmd_cancel(struct ctl *c);
+int cmd_log(struct ctl *c);
 int cmd_map(struct ctl *c);
 int cmd_tasks(struct ctl *c);
 int cmd_pools(struct ctl *c);

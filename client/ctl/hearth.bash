@@ -4,7 +4,9 @@
 
 _hearth_options() {
     case $1 in
-    call | submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff ;;
+    call) echo --in --timeout --stream --priority --delay --expire --deadline --retry --on --backoff ;;
+    log) echo --follow ;;
+    submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff ;;
     wait) echo --any --timeout ;;
     map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff ;;
     tasks) echo --pool --state --count ;;
@@ -78,7 +80,7 @@ _hearth() {
     --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
     esac
     if [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule ping info dict list get set incr del expire keys
+        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule ping info dict list get set incr del expire keys
             manager pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
@@ -92,7 +94,7 @@ _hearth() {
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             fi
             ;;
-        wait | result | cancel | tasks) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+        wait | result | log | cancel | tasks) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
         dict | list)
             case $operands in
             0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "${command/dict/hash}")" -- "$cur") ;;

@@ -70,6 +70,35 @@ void progress_draw(struct progress *p, uint64_t done, uint64_t failed, uint64_t 
     p->drawn = true;
 }
 
+void progress_task(struct progress *p, const struct hearth_data *d) {
+    uint64_t now = clock_now();
+    if (!p->on || d->kind != HEARTH_DATA_PROGRESS ||
+        (p->drawn && now - p->last < REDRAW_MS * NS_PER_MS && d->done < d->total)) {
+        return;
+    }
+    p->last = now;
+    char line[512], cells[BAR_MAX + 1], text[201];
+    size_t n = 0;
+    for (size_t i = 0; i < d->len && n < sizeof(text) - 1; i++) {
+        unsigned char ch = (unsigned char)d->data[i];
+        text[n++] = ch < 0x20 || ch == 0x7f ? ' ' : (char)ch;
+    }
+    text[n] = 0;
+    if (d->total) {
+        double part = d->done < d->total ? (double)d->done / (double)d->total : 1;
+        memset(cells, '.', sizeof(cells));
+        memset(cells, '#', (size_t)(part * BAR_MAX));
+        cells[BAR_MAX] = 0;
+        snprintf(line, sizeof(line), "%3d%% [%s] %llu/%llu %s", (int)(100 * part), cells,
+                 (unsigned long long)d->done, (unsigned long long)d->total, text);
+    } else {
+        snprintf(line, sizeof(line), "%llu %s", (unsigned long long)d->done, text);
+    }
+    fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
+    fflush(stderr);
+    p->drawn = true;
+}
+
 void progress_clear(struct progress *p) {
     if (p->drawn) {
         fputs("\r\033[K", stderr);

@@ -231,7 +231,9 @@ int ctl_report(struct ctl *c, const struct hearth_task *task, const struct heart
         break;
     default:
         ctl_say(c, 0, "task %s %s: %s", r->id, hearth_status_name(r->status), r->cause);
-        show_error_output(c, r->id);
+        if (!c->told_errors) {
+            show_error_output(c, r->id);
+        }
     }
     return ctl_exit_of(r);
 }

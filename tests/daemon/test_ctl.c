@@ -196,3 +196,35 @@ Test(ctl, examples_run) {
         0, "a\nb\nc\n", "ticks of a timer");
     expect("\"$HEARTH_BUILD/client/examples/example-apply\" | grep -c ok", 0, "4\n", "");
 }
+
+Test(ctl, what_tasks_tell_while_they_run) {
+    expect("hearth call --stream demo.steps 3 0", 0, "step 1\nstep 2\nstep 3\nall steps", "");
+    expect("hearth call demo.steps 3 0", 0, "all steps", "");
+    expect("hearth call --stream shell sh -c 'echo a; echo b >&2; exit 3'", 1, "a\n", "b\n");
+    cr_expect_not(strstr(buf_head(&out.err), "  | b"), "%s", buf_head(&out.err));
+    expect("id=$(hearth submit demo.steps 2 100); hearth log -f $id; echo; hearth log $id; hearth "
+           "wait $id",
+           0, "step 1\nstep 2\n\nstep 1\nstep 2\nall steps", "");
+    expect("id=$(hearth submit shell sh -c 'echo out; echo err >&2; exit 2'); hearth log -f $id", 1,
+           "out\n", "err\n");
+    expect("hearth log 1-1", 8, "", "NOTASK");
+    expect("id=$(hearth submit demo.steps 1 0); hearth wait $id; hearth log --json $id", 0,
+           "all steps{\"kind\":\"data\",\"text\":\"step 1\\n\"}\n"
+           "{\"kind\":\"progress\",\"done\":1,\"total\":1,\"text\":\"stepping\"}\n",
+           "");
+}
+
+/* On a terminal; off it there is none (above). */
+Test(ctl, the_bar_of_one_task) {
+    cr_expect_eq(sh("script -qec \"$HEARTH_CTL call demo.steps 4 120\" /dev/null </dev/null | tr "
+                    "'\\r' '\\n'"),
+                 0);
+    cr_expect(
+        strstr(buf_head(&out.out), " 50% [####################....................] 2/4 stepping"),
+        "%s", buf_head(&out.out));
+    cr_expect(strstr(buf_head(&out.out), "all steps"), "%s", buf_head(&out.out));
+    cr_expect_eq(sh("id=$(hearth submit demo.steps 8 100); script -qec \"$HEARTH_CTL wait $id\" "
+                    "/dev/null </dev/null"),
+                 0);
+    cr_expect(strstr(buf_head(&out.out), "] 4/8 stepping"), "%s", buf_head(&out.out));
+}

@@ -261,3 +261,90 @@ Test(libhearth, a_killed_daemon_is_reported_and_reconnected_to) {
     cr_assert_eq(hearth_run(h, 20000), 0);
     cr_assert_eq(tally.ended[HEARTH_DONE], 1);
 }
+
+/* ---- what tasks tell ---- */
+
+struct heard {
+    char data[256];
+    uint64_t done, total;
+    int pieces, ends;
+    enum hearth_status status;
+};
+
+static void on_data(struct hearth *of, const struct hearth_data *data, void *arg) {
+    struct heard *heard = arg;
+    (void)of;
+    heard->pieces++;
+    if (data->kind == HEARTH_DATA_PROGRESS) {
+        heard->done = data->done;
+        heard->total = data->total;
+    } else {
+        strncat(heard->data, data->data, sizeof(heard->data) - strlen(heard->data) - 1);
+    }
+}
+
+static void on_told_end(struct hearth *of, const struct hearth_result *r, void *arg) {
+    struct heard *heard = arg;
+    (void)of;
+    heard->ends++;
+    heard->status = r->status;
+}
+
+Test(libhearth, what_tasks_tell) {
+    struct heard heard = {.pieces = 0};
+    struct hearth_result r;
+    struct hearth_task t = task_with("steps", "2");
+    t.data_fn = on_data;
+    t.data_arg = &heard;
+    cr_assert_eq(hearth_submit(h, &t, on_told_end, &heard, NULL), 0);
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    cr_assert_str_eq(heard.data, "step 1\nstep 2\n");
+    cr_assert(heard.done == 2 && heard.total == 2 && heard.ends == 1);
+    heard = (struct heard){.pieces = 0};
+    cr_assert_eq(hearth_call(h, &t, &r), 0);
+    cr_assert_str_eq(r.data, "all steps");
+    cr_assert_str_eq(heard.data, "step 1\nstep 2\n");
+    heard = (struct heard){.pieces = 0};
+    struct hearth_bytes many[3] = {{"a", 1}, {"b", 1}, {"c", 1}};
+    cr_assert_eq(hearth_submit_many(h, &t, many, 3, on_told_end, &heard, NULL), 0);
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    cr_assert(heard.pieces == 12 && heard.ends == 3);
+}
+
+Test(libhearth, tasks_of_others_can_be_followed) {
+    struct heard heard = {.pieces = 0};
+    struct hearth_result r;
+    struct hearth *other = NULL;
+    struct hearth_task t = task_with("steps", "3");
+    uint64_t ticket;
+    char id[HEARTH_ID_MAX + 1];
+    cr_assert_eq(hearth_connect(d.socket, &other), 0);
+    cr_assert_eq(hearth_submit(h, &t, on_told_end, &heard, &ticket), 0);
+    while (!hearth_ticket_id(h, ticket)[0]) {
+        hearth_dispatch(h);
+    }
+    snprintf(id, sizeof(id), "%s", hearth_ticket_id(h, ticket));
+    cr_assert_eq(hearth_follow(other, id, 1, on_data, &heard, &r), HEARTH_E_PENDING);
+    heard = (struct heard){.pieces = 0};
+    cr_assert_eq(hearth_follow(other, id, -1, on_data, &heard, &r), 0);
+    cr_assert_eq(r.status, HEARTH_DONE);
+    cr_assert_str_eq(r.id, id);
+    cr_assert(strstr(heard.data, "step 3\n"), "%s", heard.data);
+    /* one's own, and the end is told twice: here and to the callback */
+    cr_assert_eq(hearth_run(h, 20000), 0);
+    heard = (struct heard){.pieces = 0};
+    cr_assert_eq(hearth_submit(h, &t, on_told_end, &heard, &ticket), 0);
+    while (!hearth_ticket_id(h, ticket)[0]) {
+        hearth_dispatch(h);
+    }
+    snprintf(id, sizeof(id), "%s", hearth_ticket_id(h, ticket));
+    cr_assert_eq(hearth_follow(h, id, -1, on_data, &heard, &r), 0);
+    cr_assert(heard.ends == 1 && heard.status == HEARTH_DONE);
+    cr_assert_str_eq(heard.data, "step 1\nstep 2\nstep 3\n");
+    heard = (struct heard){.pieces = 0};
+    cr_assert_eq(hearth_log(h, id, on_data, &heard), 0);
+    cr_assert(heard.pieces == 6 && heard.done == 3);
+    cr_assert_eq(hearth_log(h, "1-1", on_data, &heard), HEARTH_E_NOTASK);
+    cr_assert_eq(hearth_follow(h, "1-1", -1, on_data, &heard, &r), HEARTH_E_NOTASK);
+    hearth_close(other);
+}

@@ -204,7 +204,8 @@ Test(serve, server) {
         {"CONFIG GET maxmemory", "[\"maxmemory\" \"67108864\"]"},
         {"CONFIG GET nosuch", "[]"},
         {"CONFIG GET", "-ERR wrong number of arguments for 'config|get' command"},
-        {"CONFIG SET save x", "-ERR CONFIG SET failed (possibly related to argument 'save') - can't set immutable config"},
+        {"CONFIG SET save x", "-ERR CONFIG SET failed (possibly related to argument 'save') - "
+                              "can't set immutable config"},
         {"CONFIG RESETSTAT", "+OK"},
         {"INFO stats", "*total_commands_processed:1\\r\\n*"},
         {"CONFIG HELP", "[+CONFIG <subcommand>*"},

@@ -23,6 +23,11 @@ static void end(void) {
     "          { name = \"shell\"; workers = 2; exec = [ ]; kill_grace = 0.2; } );\n"              \
     "segment_size = \"64M\"; stop_timeout = 5;\n"
 
+#define POOLS_PROGRAM                                                                              \
+    "pools = ( { name = \"outside\"; program = [ ]; worker_users = [ \"*\" ]; handlers = [ "       \
+    "\"run\" ]; } );\n"                                                                            \
+    "segment_size = \"64M\"; stop_timeout = 5;\n"
+
 static void begin(const char *config) {
     serve_begin(config);
     serve_connect(&w);
@@ -343,4 +348,85 @@ Test(stream, results_are_kept_by_number_and_bytes) {
     expect(&w, "-NOTASK*forgotten*", "TASK.RESULT %s", id[0]);
     expect(&w, "[\"done\" *", "TASK.RESULT %s", id[1]);
     expect(&w, "[\"done\" *", "TASK.RESULT %s", id[2]);
+}
+
+/* A worker without the segment, of a pool of kind program. */
+Test(stream, programs_tell_too) {
+    char id[SERVE_ID];
+    struct wire follower = {0};
+    begin_resp3(POOLS_PROGRAM);
+    serve_connect(&follower);
+    ask(&follower, "HELLO 3");
+    expect(&w, "+OK", "WORKER.JOIN outside");
+    submit_line(&other, id, "outside run x");
+    expect(&w, "[\"*\" \"run\" *", "WORKER.NEXT");
+    expect(&w, "+OK", "WORKER.EMIT %s early", id);
+    expect(&follower, "+OK", "TASK.LOG %s FOLLOW", id);
+    expect_next(&follower, ">[\"task.data\" \"*\" \"data\" \"early\"]");
+    expect(&w, "+OK", "WORKER.EMIT %s warning STDERR", id);
+    expect(&w, "+OK", "WORKER.PROGRESS %s 3 10 counting", id);
+    expect(&w, "-ERR syntax*", "WORKER.EMIT %s x NOWHERE", id);
+    expect(&w, "-ERR done*", "WORKER.PROGRESS %s 3 x", id);
+    expect(&w, "-NOTASK*", "WORKER.EMIT 1-1 x");
+    expect_next(&follower, ">[\"task.data\" \"*\" \"stderr\" \"warning\"]");
+    expect_next(&follower, ">[\"task.progress\" \"*\" :3 :10 \"counting\"]");
+    /* the follower does not read: the worker's reply comes when he has */
+    static char big[200000];
+    memset(big, 'x', sizeof(big));
+    int sent = 0;
+    while (sent < 200) {
+        const struct resp_arg words[] = {{"WORKER.EMIT", 11}, {id, strlen(id)}, {big, sizeof(big)}};
+        cr_assert_eq(wire_send_words(&w, words, 3), 0);
+        sent++;
+        if (wire_read(&w, 300) == -ETIMEDOUT) {
+            break;
+        }
+    }
+    cr_assert(sent > 1 && sent < 100, "%d", sent);
+    size_t bytes = 0, len;
+    while (bytes < sent * sizeof(big)) {
+        cr_assert_eq(wire_read(&follower, WIRE_LIMIT_MS), 0);
+        element(&follower, 3, &len);
+        bytes += len;
+    }
+    cr_assert_eq(bytes, sent * sizeof(big));
+    expect_next(&w, "+OK");
+    expect(&w, "+OK", "WORKER.DONE %s result", id);
+    expect_next(&follower, ">[\"task.done\" \"*\" \"done\" nil \"\"]");
+    wire_close(&follower);
+    settled();
+}
+
+/* 100,000 tasks in one request: the others are served meanwhile. */
+Test(stream, a_hundred_thousand_tasks_at_once) {
+    enum { N = 100000 };
+    begin(
+        "pools = ( { name = \"demo\"; workers = 2; module = \"demo.so\"; queue_max = 200000; } );\n"
+        "segment_size = \"256M\"; stop_timeout = 5; result_keep = 600;");
+    struct resp_arg *words = calloc(N + 4, sizeof(*words));
+    words[0] = (struct resp_arg){"TASK.MSUBMIT", 12};
+    words[1] = (struct resp_arg){"demo", 4};
+    words[2] = (struct resp_arg){"echo", 4};
+    words[3] = (struct resp_arg){"100000", 6};
+    for (int i = 0; i < N; i++) {
+        words[4 + i] = (struct resp_arg){"payload", 7};
+    }
+    cr_assert_eq(wire_send_words(&w, words, N + 4), 0);
+    uint64_t worst = 0;
+    int calls = 0;
+    while (wire_read(&w, 1) == -ETIMEDOUT) {
+        uint64_t begun = clock_now();
+        expect(&other, "+PONG", "PING");
+        uint64_t took = clock_now() - begun;
+        worst = took > worst ? took : worst;
+        calls++;
+    }
+    cr_assert_eq(w.doc.v[0].count, N);
+    cr_log_info("%d pings, the slowest %llu us", calls, (unsigned long long)worst / 1000);
+    cr_assert_lt(worst, 1000 * NS_PER_MS);
+    while (info_number(&other, "tasks_live") > 0) {
+        cr_assert_eq(wire_read(&w, 10), -ETIMEDOUT);
+    }
+    cr_assert_eq(info_number(&other, "tasks_kept"), N);
+    free(words);
 }
