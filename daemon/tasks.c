@@ -28,6 +28,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@
 #include "daemon/events.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
+#include "daemon/oom.h"
 #include "daemon/schedule.h"
 #include "daemon/slow.h"
 #include "daemon/users.h"
@@ -114,6 +116,7 @@ struct tasks {
     struct event *timer;
     uint64_t timer_at_ns; /* 0: not set */
     uint64_t ended[TASK_STATES];
+    struct oom *oom;
     bool (*on_ended)(struct hearthd *d, uint32_t idx, const struct task_view *v);
 };
 
@@ -392,6 +395,7 @@ int tasks_open(struct hearthd *d) {
         return -ENOMEM;
     }
     d->users = t->users;
+    t->oom = oom_new();
     d->tasks = steal_ptr(t);
     int r = schedule_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
@@ -419,6 +423,7 @@ void tasks_close(struct hearthd *d) {
     timetable_close(d);
     events_close(d);
     slow_free(d);
+    t->oom = oom_free(t->oom);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
     munmap(t->owners, sizeof(struct owner) * t->n);
@@ -740,6 +745,13 @@ static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, b
     }
 }
 
+/* Died of a SIGKILL that is not ours, or a shell says that of its child; and the kernel has killed. */
+static bool was_short_of_memory(struct tasks *t, const struct task_view *v) {
+    bool killed = (v->cause == CAUSE_SIGNAL && v->signal == SIGKILL) ||
+                  (v->cause == CAUSE_EXIT && v->code == 128 + SIGKILL);
+    return (v->state == TASK_FAILED || v->state == TASK_LOST) && killed && oom_killed(t->oom);
+}
+
 void tasks_ended(struct hearthd *d, uint32_t idx) {
     struct tasks *t = d->tasks;
     if (idx >= t->n || t->book[idx].where != LIVE) {
@@ -750,6 +762,10 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     int r = task_view(&d->shm, idx, &v);
     if (r == 0 && v.id == t->book[idx].id) {
         stream_look(d, idx, task_state_is_terminal(v.state));
+    }
+    if (r == 0 && v.id == t->book[idx].id && was_short_of_memory(t, &v)) {
+        task_set_cause(&d->shm, idx, v.id, CAUSE_MEMORY);
+        r = task_view(&d->shm, idx, &v);
     }
     if (r < 0 || is_nobodys(d, idx, &v)) {
         tasks_damaged(d, idx);

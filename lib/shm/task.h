@@ -171,6 +171,8 @@ void task_set_priority(struct shm *s, uint32_t idx, uint64_t id, uint32_t priori
 void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id);
 void task_set_late(struct shm *s, uint32_t idx, uint64_t id);
 void task_set_soft(struct shm *s, uint32_t idx, uint64_t id, int signal);
+/* Another cause, without a code, of one that has ended and whose end has not been delivered. */
+void task_set_cause(struct shm *s, uint32_t idx, uint64_t id, enum task_cause cause);
 /* From the next claim on: the daemon is to look at a task of the pool that runs for so long, even if it has no time limit, or
  * a longer one; 0: not. */
 void task_look_after(struct shm *s, uint32_t pool, uint32_t ms);

@@ -153,6 +153,15 @@ bool task_is_paused(const struct shm *s, uint32_t pool) {
     return get32(&s->pools[pool].paused);
 }
 
+void task_set_cause(struct shm *s, uint32_t idx, uint64_t id, enum task_cause cause) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (t && task_state_is_terminal(word_state(v))) {
+        poke(t->code, 0);
+        poke(t->cause, (uint8_t)cause);
+    }
+}
+
 void task_look_after(struct shm *s, uint32_t pool, uint32_t ms) {
     atomic_store(&s->pools[pool].look_ms, ms);
 }

@@ -560,6 +560,21 @@ static void op_retry(struct shm *s) {
     assert(r == 0);
 }
 
+/* Whether killed before, in it or after: ended once, with a cause that is the old or the new one. */
+static void op_set_cause(struct shm *s) {
+    task_set_cause(s, 0, id_of(s, 0), CAUSE_MEMORY);
+}
+static const char *verify_cause(struct shm *s, bool finished) {
+    struct task_view v;
+    if (task_view(s, 0, &v) < 0 || v.code != 0 ||
+        v.cause != (finished                  ? CAUSE_MEMORY
+                    : v.cause == CAUSE_MEMORY ? CAUSE_MEMORY
+                                              : CAUSE_EXIT)) {
+        return "neither the old cause nor the new one";
+    }
+    return expect(s, 2, 2, 0);
+}
+
 static const char *verify_free_one(struct shm *s, bool finished) {
     return expect(s, 1, finished ? 1 : 2, 0);
 }
@@ -604,6 +619,7 @@ static const struct step_case cases[] = {
     {"recall two for a better one", setup_fed, NULL, op_reorder, verify_reorder},
     {"look past a stale hint", setup_stale_head, NULL, op_head, verify_held},
     {"retry", setup_failed, NULL, op_retry, verify_held},
+    {"another cause", setup_failed, NULL, op_set_cause, verify_cause},
     {"emit, a new stream", setup_two, prepare_claim, op_emit, verify_stream},
     {"emit, a stream that is there", setup_two, prepare_stream, op_emit_more, verify_stream},
     {"emit, pushing out", setup_two, prepare_full_stream, op_emit_full, verify_full_stream},

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/daemon/pool_support.h"
 #include "tests/support/child.h"
@@ -299,4 +301,73 @@ Test(limits, the_slow_log) {
     cr_assert_str_eq(wire_call(&w, "TASK.SLOW", "RESET", NULL), "+OK");
     cr_assert_str_eq(wire_call(&w, "TASK.SLOW", NULL), "[]");
     cr_assert_eq(wire_call(&w, "TASK.SLOW", "COUNT", "0", NULL)[0], '-');
+}
+
+/* ---- killed by the kernel ---- */
+
+static char cgroup[512], home[512];
+
+static bool write_file(const char *dir, const char *name, const char *text) {
+    char path[600];
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    return f && (fputs(text, f) >= 0) & (fclose(f) == 0);
+}
+
+/* Puts this process, and so the daemon, into a cgroup with little memory. False: not to be had here. */
+static bool join_small_cgroup(void) {
+    char *text = NULL, pid[16];
+    size_t len;
+    cr_assert_eq(tmp_read("/proc/self/cgroup", &text, &len), 0);
+    const char *one = strstr(text, ":memory:"), *two = strstr(text, "0::");
+    const char *at = one ? one + 8 : two ? two + 3 : NULL;
+    bool good = false;
+    if (at) {
+        snprintf(home, sizeof(home), "/sys/fs/cgroup%s%.*s", one ? "/memory" : "",
+                 (int)strcspn(at, "\n"), at);
+        snprintf(cgroup, sizeof(cgroup), "%.400s/hearth-test-%d", home, (int)getpid());
+        snprintf(pid, sizeof(pid), "%d", (int)getpid());
+        good = mkdir(cgroup, 0755) == 0 &&
+               write_file(cgroup, one ? "memory.limit_in_bytes" : "memory.max", "134217728") &&
+               write_file(cgroup, "cgroup.procs", pid);
+    }
+    free(text);
+    return good;
+}
+
+static void leave_cgroup(void) {
+    char pid[16];
+    snprintf(pid, sizeof(pid), "%d", (int)getpid());
+    write_file(home, "cgroup.procs", pid);
+    rmdir(cgroup);
+}
+
+static void end_oom(void) {
+    wire_close(&w);
+    int r = daemon_stop(&daemon_);
+    child_kill_all();
+    leave_cgroup();
+    cr_assert_eq(r, 0);
+}
+
+TestSuite(oom, .timeout = 60, .fini = end_oom);
+
+Test(oom, what_the_kernel_kills_is_told_as_such) {
+    if (!join_small_cgroup()) {
+        leave_cgroup();
+        cr_skip_test("no memory cgroup can be made here");
+    }
+    begin();
+    /* a worker, a command, and the child of a shell that tells of it by its status */
+    cr_assert_str_eq(end_with("trouble", "greedy", "256", NULL, NULL),
+                     "lost|nil|killed by the kernel: out of memory");
+    char id[ID_MAX];
+    submit_shell(&w, "head -c 300000000 /dev/zero | tail -n 1; exit 137", NULL, id);
+    cr_assert_str_eq(wait_end(&w, id), "failed|nil|killed by the kernel: out of memory");
+    /* anybody else's SIGKILL is none of that */
+    submit(&w, "trouble", "deaf", NULL, NULL, id);
+    cr_assert_eq(kill(wait_running(&w, id), SIGKILL), 0);
+    cr_assert_str_eq(wait_end(&w, id), "lost|nil|signal 9 (SIGKILL)");
+    submit_shell(&w, "kill -9 $$", NULL, id);
+    cr_assert_str_eq(wait_end(&w, id), "failed|nil|signal 9 (SIGKILL)");
 }
