@@ -184,7 +184,8 @@ enum task_cause lease_stopped(struct lease *l) {
     bool planned = w->kill_at_ns != 0 && w->kill_task_id == l->task.id;
     int sig;
     if (!task_cancel_wanted(&l->shm, &l->task)) {
-        return task_is_soft(&l->shm, &l->task, &sig) ? CAUSE_SOFT : CAUSE_NONE;
+        bool soft = lease_hears(l) && task_is_soft(&l->shm, &l->task, &sig);
+        return soft ? CAUSE_SOFT : CAUSE_NONE;
     }
     return planned                           ? (enum task_cause)w->kill_cause
            : task_is_late(&l->shm, &l->task) ? CAUSE_DEADLINE

@@ -22,7 +22,6 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/fd.h"
-#include "lib/shm/slot.h"
 
 uint64_t leases_client(const struct lease *l) {
     return l && l->conn ? l->conn->id : 0;
@@ -152,13 +151,9 @@ void leases_settle(struct conn *c) {
 
 /* ---- the next task ---- */
 
-static int64_t time_left_ms(const struct lease *l) {
-    struct slot_view v;
-    uint64_t now = clock_now();
-    slot_view((struct shm *)&l->shm, l->worker->slot, &v);
-    return v.deadline_ns == 0    ? 0
-           : v.deadline_ns > now ? (int64_t)((v.deadline_ns - now) / NS_PER_MS) + 1
-                                 : 1;
+static int64_t time_left_ms(const struct task_view *v) {
+    uint64_t now = clock_now(), end = v->started_ns + v->timeout_ms * NS_PER_MS;
+    return v->timeout_ms == 0 ? 0 : end > now ? (int64_t)((end - now) / NS_PER_MS) + 1 : 1;
 }
 
 static void reply_args(struct conn *c, const struct task_view *v) {
@@ -195,7 +190,7 @@ static bool reply_task(struct conn *c, struct lease *l) {
     reply_bulk(c, v.payload.data, v.payload.len);
     reply_args(c, &v);
     reply_int(c, v.attempt);
-    reply_int(c, time_left_ms(l));
+    reply_int(c, time_left_ms(&v));
     reply_int(c, v.uid);
     return true;
 }

@@ -25,7 +25,7 @@ if os.path.exists(SYSTEM) and os.path.realpath(SYSTEM) != os.path.realpath(sys.e
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(os.environ["HEARTH_SOURCE"], "worker", "shims")
 PYTHON = sys.executable
-JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "leak", "thumb", "tell", "flood")
+JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "polite", "leak", "thumb", "tell", "flood")
 KILL_SECONDS = float(os.environ.get("HEARTH_PROGRAM_KILL_SECONDS", "4"))
 
 
@@ -138,7 +138,7 @@ def one_task(d):
     task = c.ask("TASK.SUBMIT", "open", "b", b"p\0\r\n", "ARG", "one", "ARG", b"\xff", "TIMEOUT", "60000")
     got = w.get()
     equal(got[:5], [task, b"b", b"p\0\r\n", [b"one", b"\xff"], 1])
-    if not 59000 < got[5] <= 60000:
+    if not 59000 < got[5] <= 60001:
         raise AssertionError(f"time left: {got[5]}")
     equal(got[6], os.getuid())
     now = status(c, task)
@@ -383,6 +383,10 @@ def python_limits(d, pool):
     equal(c.ask("TASK.WAIT", task)[1], b"cancelled")
     equal(gone(pid), False)  # it was told, and has heard
     equal(c.ask("TASK.CALL", pool, "rest", "", "ARG", "60000", "TIMEOUT", "100"), "TIMEOUT time limit of 100 ms")
+    equal(sorted(d.pids(pool)).count(pid), 1)
+    equal(c.ask("TASK.CALL", pool, "rest", "", "ARG", "60000", "SOFT", "50"), "TIMEOUT ended at its soft time limit")
+    equal(c.ask("TASK.CALL", pool, "polite", "", "SOFT", "50"), b"told: soft")
+    equal(c.ask("TASK.CALL", pool, "polite", "", "TIMEOUT", "50"), b"told: timeout")
     equal(sorted(d.pids(pool)).count(pid), 1)
     # who does not heed is killed, with all it has started
     task = c.ask("TASK.SUBMIT", pool, "stubborn", "", "TIMEOUT", "200")

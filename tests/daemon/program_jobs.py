@@ -48,6 +48,14 @@ def stubborn(_payload):
             continue
 
 
+def polite(_payload):
+    """Has a result even when it is told to stop."""
+    try:
+        time.sleep(600)
+    except hearth_worker.Cancelled:
+        return "told: %s" % hearth_worker.stopping()
+
+
 def twice(_payload):
     """Fails the first time."""
     if hearth_worker.current().attempt == 1:

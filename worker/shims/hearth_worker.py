@@ -15,7 +15,8 @@ A handler is called with the payload (bytes), then the task's arguments (str). W
 as they are, str in UTF-8, None as nothing, anything else as JSON. An exception ends the task as failed: its message is
 the cause, its `errno` or `code` (a number) the code, its traceback the task's log. current() tells a handler what it
 works on; emit(data) and progress(done, total, text) tell whoever follows the task, as does what it prints (to stdout and
-stderr, by the handler's own thread). A task that is cancelled, or over its time limit, has Cancelled raised in it once.
+stderr, by the handler's own thread). A task that is cancelled, or over its time limit or soft limit, has Cancelled raised in it;
+it may still return a result, until kill_grace is over.
 
 With prefork the module is imported once and workers are forked from there; without it each worker imports it. Outside of
 hearthd the same command with --join SOCKET POOL in front joins a pool by itself (its config key worker_users says who may).
@@ -33,7 +34,7 @@ import threading
 import time
 import traceback
 
-__all__ = ["handler", "current", "emit", "progress", "Task", "Cancelled", "main"]
+__all__ = ["handler", "current", "emit", "progress", "stopping", "Task", "Cancelled", "main"]
 
 # A message on the control socket: kind, slot, generation, pid, length of the text; then the text.
 HEAD = struct.Struct("=IIIiI")
@@ -84,16 +85,18 @@ def _say(*words):
     if _connection is None or _words is None:
         raise RuntimeError("there is no task in hand")
     was, _running = _running, False
+    answer = None
     try:
-        _connection.call(words[0], _words[0], *words[1:])
+        answer = _connection.call(words[0], _words[0], *words[1:])
     except Refused as e:
         if not str(e).startswith("CANCELLED"):
             raise
         _told = True
     _running = was
     if was and _told:
-        _running = _told = False
+        _told = False
         raise Cancelled
+    return answer
 
 
 def emit(data):
@@ -104,6 +107,12 @@ def emit(data):
 def progress(done, total=0, text=""):
     """How far the task has come; total 0: it is not known."""
     _say(b"WORKER.PROGRESS", b"%d" % done, b"%d" % total, text.encode())
+
+
+def stopping():
+    """Why the task in hand is to stop ("cancelled", "timeout", "deadline", "soft"); None: it is not."""
+    why = _say(b"WORKER.CANCELLED")
+    return None if why is None else why.decode()
 
 
 def handler(function):
@@ -297,9 +306,8 @@ _told = False  # to stop, when none was: it may have been meant for the task tha
 
 
 def _on_cancel(*_):
-    global _running, _told
+    global _told
     if _running:
-        _running = False
         raise Cancelled
     _told = True
 
@@ -322,11 +330,14 @@ def _serve(sock, pool, handlers, own):
             _told = False
             stop = c.call(b"WORKER.CANCELLED", words[0]) is not None
         try:
-            _running = True
-            if stop or _told:
-                raise Cancelled
-            result = handlers[words[1]](words[2], *words[3])
-            _running = False
+            try:
+                _running = True
+                if stop or _told:
+                    _told = False
+                    raise Cancelled
+                result = handlers[words[1]](words[2], *words[3])
+            finally:
+                _running = False
             for p in printed:
                 if p.parts:
                     p.tell()
