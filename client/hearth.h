@@ -315,8 +315,11 @@ struct hearth_map {
     int ordered;   /* results that come early are kept in memory until their turn */
     size_t window; /* most tasks in the daemon at a time; 0: 256. Ordered: also most results kept */
     size_t window_bytes; /* no task is added while the payloads there exceed this; 0: 64 MiB */
-    int input_fd;        /* used after next() returned -EAGAIN only */
-    int busy_ms; /* how long to try again when refused as busy or out of memory while nothing of
+    /* If set: called with a copy of task before it is submitted, to give it its own arguments or whatever else differs
+     * (starmap). What it points to must stay as the payload must. May be called again when the daemon was full. */
+    void (*vary)(void *arg, size_t index, struct hearth_task *task);
+    int input_fd; /* used after next() returned -EAGAIN only */
+    int busy_ms;  /* how long to try again when refused as busy or out of memory while nothing of
                     this map is left in the daemon; then the task ends HEARTH_REFUSED. 0: 30 s */
 };
 
@@ -326,6 +329,19 @@ struct hearth_map {
  * Lost connection: done() is called for what was in the daemon, with HEARTH_DISCONNECTED, then
  * HEARTH_E_DISCONNECTED is returned. */
 HEARTH_API int hearth_map(struct hearth *h, const struct hearth_map *map);
+
+/* The same as an iterator (multiprocessing's imap, and imap_unordered without `ordered`): payloads are asked for, and tasks
+ * run, no further ahead of the results taken than the window, and at most twice as many results are kept. *map is copied, what it
+ * points to must stay; done and tick are not used. The handle may be used for other things between two calls, and must not be closed
+ * before the iterator. -ENOMEM. */
+struct hearth_imap;
+HEARTH_API int hearth_imap_open(struct hearth *h, const struct hearth_map *map,
+                                struct hearth_imap **ret);
+/* Waits for the next result, valid until the next call with this iterator. HEARTH_E_ABSENT: that were all. Errors as hearth_map(); after a lost
+ * connection what was in the daemon comes with HEARTH_DISCONNECTED first. Not from a callback. */
+HEARTH_API int hearth_imap_next(struct hearth_imap *it, struct hearth_result *ret);
+/* Cancels what has not ended. NULL is fine. */
+HEARTH_API void hearth_imap_close(struct hearth_imap *it);
 
 /* ---- shared objects ----
  *

@@ -145,8 +145,12 @@ static void on_end(struct hearth *h, const struct hearth_result *r, void *arg) {
 }
 
 static void fly(struct run *run, struct item *it) {
+    run->task = run->map->task;
     run->task.payload = it->payload.data;
     run->task.payload_len = it->payload.len;
+    if (run->map->vary) {
+        run->map->vary(run->map->arg, it->index, &run->task);
+    }
     int r = hearth_submit(run->h, &run->task, on_end, it, &it->ticket);
     if (r == HEARTH_E_DISCONNECTED) {
         it->ticket = 0;
@@ -259,39 +263,48 @@ static void tick(struct run *run, bool force) {
     }
 }
 
+static bool is_over(const struct run *run) {
+    return run->result != 0 || (run->ended && run->flying == 0 && !run->waiting);
+}
+
+/* Waits for news and lets it be delivered. 0, or lost. */
+static int turn(struct run *run) {
+    struct hearth *h = run->h;
+    uint64_t deadline = run->map->tick ? run->next_tick : UINT64_MAX;
+    if (run->waiting && run->flying == 0 && run->again < deadline) {
+        deadline = run->again;
+    }
+    h->also_fd = run->starved ? run->map->input_fd : -1;
+    int r = conn_wait(h, deadline);
+    h->also_fd = -1;
+    if (r == 0) {
+        return dispatch_turn(h);
+    }
+    if (r == -EINTR) {
+        tick(run, true);
+        return 0;
+    }
+    return r == HEARTH_E_PENDING ? 0 : r;
+}
+
 /* 0 when everything has been delivered, or when asked to stop; or lost. */
 static int loop(struct run *run) {
-    struct hearth *h = run->h;
     for (;;) {
         run->starved = false;
         pump(run);
         tick(run, false);
-        if (run->result != 0 || (run->ended && run->flying == 0 && !run->waiting)) {
+        if (is_over(run)) {
             return 0;
         }
-        uint64_t deadline = run->map->tick ? run->next_tick : UINT64_MAX;
-        if (run->waiting && run->flying == 0 && run->again < deadline) {
-            deadline = run->again;
-        }
-        h->also_fd = run->starved ? run->map->input_fd : -1;
-        int r = conn_wait(h, deadline);
-        h->also_fd = -1;
-        if (r == 0) {
-            r = dispatch_turn(h);
-        } else if (r == -EINTR) {
-            tick(run, true);
-            r = 0;
-        } else if (r == HEARTH_E_PENDING) {
-            r = 0;
-        }
+        int r = turn(run);
         if (r != 0) {
             return r;
         }
     }
 }
 
-/* Cancels what flies and lets go of it; waits a moment so that the daemon hears of it. */
-static int stop(struct run *run) {
+/* Cancels what flies and lets go of it. */
+static void let_go(struct run *run) {
     struct hearth *h = run->h;
     for (size_t i = 0; i < run->window; i++) {
         struct task *t =
@@ -301,6 +314,12 @@ static int stop(struct run *run) {
             (void)hearth_cancel(h, run->items[i].ticket);
         }
     }
+}
+
+/* The same, and waits a moment so that the daemon hears of it. */
+static int stop(struct run *run) {
+    struct hearth *h = run->h;
+    let_go(run);
     uint64_t deadline = clock_now() + STOP_MS * NS_PER_MS;
     int r = 0;
     while (r == 0 && (h->table.unnamed > 0 || buf_len(&h->out) > 0)) {
@@ -328,6 +347,13 @@ static int start(struct run *run) {
     return 0;
 }
 
+static void free_items(struct run *run) {
+    for (size_t i = 0; run->items && i < run->window; i++) {
+        free(run->items[i].text);
+    }
+    free(run->items);
+}
+
 int hearth_map(struct hearth *h, const struct hearth_map *map) {
     int r = dispatch_enter(h);
     if (r != 0) {
@@ -345,9 +371,127 @@ int hearth_map(struct hearth *h, const struct hearth_map *map) {
     if (h->lost && run.items) {
         give_up(&run, HEARTH_DISCONNECTED, 0);
     }
-    for (size_t i = 0; run.items && i < run.window; i++) {
-        free(run.items[i].text);
-    }
-    free(run.items);
+    free_items(&run);
     return run.result != 0 ? run.result : r;
+}
+
+/* ---- as an iterator ---- */
+
+/* A result that nobody has asked for yet. */
+struct early {
+    struct early *next;
+    struct hearth_result result;
+    char text[]; /* id NUL cause NUL data NUL */
+};
+
+struct hearth_imap {
+    struct hearth_map user, map; /* as given; the same with our callbacks */
+    struct run run;
+    struct early *first, **tail, *given;
+    size_t n;
+};
+
+static int imap_payload(void *arg, size_t index, struct hearth_bytes *ret) {
+    const struct hearth_imap *it = arg;
+    return it->user.next(it->user.arg, index, ret);
+}
+
+static void imap_vary(void *arg, size_t index, struct hearth_task *task) {
+    const struct hearth_imap *it = arg;
+    it->user.vary(it->user.arg, index, task);
+}
+
+static int imap_done(void *arg, const struct hearth_result *r) {
+    struct hearth_imap *it = arg;
+    size_t id = strlen(r->id) + 1, cause = strlen(r->cause) + 1;
+    struct early *e = malloc(sizeof(*e) + id + cause + r->len + 1);
+    if (!e) {
+        return -ENOMEM;
+    }
+    *e = (struct early){.result = *r};
+    e->result.id = memcpy(e->text, r->id, id);
+    e->result.cause = memcpy(e->text + id, r->cause, cause);
+    e->result.data = memcpy(e->text + id + cause, r->data, r->len + 1);
+    *it->tail = e;
+    it->tail = &e->next;
+    it->n++;
+    return 0;
+}
+
+int hearth_imap_open(struct hearth *h, const struct hearth_map *map, struct hearth_imap **ret) {
+    struct hearth_imap *it = calloc(1, sizeof(*it));
+    if (!it) {
+        return -ENOMEM;
+    }
+    it->user = it->map = *map;
+    it->map.arg = it;
+    it->map.next = map->next ? imap_payload : NULL;
+    it->map.vary = map->vary ? imap_vary : NULL;
+    it->map.done = imap_done;
+    it->map.tick = NULL;
+    it->tail = &it->first;
+    it->run = (struct run){.h = h, .map = &it->map};
+    int r = start(&it->run);
+    if (r != 0) {
+        free(it);
+        return r;
+    }
+    *ret = it;
+    return 0;
+}
+
+/* Fills the daemon and waits until there is a result, or none will come. */
+static int imap_wait(struct hearth_imap *it) {
+    struct run *run = &it->run;
+    for (;;) {
+        run->starved = false;
+        if (it->n < run->window) {
+            pump(run);
+        }
+        if (it->first || is_over(run)) {
+            return 0;
+        }
+        int r = turn(run);
+        if (r != 0) {
+            return r;
+        }
+    }
+}
+
+int hearth_imap_next(struct hearth_imap *it, struct hearth_result *ret) {
+    struct run *run = &it->run;
+    free(it->given);
+    it->given = NULL;
+    int r = dispatch_enter(run->h);
+    if (r == 0) {
+        r = dispatch_leave(run->h, imap_wait(it));
+    }
+    if (run->h->lost) {
+        give_up(run, HEARTH_DISCONNECTED, 0);
+    }
+    if (!it->first) {
+        return run->result != 0 ? run->result : r != 0 ? r : HEARTH_E_ABSENT;
+    }
+    it->given = it->first;
+    it->first = it->given->next;
+    it->tail = it->first ? it->tail : &it->first;
+    it->n--;
+    *ret = it->given->result;
+    return 0;
+}
+
+void hearth_imap_close(struct hearth_imap *it) {
+    if (!it) {
+        return;
+    }
+    let_go(&it->run);
+    (void)conn_flush(it->run.h);
+    while (it->first) {
+        struct early *e = it->first;
+        it->first = e->next;
+        free(e);
+    }
+    free(it->given);
+    free_items(&it->run);
+    free(it);
 }

@@ -81,6 +81,47 @@ static void exception(struct hearth *h) {
     check(e == 0 && r.status == HEARTH_FAILED && strstr(r.cause, "no such file"), "exception");
 }
 
+/* for r in pool.imap(echo, "hearth"): text += r */
+static void imap(struct hearth *h) {
+    static const struct hearth_bytes letters[] = {{"h", 1}, {"e", 1}, {"a", 1},
+                                                  {"r", 1}, {"t", 1}, {"h", 1}};
+    struct hearth_map map = {
+        .task = echo(""), .payloads = letters, .n = 6, .ordered = 1, .window = 3};
+    struct hearth_imap *it;
+    struct hearth_result r;
+    char text[16] = "";
+    int e = hearth_imap_open(h, &map, &it);
+    if (e == 0) {
+        while ((e = hearth_imap_next(it, &r)) == 0 && r.status == HEARTH_DONE) {
+            strncat(text, r.data, r.len);
+        }
+        hearth_imap_close(it);
+    }
+    check(e == HEARTH_E_ABSENT && strcmp(text, "hearth") == 0, "imap");
+}
+
+static void two_words(void *arg, size_t index, struct hearth_task *task) {
+    static const char *const pairs[][2] = {{"good", "morning"}, {"good", "night"}};
+    (void)arg;
+    task->args = pairs[index];
+    task->n_args = 2;
+}
+
+/* pool.starmap(join, [("good", "morning"), ("good", "night")]) */
+static void starmap(struct hearth *h) {
+    static const struct hearth_bytes none[2];
+    char text[64] = "";
+    struct hearth_map map = {.task = echo(""),
+                             .payloads = none,
+                             .n = 2,
+                             .ordered = 1,
+                             .vary = two_words,
+                             .done = join_up,
+                             .arg = text};
+    int e = hearth_map(h, &map);
+    check(e == 0 && strcmp(text, "good morninggood night") == 0, "starmap");
+}
+
 int main(void) {
     struct hearth *h;
     /* pool = multiprocessing.Pool() - but the workers are warm already, and outlive us. */
@@ -93,6 +134,8 @@ int main(void) {
     apply_async(h);
     map(h);
     exception(h);
+    imap(h);
+    starmap(h);
     hearth_close(h);
     return wrong ? 1 : 0;
 }

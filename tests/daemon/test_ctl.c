@@ -194,7 +194,7 @@ Test(ctl, examples_run) {
     expect(
         "\"$HEARTH_BUILD/client/examples/example-libevent\" demo echo a b c | cut -d' ' -f2 | sort",
         0, "a\nb\nc\n", "ticks of a timer");
-    expect("\"$HEARTH_BUILD/client/examples/example-apply\" | grep -c ok", 0, "4\n", "");
+    expect("\"$HEARTH_BUILD/client/examples/example-apply\" | grep -c ok", 0, "6\n", "");
 }
 
 Test(ctl, what_tasks_tell_while_they_run) {

@@ -348,3 +348,79 @@ Test(libhearth, tasks_of_others_can_be_followed) {
     cr_assert_eq(hearth_follow(h, "1-1", -1, on_data, &heard, &r), HEARTH_E_NOTASK);
     hearth_close(other);
 }
+
+/* ---- iterators ---- */
+
+static size_t asked;
+
+static int numbered(void *arg, size_t index, struct hearth_bytes *ret) {
+    static char text[2000][8];
+    size_t n = *(const size_t *)arg;
+    if (index >= n) {
+        return 0;
+    }
+    asked = index + 1;
+    *ret = (struct hearth_bytes){text[index], (size_t)sprintf(text[index], "%zu", index)};
+    return 1;
+}
+
+Test(libhearth, results_one_at_a_time) {
+    size_t n = 1000;
+    struct hearth_map map = {
+        .task = task_of("echo", NULL), .next = numbered, .arg = &n, .window = 8};
+    struct hearth_imap *it;
+    struct hearth_result r;
+    for (map.ordered = 0; map.ordered < 2; map.ordered++) {
+        char seen[1000] = {0};
+        asked = 0;
+        cr_assert_eq(hearth_imap_open(h, &map, &it), 0);
+        for (size_t i = 0; i < n; i++) {
+            cr_assert_eq(hearth_imap_next(it, &r), 0);
+            size_t index = strtoul(r.data, NULL, 10);
+            cr_assert(r.status == HEARTH_DONE && index < n && r.index == index && !seen[index]);
+            cr_assert(!map.ordered || index == i);
+            cr_assert(asked <= i + 1 + 3 * map.window, "%zu asked for at %zu", asked, i);
+            seen[index] = 1;
+        }
+        cr_assert_eq(hearth_imap_next(it, &r), HEARTH_E_ABSENT);
+        hearth_imap_close(it);
+    }
+    /* closed in the midst: what runs is cancelled, the handle goes on */
+    struct hearth_task t = task_with("sleep", "60000");
+    map.task = t;
+    cr_assert_eq(hearth_imap_open(h, &map, &it), 0);
+    struct hearth_task quick = task_of("echo", "x");
+    n = 2;
+    map.task = quick;
+    struct hearth_imap *other;
+    cr_assert_eq(hearth_imap_open(h, &map, &other), 0);
+    cr_assert_eq(hearth_imap_next(other, &r), 0);
+    hearth_imap_close(other);
+    hearth_imap_close(it);
+    cr_assert_eq(hearth_run(h, 10000), 0);
+    cr_assert_eq(hearth_call(h, &quick, &r), 0);
+    cr_assert_str_eq(r.data, "x");
+    hearth_imap_close(NULL);
+}
+
+static void own_args(void *arg, size_t index, struct hearth_task *task) {
+    static const char *const pairs[][2] = {{"a", "b"}, {"c", "d"}, {"e", "f"}};
+    (void)arg;
+    task->args = pairs[index];
+    task->n_args = 2;
+}
+
+Test(libhearth, arguments_of_each_task) {
+    static const struct hearth_bytes none[3];
+    static const char *const want[] = {"a b", "c d", "e f"};
+    struct hearth_map map = {
+        .task = task_of("echo", NULL), .payloads = none, .n = 3, .ordered = 1, .vary = own_args};
+    struct hearth_imap *it;
+    struct hearth_result r;
+    cr_assert_eq(hearth_imap_open(h, &map, &it), 0);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(hearth_imap_next(it, &r), 0);
+        cr_assert_str_eq(r.data, want[i]);
+    }
+    hearth_imap_close(it);
+}
