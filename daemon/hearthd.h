@@ -16,6 +16,7 @@ struct buf;
 struct event_base;
 struct tasks;
 struct schedule;
+struct groups;
 struct slow;
 struct events;
 struct timetable;
@@ -105,6 +106,7 @@ struct hearthd {
     struct users *users;     /* made by tasks_open() */
     struct tasks *tasks;
     struct schedule *schedule;
+    struct groups *groups;
     struct slow *slow; /* NULL: nothing yet */
     struct events *events;
     struct timetable *timetable;

@@ -36,6 +36,7 @@
 #include <sys/time.h>
 
 #include "daemon/events.h"
+#include "daemon/groups.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/oom.h"
@@ -398,6 +399,7 @@ int tasks_open(struct hearthd *d) {
     t->oom = oom_new();
     d->tasks = steal_ptr(t);
     int r = schedule_open(d, u.tasks);
+    r = r < 0 ? r : groups_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
     r = r < 0 ? r : timetable_open(d);
     r = r < 0 ? r : stream_open(d);
@@ -420,6 +422,7 @@ void tasks_close(struct hearthd *d) {
     }
     stream_close(d);
     schedule_close(d);
+    groups_close(d);
     timetable_close(d);
     events_close(d);
     slow_free(d);
@@ -542,9 +545,13 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     p->count.submitted++;
     p->count.submitted_bytes += bytes;
     events_submitted(d, p, spec, &ref);
-    if (plan && schedule_add(d, p, policy, spec, &ref) < 0) {
+    r = policy && policy_has(policy, POLICY_GROUP)
+            ? groups_join(d, ref.idx, &policy->group, spec->uid)
+            : 0;
+    r = r < 0 || !plan ? r : schedule_add(d, p, policy, spec, &ref);
+    if (r < 0) {
         tasks_abandon(d, ref.idx);
-        return -ENOMEM;
+        return r;
     }
     p->wake += !spec->hold;
     *ret = ref;
@@ -739,6 +746,7 @@ static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, b
     if (dead) {
         drop_dead(d, e->pool);
     }
+    groups_ended(d, idx, v->state);
     drop_kept(d);
     if (e->orphaned && is_known(e->where)) {
         forget(d, idx);
@@ -1114,6 +1122,7 @@ bool tasks_abandon(struct hearthd *d, uint32_t idx) {
         return false;
     }
     e->orphaned = 1;
+    groups_leave(d, idx);
     cancel(d, idx);
     tasks_ended(d, idx); /* unless it still runs */
     return true;

@@ -18,7 +18,7 @@ void tasks_close(struct hearthd *d);
 /* Checks the pool's limits and queues; the workers are woken by hearthd_flush_wakes(). 0; -EBUSY:
  * queue_max or queue_bytes reached (nothing queued); -ENOMEM: segment or table full, even after
  * forgetting fetched tasks; -ESHUTDOWN: stopping; -EMSGSIZE; -EAGAIN: locks busy, the caller tries
- * again on a later turn. */
+ * again on a later turn; -EPIPE: its group is closed. */
 /* policy: what the submitter asked for beyond that; NULL: nothing. spec->priority must be set. */
 int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec,
                  const struct policy *policy, struct task_ref *ret);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/groups.h"
 #include "daemon/schedule/private.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
@@ -25,7 +26,8 @@ struct after {
     uint32_t left; /* for so many */
     uint64_t mode; /* enum policy_after */
     bool bad;
-    char why[TASK_ID_TEXT]; /* the one that did not end as it should */
+    char why[48]; /* the one that did not end as it should */
+    struct group_waiter group;
     uint32_t n;
     struct after_one ones[];
 };
@@ -55,8 +57,37 @@ static void one_ended(struct task_waiter *w, uint32_t idx, const struct task_vie
     }
 }
 
+static void note_group(struct after *a, const struct task_group *g) {
+    bool ok = g && g->ended[TASK_DONE] == g->total;
+    a->left--;
+    if ((a->mode == AFTER_OK && !ok) || (a->mode == AFTER_FAILED && ok)) {
+        struct task_bytes name = g ? group_name(g) : (struct task_bytes){"", 0};
+        a->bad = true;
+        snprintf(a->why, sizeof(a->why), "group %.*s", (int)name.len, (const char *)name.data);
+    }
+}
+
+static void group_ended(struct group_waiter *w, const struct task_group *g) {
+    struct after *a = container_of(w, struct after, group);
+    note_group(a, g);
+    if (a->bad || (a->left == 0 && a->s->plans[a->idx].place == BLOCKED)) {
+        look_soon(a->s, a->idx);
+    }
+}
+
+static void join_group(struct after *a, const struct policy *policy) {
+    struct task_group *g = groups_find(a->s->d, &policy->after_group);
+    a->left++;
+    if (!g || group_is_complete(g)) {
+        note_group(a, g);
+    } else {
+        a->group.ended = group_ended;
+        group_wait(g, &a->group);
+    }
+}
+
 int after_join(struct schedule *s, uint32_t idx, const struct policy *policy) {
-    if (!policy || !policy_has(policy, POLICY_AFTER)) {
+    if (!policy || (!policy_has(policy, POLICY_AFTER) && !policy_has(policy, POLICY_AFTER_GROUP))) {
         return 0;
     }
     uint32_t n = (uint32_t)(policy->after.len / sizeof(struct policy_after));
@@ -68,6 +99,10 @@ int after_join(struct schedule *s, uint32_t idx, const struct policy *policy) {
     a->idx = idx;
     a->n = a->left = n;
     a->mode = policy->after_mode;
+    list_init(&a->group.node);
+    if (policy_has(policy, POLICY_AFTER_GROUP)) {
+        join_group(a, policy);
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct policy_after on;
         struct task_view v;
@@ -91,7 +126,7 @@ int after_join(struct schedule *s, uint32_t idx, const struct policy *policy) {
 bool after_is_over(struct schedule *s, uint32_t idx) {
     struct after *a = s->plans[idx].after;
     if (a && a->bad) {
-        char who[64];
+        char who[80];
         snprintf(who, sizeof(who), "%s, which it comes after", a->why);
         tasks_cancel(s->d, idx, who);
         return false;
@@ -108,6 +143,9 @@ void after_part(struct schedule *s, uint32_t idx) {
     struct after *a = s->plans[idx].after;
     for (uint32_t i = 0; a && i < a->n; i++) {
         tasks_unwait(&a->ones[i].waiter);
+    }
+    if (a) {
+        group_unwait(&a->group);
     }
     free(a);
     s->plans[idx].after = NULL;

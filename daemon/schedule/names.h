@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Keys that tasks have in common: under a LIMIT key only so many run at once; under a UNIQUE key
- * there is only one. A key lives as long as a plan holds it. */
+ * there is only one. A key lives as long as a plan holds it. And names of groups. */
 #pragma once
 
 #include "daemon/schedule/heap.h"
 #include "lib/shm/task.h"
 
-enum name_kind { NAME_LIMIT, NAME_UNIQUE };
+enum name_kind { NAME_LIMIT, NAME_UNIQUE, NAME_GROUP };
 
 struct name {
     struct name *next;
@@ -17,6 +17,7 @@ struct name {
     uint32_t held;       /* LIMIT: of these fed or running */
     uint32_t idx;        /* UNIQUE: the task */
     struct heap waiting; /* LIMIT: those whose turn it was */
+    struct task_group *group; /* GROUP */
     size_t len;
     char key[];
 };

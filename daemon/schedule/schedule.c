@@ -136,9 +136,10 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
     if (policy) {
         spec->policy = (struct task_bytes){block, policy_put(policy, block)};
     }
-    spec->hold = !in_turn ||
-                 (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY) ||
-                             policy_has(policy, POLICY_AFTER)));
+    spec->hold =
+        !in_turn ||
+        (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY) ||
+                    policy_has(policy, POLICY_AFTER) || policy_has(policy, POLICY_AFTER_GROUP)));
     return room(s, p->index) < 0 ? -ENOMEM : 1;
 }
 

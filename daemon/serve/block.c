@@ -37,6 +37,7 @@ void block_end(struct conn *c) {
     wait_keys_forget(c);
     leases_unwait(c);
     room_leave(c);
+    group_unwait(&c->group);
     if (c->timer) {
         event_del(c->timer);
     }
@@ -174,6 +175,14 @@ int block_next(struct conn *c, uint64_t timeout_ms) {
         return -ENOMEM;
     }
     c->block = BLOCK_NEXT;
+    return 0;
+}
+
+int block_group(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_GROUP;
     return 0;
 }
 

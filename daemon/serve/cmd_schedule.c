@@ -123,8 +123,9 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     if (!submit_parse(c, argv + at - 1, argc - (at - 1), 4, &task)) {
         return 0;
     }
-    if (policy_has(&task.policy, POLICY_UNIQUE) || policy_has(&task.policy, POLICY_AFTER)) {
-        reply_error(c, "ERR a schedule's task has no UNIQUE (see OVERLAP) and no AFTER");
+    if (policy_has(&task.policy, POLICY_UNIQUE) || policy_has(&task.policy, POLICY_AFTER) ||
+        policy_has(&task.policy, POLICY_AFTER_GROUP) || policy_has(&task.policy, POLICY_GROUP)) {
+        reply_error(c, "ERR a schedule's task has no UNIQUE (see OVERLAP), no AFTER and no GROUP");
         return 0;
     }
     const struct timetable_entry *old = timetable_find(d, argv[1].data, argv[1].len);

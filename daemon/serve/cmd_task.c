@@ -35,6 +35,7 @@ static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc
     int r = submit_task(c, w, ret, &new);
     if (r == 0) {
         c->live += new;
+        submit_done(c, w);
     } else if (r == -EBUSY && room_wait(c, w, 1, tasks_bytes(&w->spec))) {
         return r;
     } else if (r != -EAGAIN) {

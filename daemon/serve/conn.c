@@ -368,6 +368,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->leases);
     list_init(&c->follows);
     list_init(&c->room.node);
+    list_init(&c->group.node);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "daemon/hearthd.h"
+#include "daemon/groups.h"
 #include "daemon/tasks.h"
 #include "daemon/users.h"
 #include "lib/base/buf.h"
@@ -34,6 +35,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
 /*   IDLE --TASK.CALL--> CALL --+        IDLE: commands are taken
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
  *    |  |--POOL.DRAIN-> DRAIN -+
+ *    |  |--GROUP.WAIT-> GROUP -+
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
@@ -47,7 +49,8 @@ enum conn_block {
     BLOCK_KEYS,
     BLOCK_EVENTS,
     BLOCK_NEXT,
-    BLOCK_ROOM
+    BLOCK_ROOM,
+    BLOCK_GROUP
 };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
@@ -120,10 +123,11 @@ struct conn {
     struct conn_waiter one; /* TASK.CALL, or TASK.WAIT for one task */
     struct conn_waiter *many;
     uint32_t n_many;
-    const struct pool *drain; /* BLOCK_DRAIN */
-    struct conn_keys *keys;   /* BLPOP and its kin */
-    struct event_wish wish;   /* BLOCK_EVENTS */
-    struct room {             /* BLOCK_ROOM: room.c */
+    const struct pool *drain;  /* BLOCK_DRAIN */
+    struct group_waiter group; /* BLOCK_GROUP */
+    struct conn_keys *keys;    /* BLPOP and its kin */
+    struct event_wish wish;    /* BLOCK_EVENTS */
+    struct room {              /* BLOCK_ROOM: room.c */
         struct list node;
         struct pool *pool;
         uint32_t n;
@@ -277,6 +281,8 @@ int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms
 void block_drain_turn(struct serve *s);
 /* WORKER.NEXT: until there is a task. As block_wait(). */
 int block_next(struct conn *c, uint64_t timeout_ms);
+/* GROUP.WAIT: the caller sets c->group. As block_wait(). */
+int block_group(struct conn *c, uint64_t timeout_ms);
 /* The rest of it is in room.c. As block_wait(). */
 int block_room(struct conn *c, uint64_t timeout_ms);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */

@@ -19,6 +19,7 @@
 #include "daemon/serve/end.h"
 #include "daemon/serve/events_push.h"
 #include "daemon/serve/follow.h"
+#include "daemon/serve/group.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 
@@ -32,7 +33,7 @@ static bool begins(const struct resp_arg *a, const char *with) {
 
 bool notify_is_reserved(const struct resp_arg *channel) {
     return begins(channel, TASK_CHANNEL) || begins(channel, TASKS_CHANNEL) ||
-           begins(channel, EVENTS_CHANNEL);
+           begins(channel, EVENTS_CHANNEL) || begins(channel, GROUP_CHANNEL);
 }
 
 struct message notify_message(struct hearthd *d, uint32_t idx, const struct task_view *v,
@@ -99,6 +100,9 @@ void notify_subscribed(struct conn *c, const struct resp_arg *channel, struct fo
     size_t skip = strlen(TASK_CHANNEL), tail = strlen(STREAM_CHANNEL), len = channel->len - skip;
     uint32_t idx;
     struct task_view v;
+    if (begins(channel, GROUP_CHANNEL)) {
+        group_subscribed(c, channel);
+    }
     if (!begins(channel, TASK_CHANNEL)) {
         return;
     }

@@ -114,6 +114,7 @@ int partial_run(struct conn *c, const struct submit_words *words, const struct r
         submit_refused(c, w.pool, r);
     } else {
         assert(c->partial);
+        submit_done(c, &w);
         reply_array(c, n);
         for (uint32_t i = 0; i < n; i++) {
             char id[TASK_ID_TEXT];

@@ -411,7 +411,8 @@ int cmd_PUNSUBSCRIBE(struct conn *c, const struct resp_arg *argv, uint32_t argc)
 int cmd_PUBLISH(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     if (notify_is_reserved(&argv[1])) {
-        reply_error(c, "ERR channels that begin with task:, tasks: or events: are reserved");
+        reply_error(c,
+                    "ERR channels that begin with task:, tasks:, group: or events: are reserved");
         return 0;
     }
     uint32_t exact;

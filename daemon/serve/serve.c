@@ -20,6 +20,7 @@
 #include "daemon/log.h"
 #include "daemon/serve/conn.h"
 #include "daemon/serve/events_push.h"
+#include "daemon/serve/group.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
@@ -139,6 +140,7 @@ int serve_open(struct hearthd *d) {
         return r;
     }
     tasks_on_ended(d, notify_ended);
+    groups_on_complete(d, group_complete);
     return 0;
 }
 
@@ -216,12 +218,13 @@ bool serve_turn(struct hearthd *d) {
     block_drain_turn(s);
     room_turn(s);
     go_on(s);
+    bool told = groups_turn(d);
     events_push_turn(s);
     flush_dirty(s);
     accounts_relieve(s);
     bury_dead(s);
     accounts_give_back(s);
-    return !list_empty(&s->ready) || !list_empty(&s->dirty) || room_has_news(s);
+    return !list_empty(&s->ready) || !list_empty(&s->dirty) || room_has_news(s) || told;
 }
 
 bool serve_has_news(struct hearthd *d) {

@@ -11,8 +11,10 @@
 #include <string.h>
 
 #include "daemon/schedule.h"
+#include "daemon/groups.h"
 #include "daemon/serve/follow.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "daemon/serve/room.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -198,7 +200,18 @@ static bool read_unique(struct conn *c, const struct resp_arg *a, struct submit_
     return false;
 }
 
-/* ids OK|ANY|FAILED, the ids with commas between */
+#define OF_GROUP "group:"
+
+static bool read_after_group(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    const struct resp_arg name = {a->data + strlen(OF_GROUP), a->len - strlen(OF_GROUP)};
+    if (!groups_find(c->serve->d, &(struct task_bytes){name.data, name.len})) {
+        reply_errorf(c, "NOGROUP no such group '%.*s'", shown(&name), name.data);
+        return false;
+    }
+    return read_key(c, &name, w, POLICY_AFTER_GROUP);
+}
+
+/* ids OK|ANY|FAILED, the ids with commas between; or group:name OK|ANY|FAILED */
 static bool read_after(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
     static const char *const modes[] = {"OK", "ANY", "FAILED"};
     struct hearthd *d = c->serve->d;
@@ -209,6 +222,10 @@ static bool read_after(struct conn *c, const struct resp_arg *a, struct submit_w
     if (mode == ARRAY_SIZE(modes)) {
         reply_error(c, "ERR after is followed by ids, with commas, and OK, ANY or FAILED");
         return false;
+    }
+    set_policy(w, POLICY_AFTER_MODE, mode);
+    if (a->len > strlen(OF_GROUP) && memcmp(a->data, OF_GROUP, strlen(OF_GROUP)) == 0) {
+        return read_after_group(c, a, w);
     }
     for (size_t at = 0; at <= a->len; n++) {
         const char *comma = memchr(a->data + at, ',', a->len - at);
@@ -227,9 +244,40 @@ static bool read_after(struct conn *c, const struct resp_arg *a, struct submit_w
         w->after[n] = (struct policy_after){.idx = idx, .id = v.id};
         at += len + 1;
     }
-    set_policy(w, POLICY_AFTER_MODE, mode);
     w->policy.set |= UINT32_C(1) << POLICY_AFTER;
     w->policy.after.len = n * sizeof(w->after[0]);
+    return true;
+}
+
+static bool read_group(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    struct task_bytes name = {a->data, a->len};
+    if (!group_name_ok(&name)) {
+        reply_errorf(c, "ERR a group's name has 1 to %d printable bytes, no blank and no comma",
+                     GROUP_NAME_MAX);
+        return false;
+    }
+    switch (
+        c->partial /* of which tasks are in it already */
+            ? 0
+            : groups_may_join(c->serve->d, &name, c->roles & ROLE_ADMIN ? UINT32_MAX : c->uid)) {
+    case 0:
+        return read_key(c, a, w, POLICY_GROUP);
+    case -EACCES:
+        reply_error(c, "NOPERM this group is another user's");
+        return false;
+    case -ENOSPC:
+        reply_errorf(c, "BUSY there are %d groups", GROUPS_MAX);
+        return false;
+    default:
+        submit_refused(c, w->pool, -EPIPE);
+        return false;
+    }
+}
+
+static bool read_last(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    (void)c;
+    (void)a;
+    w->last = true;
     return true;
 }
 
@@ -260,7 +308,7 @@ static const struct option {
     {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
     {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
     {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},     {"OWNED", 0, read_owned},
-    {"STREAM", 0, read_stream},
+    {"STREAM", 0, read_stream},     {"GROUP", 1, read_group},     {"LAST", 0, read_last},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -321,6 +369,12 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
         if (!read_option(c, argv, argc, &at, &w)) {
             return false;
         }
+    }
+    if (policy_has(&w.policy, POLICY_GROUP) && policy_has(&w.policy, POLICY_AFTER_GROUP) &&
+        w.policy.group.len == w.policy.after_group.len &&
+        memcmp(w.policy.group.data, w.policy.after_group.data, w.policy.group.len) == 0) {
+        reply_error(c, "ERR a task cannot come after its own group");
+        return false;
     }
     w.spec.args = c->serve->args;
     *ret = w;
@@ -391,6 +445,15 @@ void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx) {
     }
 }
 
+void submit_done(struct conn *c, const struct submit_words *w) {
+    struct hearthd *d = c->serve->d;
+    struct task_group *g =
+        w->last && policy_has(&w->policy, POLICY_GROUP) ? groups_find(d, &w->policy.group) : NULL;
+    if (g) {
+        group_close(d, g);
+    }
+}
+
 void submit_refused(struct conn *c, const struct pool *p, int r) {
     switch (r) {
     case -EBUSY:
@@ -399,6 +462,9 @@ void submit_refused(struct conn *c, const struct pool *p, int r) {
             break;
         }
         reply_errorf(c, "BUSY the queue of pool '%s' is full", p->config->name);
+        break;
+    case -EPIPE:
+        reply_error(c, "CLOSED this group takes no more tasks");
         break;
     case -EEXIST:
         reply_error(c, "EXISTS there is a task with this unique key");

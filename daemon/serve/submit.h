@@ -10,6 +10,7 @@ struct submit_words {
     struct task_spec spec; /* all but the payload; its args are in serve.args */
     struct policy policy;
     bool owned;
+    bool last;                                   /* its group is closed behind it */
     struct policy_after after[POLICY_AFTER_MAX]; /* what policy.after points at */
     bool stream;                                 /* what it tells is pushed to the submitter */
     enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
@@ -30,5 +31,7 @@ int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *re
 int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new);
 /* After the reply: with STREAM, pushes to c what the task tells. */
 void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx);
+/* All of the command's tasks have been queued. */
+void submit_done(struct conn *c, const struct submit_words *w);
 /* Replies to what tasks_submit() returned (not 0, not -EAGAIN). */
 void submit_refused(struct conn *c, const struct pool *p, int r);

@@ -78,7 +78,7 @@ Test(serve_pubsub, what_a_resp2_subscriber_may_say) {
 
 Test(serve_pubsub, reserved_channels) {
     begin();
-    expect(&w, "-ERR channels that begin with task:, tasks: or events: are reserved",
+    expect(&w, "-ERR channels that begin with task:, tasks:, group: or events: are reserved",
            "PUBLISH task:1-1 x");
     expect(&w, "-ERR channels that begin with *", "PUBLISH tasks:1 x");
     expect(&w, ":0", "PUBLISH taskx x");
