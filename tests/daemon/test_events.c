@@ -262,3 +262,62 @@ Test(events, metrics_and_info_have_the_same_figures) {
 #include "daemon/metrics.def"
     cr_assert_eq(info_number(&w, "tasks_done"), 3);
 }
+
+/* ---- under load ---- */
+
+enum { BATCH = 1000, QUEUED = 40 * BATCH, LATER = 20 * BATCH };
+
+static void submit_many(uint32_t n, bool later) {
+    static struct resp_arg words[BATCH + 6];
+    char count[16];
+    snprintf(count, sizeof(count), "%d", BATCH);
+    const char *const first[] = {"TASK.MSUBMIT", "demo", "echo", count};
+    for (uint32_t i = 0; i < BATCH + 4; i++) {
+        const char *word = i < 4 ? first[i] : "x";
+        words[i] = (struct resp_arg){word, strlen(word)};
+    }
+    words[BATCH + 4] = (struct resp_arg){"DELAY", 5};
+    words[BATCH + 5] = (struct resp_arg){"3600000", 7};
+    for (uint32_t done = 0; done < n; done += BATCH) {
+        cr_assert_eq(wire_send_words(&other, words, BATCH + (later ? 6 : 4)), 0);
+        cr_assert_eq(wire_read(&other, WIRE_LIMIT_MS), 0);
+        cr_assert_eq(other.doc.v[0].count, BATCH, "%s", wire_show(&other));
+    }
+}
+
+Test(events, answers_under_load) {
+    static struct wire deaf;
+    char id[SERVE_ID];
+    ask(&w, "WORKER.LIST POOL demo");
+    long long pid = 0;
+    char worker[24];
+    cr_assert_eq(sscanf(wire_show_at(&w, wire_find(&w, 1, "pid")), ":%lld", &pid), 1);
+    snprintf(worker, sizeof(worker), "%lld", pid);
+    cr_assert_eq(kill((pid_t)pid, SIGSTOP), 0);
+    /* somebody who wants to hear of everything and listens to nothing */
+    serve_connect(&deaf);
+    cr_assert_eq(wire_send(&deaf, "PSUBSCRIBE", "*", NULL), 0);
+    submit_many(LATER, true);
+    submit_many(QUEUED, false);
+    submit_line(&w, id, "demo echo last");
+    uint64_t slowest = 0;
+    for (int i = 0; i < 60; i++) {
+        uint64_t began = clock_now();
+        if (i % 3 == 0) {
+            expect(&w, "[\"name\" \"demo\"*", "POOL.INFO demo");
+            cr_assert(number("queued") >= QUEUED && number("queued") <= QUEUED + 1, "%s",
+                      wire_show(&w));
+            cr_assert_eq(number("delayed"), LATER);
+        } else {
+            expect(&w, "[*", i % 3 == 1 ? "TASK.STATUS %s" : "WORKER.INFO %s",
+                   i % 3 == 1 ? id : worker);
+        }
+        uint64_t took = clock_now() - began;
+        slowest = took > slowest ? took : slowest;
+    }
+    cr_assert(slowest < NS_PER_SEC, "%llu ms", (unsigned long long)(slowest / NS_PER_MS));
+    ask(&w, "POOL.INFO demo");
+    cr_assert(number("oldest_queued_ms") > 0);
+    wire_close(&deaf);
+    cr_assert_eq(kill((pid_t)pid, SIGKILL), 0);
+}
