@@ -354,18 +354,18 @@ static void put_pools(struct out *o, int lines) {
     const struct top *t = o->t;
     static const char *const marks[TOP_SORTS] = {"name", "rate", "queue", "busy"};
     char head[TOP_TEXT];
-    snprintf(head, sizeof(head), "POOL (by %s%s)", marks[t->sort], t->reverse ? " -" : "");
-    put(o, TOP_HEAD, "%-16s %-8s %7s %7s %7s %7s %7s %7s  %s", head, "STATE", "BUSY", "QUEUED",
+    snprintf(head, sizeof(head), "POOL by %s%s", marks[t->sort], t->reverse ? "-" : "");
+    put(o, TOP_HEAD, "%-14s %-8s %6s %6s %6s %6s %7s %7s  %s", head, "STATE", "BUSY", "QUEUED",
         "END/s", "FAILED", "WAIT99", "RUN50", "TREND");
     for (size_t i = 0; i < t->n_pools && lines > 1; i++, lines--) {
         const struct top_pool *p = &t->pools[i];
         char busy[32];
         snprintf(busy, sizeof(busy), "%lld/%lld", (long long)p->busy, (long long)p->workers);
-        put(o, style_of(p), "%-16.16s %-8.8s %7s %7lld %7s %7lld %7s %7s  %s", p->name,
+        put(o, style_of(p), "%-14.14s %-8.8s %6s %6lld %6s %6lld %7s %7s  %s", p->name,
             *p->paused ? "paused" : p->state, busy, (long long)p->queued, rate_text(p->rate),
             (long long)p->failed, p->wait_p99 ? table_micros(p->wait_p99) : "-",
             p->run_p50 ? table_micros(p->run_p50) : "-",
-            spark(t, p->history, o->width > 78 ? o->width - 77 : 0));
+            spark(t, p->history, o->width > 70 ? o->width - 69 : 0));
     }
 }
 
@@ -376,7 +376,7 @@ static void put_workers(struct out *o, int lines) {
     for (size_t i = 0; i < t->n_workers && lines > 1; i++, lines--) {
         const struct top_worker *w = &t->workers[i];
         bool at_work = *w->task != '\0';
-        put(o, at_work ? TOP_GOOD : TOP_DIM, "%-8lld %-16.16s %-9.9s %9lld %9s %9s  %s",
+        put(o, at_work ? TOP_GOOD : TOP_DIM, "%-7lld %-14.14s %-8.8s %8lld %8s %8s  %s",
             (long long)w->pid, w->pool, w->state, (long long)w->done,
             w->uptime_s > 0 ? table_micros(w->uptime_s * 1000000) : "0 s",
             at_work ? table_micros(w->running_us) : "-", at_work ? w->task : "-");
