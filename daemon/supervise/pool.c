@@ -583,8 +583,18 @@ void pool_recycle(struct hearthd *d, struct pool *p, const char *why) {
     d->supervise->look = true;
 }
 
+/* Whose max_age has come. */
+static void look_at_age(struct pool *p, uint64_t now) {
+    list_for_each (it, &p->workers) {
+        struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
+        if (!x->tired && x->phase == PHASE_SERVING && now >= x->old_ns) {
+            x->tired = "its max_age has come";
+        }
+    }
+}
+
 /* Lets some of those that are to be replaced ask for their replacement. */
-static void begin_replacing(struct pool *p, uint64_t now) {
+static void begin_replacing(struct pool *p) {
     uint32_t may = 1 + p->target / 8;
 
     list_for_each (it, &p->workers) {
@@ -593,9 +603,6 @@ static void begin_replacing(struct pool *p, uint64_t now) {
     }
     list_for_each (it, &p->workers) {
         struct watch *x = watch_of(list_entry(it, struct worker, in_pool));
-        if (!x->tired && x->phase == PHASE_SERVING && now >= x->old_ns) {
-            x->tired = "its max_age has come";
-        }
         if (x->tired && !x->ending && x->phase == PHASE_SERVING && may > 0) {
             x->ending = true;
             may--;
@@ -651,10 +658,11 @@ void pool_turn(struct supervise *s, struct pool *p) {
     if (z->state == ZYGOTE_NONE && may_start && !only_joined) {
         start_zygote(s, p);
     }
+    look_at_age(p, clock_now());
     if (z->state == ZYGOTE_READY && may_start) {
         size_turn(s, p);
     }
-    begin_replacing(p, clock_now());
+    begin_replacing(p);
     struct census n = count_workers(p);
     give_seats(s, p, n.seats);
     end_replacing(s, p);

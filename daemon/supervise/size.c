@@ -16,7 +16,8 @@
  * workers, replacements, and a first one where there is none are not asked for memory.
  *
  * It shrinks, but not below `min` nor below what was busy of late plus `spare`, by workers that have
- * been idle for idle_timeout. They are told SLOT_EXIT, which a worker looks at between tasks: one
+ * been idle for idle_timeout, or are idle when they should be replaced (else a pool whose max_age is
+ * short would renew idle workers for ever). They are told SLOT_EXIT, which a worker looks at between tasks: one
  * that has just claimed a task finishes it first.
  *
  * Each decision is logged with its reason and kept for POOL.INFO; one that is refused for want of
@@ -273,7 +274,8 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
     uint64_t at = NEVER;
 
     keep = keep > p->min ? keep : p->min;
-    uint32_t over = l->coming > keep && l->due == 0 ? l->coming - keep : 0, ended = 0;
+    uint32_t over = l->coming > keep && l->due == 0 ? l->coming - keep : 0;
+    uint32_t ended = 0, renewed = 0;
     if (l->coming <= least) {
         return NEVER;
     }
@@ -285,7 +287,8 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
         }
         bool idle = now > x->idle_since_ns; /* one at work, or seen through just now, has `now` */
         uint64_t end = x->idle_since_ns + (idle ? timeout : timeout / 4 + LOOK_MIN);
-        if (ended < over && idle && end <= now) {
+        if (ended < over && idle && (end <= now || x->tired)) {
+            renewed += end > now;
             x->ending = x->surplus = true;
             worker_set_phase(w, PHASE_LEAVING);
             worker_command(s, w, SLOT_EXIT);
@@ -296,8 +299,12 @@ static uint64_t shrink(struct supervise *s, struct pool *p, const struct load *l
     }
     if (ended > 0) {
         p->target = l->coming - ended;
-        decide(p, "shrink", "%u idle for %llu ms", ended,
-               (unsigned long long)p->config->idle_timeout_ms);
+        if (renewed > 0) {
+            decide(p, "shrink", "%u idle when they were to be replaced", ended);
+        } else {
+            decide(p, "shrink", "%u idle for %llu ms", ended,
+                   (unsigned long long)p->config->idle_timeout_ms);
+        }
     }
     return at > now ? at : now + timeout / 4 + LOOK_MIN;
 }

@@ -84,6 +84,38 @@ Test(sizing, ondemand_has_no_worker_until_there_is_a_task) {
                  1);
     cr_assert_str_eq(wait_end(&w, id), "done|later|");
     cr_assert_eq(times_logged("grow, 1 workers wanted"), 2);
+    /* a task of a pool that is paused is no reason, until it is not */
+    cr_assert(pool_becomes(&w, "demo", "workers", "0", within(2000)));
+    cr_assert_str_eq(wire_call(&w, "POOL.PAUSE", "demo", "OUT", NULL), "+OK");
+    submit(&w, "demo", "echo", "x", NULL, id);
+    cr_assert_str_eq(wire_call(&w, "TASK.WAIT", id, "TIMEOUT", "100", NULL), "nil");
+    cr_assert_eq(info("workers"), 0);
+    cr_assert_str_eq(wire_call(&w, "POOL.RESUME", "demo", "OUT", NULL), "+OK");
+    cr_assert_str_eq(wait_end(&w, id), "done|x|");
+}
+
+/* Its workers are old before they have been idle for long enough. */
+Test(sizing, an_idle_worker_that_is_old_is_not_replaced) {
+    begin("sizing = \"ondemand\"; max = 2; max_age = 0.2; idle_timeout = 20;", NULL);
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "demo", "echo", "x", NULL), "\"x\"");
+    cr_assert(pool_becomes(&w, "demo", "workers", "0", within(3000)));
+    expect_reason("shrink", "idle when they were to be replaced");
+}
+
+/* More workers could not run them. */
+Test(sizing, tasks_that_wait_for_each_other_are_no_reason_to_grow) {
+    char id[4][ID_MAX];
+    begin("sizing = \"dynamic\"; min = 1; spare = 0; max = 4;", NULL);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(sscanf(wire_call(&w, "TASK.SUBMIT", "demo", "sleep", "", "ARG", "150", "LIMIT",
+                                      "key", "1", NULL),
+                            "\"%31[^\"]", id[i]),
+                     1, "%s", wire_show(&w));
+    }
+    for (int i = 0; i < 4; i++) {
+        cr_assert_str_eq(wait_end(&w, id[i]), "done||");
+    }
+    cr_assert_eq(info("spawned"), 1);
 }
 
 Test(sizing, dynamic_grows_for_spares_and_for_a_queue_and_shrinks_again) {
