@@ -151,6 +151,26 @@ static int put_output(struct lease *l, const void *data, size_t len) {
     return r;
 }
 
+/* Ends the task with this output and log; that one is left out if there is no room for it. */
+static int end_with(struct lease *l, struct task_outcome *o, const struct task_bytes *output,
+                    const struct task_bytes *log, const struct lease_usage *usage) {
+    int r = put_output(l, output->data, output->len);
+    if (r < 0) {
+        return r;
+    }
+    r = log->len ? task_log(&l->shm, &l->task, log->data, (uint32_t)log->len) : 0;
+    if (r == -EAGAIN) {
+        return r;
+    }
+    o->output_len = output->len;
+    o->user_us = usage->user_us;
+    o->system_us = usage->system_us;
+    o->rss_kib = usage->rss_kib;
+    finish(l, o);
+    return 0;
+}
+
+/* With nothing but a message, or not even that. */
 static int refuse(struct lease *l, int error, const char *text) {
     struct task_outcome o = {.state = TASK_FAILED, .cause = CAUSE_ERROR, .code = error};
     o.output_len = put_output(l, text, strlen(text)) == 0 ? strlen(text) : 0;
@@ -158,24 +178,20 @@ static int refuse(struct lease *l, int error, const char *text) {
     return 0;
 }
 
-int lease_done(struct hearthd *d, struct lease *l, const void *data, size_t len) {
-    (void)d;
+int lease_done(struct lease *l, const struct task_bytes *result, const struct task_bytes *log,
+               const struct lease_usage *usage) {
     char text[96];
     uint64_t max = l->worker->pool->config->max_output;
-    if (len > max) {
-        snprintf(text, sizeof(text), "the result has %zu bytes, max_output is %llu", len,
+    if (result->len > max) {
+        snprintf(text, sizeof(text), "the result has %zu bytes, max_output is %llu", result->len,
                  (unsigned long long)max);
         return refuse(l, EFBIG, text);
     }
-    int r = put_output(l, data, len);
-    if (r == -EAGAIN) {
-        return r;
-    }
-    if (r < 0) {
-        return refuse(l, r == -EMSGSIZE ? EFBIG : ENOMEM, "no room for the result");
-    }
-    finish(l, &(struct task_outcome){.state = TASK_DONE, .cause = CAUSE_RESULT, .output_len = len});
-    return 0;
+    struct task_outcome o = {.state = TASK_DONE, .cause = CAUSE_RESULT};
+    int r = end_with(l, &o, result, log, usage);
+    return r == 0 || r == -EAGAIN
+               ? r
+               : refuse(l, r == -EMSGSIZE ? EFBIG : ENOMEM, "no room for the result");
 }
 
 /* Whoever ends a task for such a reason has not failed. */
@@ -192,9 +208,8 @@ enum task_cause lease_stopped(struct lease *l) {
                                              : CAUSE_CANCELLED;
 }
 
-int lease_fail(struct hearthd *d, struct lease *l, int code, const struct task_bytes *message,
-               const struct task_bytes *log) {
-    (void)d;
+int lease_fail(struct lease *l, int code, const struct task_bytes *message,
+               const struct task_bytes *log, const struct lease_usage *usage) {
     enum task_cause why = lease_stopped(l);
     struct task_outcome o = {
         .state = why == CAUSE_NONE        ? TASK_FAILED
@@ -203,17 +218,9 @@ int lease_fail(struct hearthd *d, struct lease *l, int code, const struct task_b
         .cause = why == CAUSE_NONE ? CAUSE_ERROR : why,
         .code = why == CAUSE_NONE ? code : 0,
     };
-    int r = put_output(l, message->data, message->len);
-    if (r == -EAGAIN) {
-        return r;
-    }
-    o.output_len = r == 0 ? message->len : 0;
-    r = log->len ? task_log(&l->shm, &l->task, log->data, (uint32_t)log->len) : 0;
-    if (r == -EAGAIN) {
-        return r;
-    }
-    finish(l, &o); /* without the log, if there is no room for it */
-    return 0;
+    static const struct task_bytes none = {"", 0};
+    int r = end_with(l, &o, message, log, usage);
+    return r == 0 || r == -EAGAIN ? r : end_with(l, &o, &none, &none, usage);
 }
 
 /* ---- what it tells ---- */

@@ -49,13 +49,17 @@ bool lease_may_serve(struct lease *l);
 bool lease_must_leave(const struct lease *l);
 /* The next task of its pool. 0 or -EAGAIN: there is none. */
 int lease_take(struct lease *l);
+/* What a task has used, as its worker says; 0: not known. */
+struct lease_usage {
+    uint64_t user_us, system_us, rss_kib;
+};
 /* Ends the task: it is done, with this result, ... */
-int lease_done(struct hearthd *d, struct lease *l, const void *data, size_t len);
+int lease_done(struct lease *l, const struct task_bytes *result, const struct task_bytes *log,
+               const struct lease_usage *usage);
 /* ... or has failed, of its own accord or because it was to stop; log: as of a command's stderr. Both
  * 0, or -EAGAIN: locks are busy, nothing has happened, try again later. */
-int lease_fail(struct hearthd *d, struct lease *l, int code, const struct task_bytes *message,
-               const struct task_bytes *log);
-
+int lease_fail(struct lease *l, int code, const struct task_bytes *message,
+               const struct task_bytes *log, const struct lease_usage *usage);
 /* What the task tells while it runs. 0; -EAGAIN: there is no room for the rest until the followers have
  * read, or locks are busy: the same again later; -ECANCELED: the task is to stop, and waits for no
  * room; -ENOMEM; -EBADMSG. */

@@ -244,20 +244,51 @@ static struct lease *find_task(struct conn *c, const struct resp_arg *id) {
     return NULL;
 }
 
-/* [NEXT [TIMEOUT ms]] */
+/* What follows the result or message. */
 struct ending {
+    struct task_bytes log;
+    struct lease_usage usage;
     bool next;
     uint64_t ms;
 };
 
+static bool read_usage(struct conn *c, const struct resp_arg *argv, struct lease_usage *ret) {
+    uint64_t *const to[] = {&ret->user_us, &ret->system_us, &ret->rss_kib};
+    for (int i = 0; i < 3; i++) {
+        if (num_u64(argv[i].data, argv[i].len, to[i]) < 0) {
+            reply_error(c, "ERR usage is three integers from 0 on");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* [LOG text] [USAGE user_us system_us rss_kib] [NEXT [TIMEOUT ms]] */
 static bool read_ending(struct conn *c, const struct resp_arg *argv, uint32_t argc,
                         struct ending *ret) {
-    *ret = (struct ending){.next = argc > 0};
-    if (argc > 0 && !resp_is(&argv[0], "NEXT")) {
+    *ret = (struct ending){.log = {"", 0}};
+    uint32_t at = 0;
+    if (argc >= at + 2 && resp_is(&argv[at], "LOG")) {
+        const struct resp_arg *a = &argv[at + 1];
+        size_t skip = a->len > LOG_MAX ? a->len - LOG_MAX : 0; /* the end tells most */
+        ret->log = (struct task_bytes){a->data + skip, a->len - skip};
+        at += 2;
+    }
+    if (argc >= at + 4 && resp_is(&argv[at], "USAGE")) {
+        if (!read_usage(c, &argv[at + 1], &ret->usage)) {
+            return false;
+        }
+        at += 4;
+    }
+    if (at == argc) {
+        return true;
+    }
+    if (!resp_is(&argv[at], "NEXT")) {
         reply_syntax(c);
         return false;
     }
-    return argc == 0 || read_timeout(c, argv + 1, argc - 1, &ret->ms);
+    ret->next = true;
+    return read_timeout(c, argv + at + 1, argc - at - 1, &ret->ms);
 }
 
 static void reply_ended(struct conn *c, const struct ending *e) {
@@ -277,7 +308,8 @@ int cmd_WORKER_DONE(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
         !(l = find_task(c, &argv[1]))) {
         return 0;
     }
-    int r = lease_done(c->serve->d, l, argv[2].data, argv[2].len);
+    const struct task_bytes result = {argv[2].data, argv[2].len};
+    int r = lease_done(l, &result, &e.log, &e.usage);
     if (r == 0) {
         reply_ended(c, &e);
     }
@@ -288,26 +320,18 @@ int cmd_WORKER_FAIL(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     struct lease *l;
     struct ending e;
     int64_t code;
-    struct task_bytes log = {"", 0};
-    uint32_t at = 4;
     if (!has_joined(c)) {
         return 0;
-    }
-    if (argc > 5 && resp_is(&argv[4], "LOG")) {
-        const struct resp_arg *a = &argv[5];
-        size_t skip = a->len > LOG_MAX ? a->len - LOG_MAX : 0; /* the end tells most */
-        log = (struct task_bytes){a->data + skip, a->len - skip};
-        at = 6;
     }
     if (dispatch_i64(&argv[2], &code) < 0 || code < INT32_MIN || code > INT32_MAX) {
         reply_error(c, "ERR code is not an integer or out of range");
         return 0;
     }
-    if (!read_ending(c, argv + at, argc - at, &e) || !(l = find_task(c, &argv[1]))) {
+    if (!read_ending(c, argv + 4, argc - 4, &e) || !(l = find_task(c, &argv[1]))) {
         return 0;
     }
     const struct task_bytes message = {argv[3].data, argv[3].len};
-    int r = lease_fail(c->serve->d, l, code ? (int)code : 1, &message, &log);
+    int r = lease_fail(l, code ? (int)code : 1, &message, &e.log, &e.usage);
     if (r == 0) {
         reply_ended(c, &e);
     }

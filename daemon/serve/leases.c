@@ -180,7 +180,7 @@ static bool reply_task(struct conn *c, struct lease *l) {
     const struct pool *p = l->worker->pool;
     if (task_view(&l->shm, l->task.idx, &v) < 0 || v.handler >= p->n_handlers) {
         static const struct task_bytes why = {"the task's record is damaged", 28}, none = {"", 0};
-        lease_fail(c->serve->d, l, EBADMSG, &why, &none);
+        lease_fail(l, EBADMSG, &why, &none, &(struct lease_usage){0});
         return false;
     }
     size_t len = task_id_text(id, v.id, l->task.idx);

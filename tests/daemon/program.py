@@ -25,7 +25,7 @@ if os.path.exists(SYSTEM) and os.path.realpath(SYSTEM) != os.path.realpath(sys.e
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHIMS = os.path.join(os.environ["HEARTH_SOURCE"], "worker", "shims")
 PYTHON = sys.executable
-JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "polite", "leak", "thumb", "tell", "flood")
+JOBS = ("echo", "words", "who", "fail", "die", "rest", "stubborn", "twice", "polite", "burn", "leak", "thumb", "tell", "flood")
 KILL_SECONDS = float(os.environ.get("HEARTH_PROGRAM_KILL_SECONDS", "4"))
 
 
@@ -161,7 +161,18 @@ def one_task(d):
     equal(w.ask("WORKER.FAIL", first, "7", "no good", "LOG", "line 1\nline 2", "NEXT")[0], second)
     equal(c.ask("TASK.WAIT", first), [first, b"failed", None, b"error 7: no good"])
     equal(status(c, first)["stderr"], "line 1\nline 2")
-    equal(w.ask("WORKER.DONE", second, "", "NEXT", "TIMEOUT", "0"), None)
+    begins(w.ask("WORKER.DONE", second, "", "USAGE", "1", "2", "x"), "ERR usage")
+    begins(w.ask("WORKER.DONE", second, "", "USAGE", "1", "2"), "ERR syntax")
+    equal(w.ask("WORKER.DONE", second, "", "LOG", "warned", "USAGE", "1100", "2200", "33", "NEXT", "TIMEOUT", "0"), None)
+    now = status(c, second)
+    equal((now["stderr"], now["user_us"], now["system_us"], now["max_rss_kib"]), ("warned", 1100, 2200, 33))
+    # a result over max_output
+    small = Wire(d.path)
+    small.ask("WORKER.JOIN", "small")
+    c.put("TASK.CALL", "small", "run", "")
+    equal(small.ask("WORKER.DONE", small.ask("WORKER.NEXT")[0], "x" * 2000), "OK")
+    equal(c.get(), "FAILED 27 the result has 2000 bytes, max_output is 1024")
+    small.close()
     begins(c.ask("TASK.CALL", "open", "a", "", "TIMEOUT", "x"), "ERR")
     big = os.urandom(3 << 20)
     c.put("TASK.CALL", "open", "a", big)
@@ -268,6 +279,17 @@ def leases_end(d):
     c.close()
 
 
+def too_many(d):
+    until(lambda: not d.workers("open"))
+    v, w = Wire(d.path), Wire(d.path)
+    equal(v.ask("WORKER.JOIN", "open", "CAPACITY", "5"), "OK")
+    begins(w.ask("WORKER.JOIN", "open", "CAPACITY", "2"), "BUSY as many workers have joined")
+    until(lambda: len(d.workers("open")) == 5)
+    equal(w.ask("WORKER.JOIN", "open"), "OK")
+    v.close()
+    w.close()
+
+
 def roles(d):
     os.chmod(d.work, 0o755)
     os.chmod(d.path, 0o777)
@@ -318,6 +340,11 @@ def python_failures(d, pool):
         raise AssertionError(log)
     equal(c.ask("TASK.CALL", pool, "words", b"\xff"), Error("FAILED 1 UnicodeDecodeError: 'utf-8' codec can't decode byte "
                                                              "0xff in position 0: invalid start byte"))
+    task = c.ask("TASK.SUBMIT", pool, "burn", "", "ARG", "30")
+    c.ask("TASK.WAIT", task)
+    now = status(c, task)
+    if not (25000 < now["user_us"] + now["system_us"] < now["run_us"] + 2000 and now["max_rss_kib"] > 1000):
+        raise AssertionError(now)
     equal(c.ask("TASK.CALL", pool, "die", "", "ARG", "3"), "LOST exit status 3")
     equal(c.ask("TASK.CALL", pool, "twice", "", "RETRY", "2", "BACKOFF", "0"), b"attempt 2")
     c.close()
@@ -748,8 +775,9 @@ def main():
     tap = Tap()
     demo = '{ name = "demo"; workers = 1; module = "demo.so"; }'
     guests = '{ name = "guests"; program = [ ]; worker_users = [ "65534" ]; }'
-    with ProgramDaemon(OPEN, demo, guests) as d:
-        for test in (joining, one_task, several, leases_end):
+    small = '{ name = "small"; program = [ ]; max_output = "1K"; }'
+    with ProgramDaemon(OPEN, demo, guests, small, rest="limits = { max_joined = 6; };\n") as d:
+        for test in (joining, one_task, several, leases_end, too_many):
             tap.run(test.__name__.replace("_", " "), test, d)
         if os.getuid() == 0:
             tap.run("who may join", roles, d)

@@ -56,6 +56,12 @@ def polite(_payload):
         return "told: %s" % hearth_worker.stopping()
 
 
+def burn(_payload, ms):
+    end = time.process_time() + int(ms) / 1000
+    while time.process_time() < end:
+        pass
+
+
 def twice(_payload):
     """Fails the first time."""
     if hearth_worker.current().attempt == 1:

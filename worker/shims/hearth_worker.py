@@ -26,6 +26,7 @@ import importlib.util
 import inspect
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -301,6 +302,36 @@ def _print_to_task():
     return sys.stdout, sys.stderr
 
 
+class Usage:
+    """What tasks use. Asking costs as much as a short task, so it is asked about those that take 0.1 ms or more; the sample
+    before a task is at most a millisecond old."""
+
+    def __init__(self):
+        self.at = 0
+        self.begun = 0
+        self.last = (0, 0)
+
+    def _sample(self):
+        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.last = (own.ru_utime + below.ru_utime, own.ru_stime + below.ru_stime)
+        return max(own.ru_maxrss, below.ru_maxrss)
+
+    def begin(self):
+        self.begun = time.monotonic_ns()
+        if self.begun - self.at > 1000000:
+            self.at = self.begun
+            self._sample()
+
+    def end(self):
+        """Words for the end of the task."""
+        now = time.monotonic_ns()
+        if now - self.begun < 100000:
+            return ()
+        (user, system), self.at = self.last, now
+        rss = self._sample()
+        return (b"USAGE", b"%d" % ((self.last[0] - user) * 1e6), b"%d" % ((self.last[1] - system) * 1e6), b"%d" % rss)
+
+
 _running = False  # a handler is at work: it may be interrupted
 _told = False  # to stop, when none was: it may have been meant for the task that had just ended, or for that about to begin
 
@@ -317,6 +348,7 @@ def _serve(sock, pool, handlers, own):
     global _connection, _words, _current, _running, _told
     c = _connection = Connection(sock)
     printed = _print_to_task()
+    usage = Usage()
     cancel = (b"CANCEL", b"SIGNAL") if own else ()
     if own:
         signal.signal(signal.SIGTERM, _on_cancel)
@@ -326,6 +358,7 @@ def _serve(sock, pool, handlers, own):
         _words = words
         words[3] = [a.decode(errors="surrogateescape") for a in words[3]]
         stop = False
+        usage.begin()
         if _told:
             _told = False
             stop = c.call(b"WORKER.CANCELLED", words[0]) is not None
@@ -350,7 +383,7 @@ def _serve(sock, pool, handlers, own):
                 p.tell()
         result = None
         _words = _current = None
-        words = c.call(*answer, b"NEXT")
+        words = c.call(*answer, *usage.end(), b"NEXT")
 
 
 def _work(sock, pool, handlers, own):
