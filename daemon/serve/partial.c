@@ -4,9 +4,9 @@
  * already queued are taken back. One that a worker has begun by then cannot be undone; it is told
  * to stop and its result is dropped: in no case does the client hear of it.
  *
- * A busy lock stops the work in the middle (-EAGAIN). The command's words stay in the connection's
- * buffer and are parsed again on a later turn; struct partial says how far it has come. Pushes for
- * tasks that end meanwhile are held back, since the client does not know their ids yet.
+ * A busy lock stops the work in the middle (-EAGAIN), and so does the turn's bound, so that 100,000 tasks in one go hold
+ * nobody else up. The command's words stay in the connection's buffer and are parsed again on a later turn; struct partial says how
+ * far it has come. Pushes for tasks that end meanwhile are held back, since the client does not know their ids yet.
  *
  * Fails: replies; -EAGAIN. */
 #include "daemon/serve/partial.h"
@@ -18,6 +18,8 @@
 #include "daemon/serve/reply.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/submit.h"
+
+enum { TURN_TASKS = 4096 };
 
 struct partial {
     uint32_t done;
@@ -74,7 +76,10 @@ static int check(struct conn *c, const struct submit_words *w, const struct resp
 static int submit_rest(struct conn *c, struct submit_words *w, const struct resp_arg *payloads,
                        uint32_t n) {
     struct partial *p = c->partial;
-    while (p->done < n) {
+    for (uint32_t i = 0; p->done < n; i++) {
+        if (i == TURN_TASKS) {
+            return -EAGAIN; /* the other clients come first */
+        }
         struct task_ref ref;
         w->spec.payload = (struct task_bytes){payloads[p->done].data, payloads[p->done].len};
         int r = submit_new(c, w, &ref);
