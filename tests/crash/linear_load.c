@@ -137,7 +137,8 @@ int load_run(struct load *l, int p, load_do *fn, void *arg) {
     for (int i = 0; i < LOAD_KEYS; i++) {
         m.last[i] = LINEAR_NONE;
     }
-    for (uint64_t n; (n = atomic_load(&log->n)) < LOAD_CALLS;) {
+    uint64_t limit = l->limit && l->limit < LOAD_CALLS ? l->limit : LOAD_CALLS;
+    for (uint64_t n; (n = atomic_load(&log->n)) < limit;) {
         struct load_call *c = &log->calls[n];
         /* mostly on one key for a while, so that they meet there */
         enum load_key key = (enum load_key)(rnd(&m, 4) ? atomic_load(&l->stamp) / 256 % LOAD_KEYS

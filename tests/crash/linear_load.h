@@ -29,6 +29,7 @@ struct load {
     _Atomic uint64_t
         stamp; /* the clock: each call takes one before it begins and one when it has ended */
     uint64_t seed;
+    uint64_t limit; /* calls of each process: at most, and if 0, LOAD_CALLS */
     struct load_log {
         _Atomic uint64_t n;
         struct load_call {
@@ -42,7 +43,7 @@ struct load {
 typedef int load_do(void *arg, enum load_key key, struct linear_call *c);
 
 struct load *load_new(uint64_t seed);
-/* Makes calls as process p until its log is full (0), or one fails (its error). */
+/* Makes calls as process p until it has made as many as it may (0), or one fails (its error). */
 int load_run(struct load *l, int p, load_do *fn, void *arg);
 /* Process p is dead and what it did has been kept or undone: the call it died in has ended. */
 void load_died(struct load *l, int p);
