@@ -8,6 +8,10 @@
  * also add to counters that all share (field p of `shares` is exact, their sum is `total`) and move tokens from one list to
  * another. Two more sleep in blocking pops for those tokens, and put each back; a sixth removes expired keys and tidies.
  *
+ * Between two changes they make, rename and remove keys of a manager, which the supervisor ends under their hands, and opens
+ * another. What a manager counts as its keys is what is there, whoever died; of one that has ended nobody sees anything, and after
+ * a pass of the sweep nothing is left.
+ *
  * Stuck means: a change that does not get its locks in 20 s; a sleeper that oversleeps its limit by 5 s; tokens that lie in
  * the queue while somebody sleeps for them and nobody who was to wake him is alive.
  * After each round everything is compared, the segment is checked block by block, and at the end nothing may be left.
@@ -31,6 +35,7 @@
 #include "lib/shm/check.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/op.h"
 #include "lib/shm/slot.h"
@@ -46,6 +51,7 @@ enum {
     TOKENS = 12,
     FIRST_TOKEN = 1000, /* their contents' numbers */
     KINDS_MAX = 64,
+    OWNED = 6, /* names of a manager's keys */
 };
 #define LONG_SLEEP_MS 20000
 #define OVERSLEPT     (5 * NS_PER_SEC)
@@ -63,6 +69,8 @@ struct journal {
     } changers[CHANGERS];
     _Atomic uint64_t hands[SLEEPERS]; /* token << 2 | what it is at */
     _Atomic uint64_t done[KINDS_MAX], slept, longest_ns, overslept_ns, swept;
+    _Atomic uint64_t manager;     /* the one that is open, or has just ended */
+    _Atomic uint64_t owned, late; /* changes to keys of managers; those that came too late */
 };
 
 static struct journal *journal;
@@ -132,9 +140,50 @@ static bool make_change(struct objects *o, int p, struct change *c) {
     return true;
 }
 
+/* ---- keys of a manager, which are everybody's ---- */
+
+static struct task_bytes owned_name(uint64_t id, uint64_t i, char buf[32]) {
+    manager_prefix(id, buf);
+    buf[MANAGER_PREFIX] = (char)('a' + i);
+    return (struct task_bytes){buf, MANAGER_PREFIX + 1};
+}
+
+static int64_t change_owned(struct objects *o, uint64_t id, struct change *c) {
+    char one[32], two[32], content[CONTENT_MAX];
+    struct task_bytes name = owned_name(id, change_random(c, OWNED), one);
+    struct task_bytes other = owned_name(id, change_random(c, OWNED), two);
+    struct task_bytes b = content_of((uint32_t)(1 + change_random(c, 1000)), content);
+    switch (change_random(c, 8)) {
+    case 0:
+        return objects_value_set(o, name, b, OBJECTS_ALWAYS, change_random(c, 2) * 3);
+    case 1:
+        return objects_dict_set(o, name, b, b);
+    case 2:
+        return objects_list_push(o, name, OBJECTS_RIGHT, &b, 1);
+    case 3:
+        return objects_rename(o, name, other, change_random(c, 2));
+    case 4:
+        return objects_copy(o, name, other, change_random(c, 2));
+    case 5:
+        return objects_list_pop(o, name, OBJECTS_LEFT, &b);
+    default:
+        return objects_delete(o, &name, 1);
+    }
+}
+
+static bool make_owned(struct objects *o, struct change *c) {
+    int64_t r = change_owned(o, get(&journal->manager), c);
+    atomic_fetch_add(r == -EIDRM ? &journal->late : &journal->owned, 1);
+    if (r < 0 && r != -EIDRM && r != -ENOENT && r != -EEXIST && r != -EPROTOTYPE) {
+        fprintf(stderr, "# a key of a manager: %s\n", strerror((int)-r));
+        return false;
+    }
+    return true;
+}
+
 static int change(struct objects *o, int p) {
     struct change c = {.random = first_seed + get(&journal->changers[p].state) * 97 + (uint64_t)p};
-    while (make_change(o, p, &c)) {
+    while (make_change(o, p, &c) && make_owned(o, &c)) {
         c = (struct change){.random = c.random};
     }
     return 3;
@@ -412,6 +461,57 @@ static void judge_tokens(void) {
     }
 }
 
+/* How many names there are below '@', and below this manager. */
+static uint64_t count_owned(uint64_t id, uint64_t *ret_all) {
+    struct task_bytes pattern = {"@*", 2};
+    const struct task_bytes *found;
+    uint64_t cursor = 0, mine = 0;
+    size_t n;
+    *ret_all = 0;
+    do {
+        if (objects_keys(&objects, &cursor, 1000, &pattern, &found, &n)) {
+            die("the names cannot be listed");
+        }
+        *ret_all += n;
+        for (size_t i = 0; i < n; i++) {
+            mine += manager_of(found[i].data, found[i].len) == id;
+        }
+    } while (cursor);
+    return mine;
+}
+
+static void open_manager(void) {
+    uint64_t id;
+    if (manager_open(&segment, &id)) {
+        die("no manager can be opened");
+    }
+    put(&journal->manager, id);
+}
+
+/* Those of the keys that expire may be there and unseen: they are swept first. */
+static void judge_managers(void) {
+    struct manager_pass pass;
+    uint64_t id = get(&journal->manager), all;
+    manager_pass_begin(&segment, &pass);
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        struct sweep w = {.shard = i};
+        do {
+            if (op_run(&segment, UINT64_C(1) << i, sweep_shard, &w) < 0) {
+                die("a shard cannot be swept");
+            }
+        } while (w.cursor);
+    }
+    if (manager_pass_end(&segment, &pass) || manager_over(&segment)) {
+        die("keys of ended managers are left");
+    }
+    uint64_t mine = count_owned(id, &all);
+    if (mine != all || mine != manager_keys(&segment, id)) {
+        die("a manager counts %llu keys; there are %llu, and %llu of any",
+            (unsigned long long)manager_keys(&segment, id), (unsigned long long)mine,
+            (unsigned long long)all);
+    }
+}
+
 static void judge(void) {
     struct shm_report report;
     int64_t shares = 0;
@@ -423,6 +523,7 @@ static void judge(void) {
     }
     judge_total(shares);
     judge_tokens();
+    judge_managers();
 }
 
 /* The changers are dead; a sleeper that lives empties the queue, whoever died before he woke it. */
@@ -482,6 +583,7 @@ static void prepare(void) {
     for (uint32_t t = 0; t < TOKENS; t++) {
         put_token(t);
     }
+    open_manager();
 }
 
 /* One round: all are started, and die one after the other or several at once. Returns how often several did. */
@@ -502,6 +604,12 @@ static uint64_t run_round(uint64_t *killed, uint64_t *waited_ns) {
         several += (victims & (victims - 1)) != 0;
         *killed += slay_all(victims);
         alive &= ~victims;
+        if (rnd(4) == 0) {
+            if (manager_end(&segment, get(&journal->manager))) {
+                die("a manager cannot be ended");
+            }
+            open_manager();
+        }
     }
     uint64_t waited = see_them_wake(alive);
     *waited_ns = waited > *waited_ns ? waited : *waited_ns;
@@ -534,11 +642,14 @@ int main(void) {
             die("never made: %s", kind_at(i)->name);
         }
     }
-    printf("# the longest change took %.1f ms, the queue was empty after %.1f ms at most, "
-           "oversleeping %.1f ms at most; %llu tokens were slept for, %llu keys swept\n",
-           (double)get(&journal->longest_ns) / 1e6, (double)waited / 1e6,
-           (double)get(&journal->overslept_ns) / 1e6, (unsigned long long)get(&journal->slept),
-           (unsigned long long)get(&journal->swept));
+    printf(
+        "# the longest change took %.1f ms, the queue was empty after %.1f ms at most, "
+        "oversleeping %.1f ms at most; %llu tokens were slept for, %llu keys swept; %llu changes "
+        "to keys of managers, %llu too late\n",
+        (double)get(&journal->longest_ns) / 1e6, (double)waited / 1e6,
+        (double)get(&journal->overslept_ns) / 1e6, (unsigned long long)get(&journal->slept),
+        (unsigned long long)get(&journal->swept), (unsigned long long)get(&journal->owned),
+        (unsigned long long)get(&journal->late));
     remove_everything();
     objects_deinit(&objects);
     shm_detach(&segment);

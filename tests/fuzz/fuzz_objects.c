@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Shared objects in a segment in which another process may have written anything. A valid small one with dicts, lists, values,
- * garbage and doomed objects is patched as the input says and then used as it says: first byte, how many patches; each
+ * keys of a manager and of one that has ended, garbage and doomed objects is patched as the input says and then used as it says: first byte, how many patches; each
  * patch, a place and a value; then verbs, one byte each and an operand. Nothing may crash, assert, read or write outside
  * (the image lies in memory of exactly its size) or take long. With no patch at all the segment must be in order
  * afterwards. */
@@ -10,17 +10,24 @@
 #include <string.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/check.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/list.h"
+#include "lib/shm/manager.h"
 #include "lib/shm/op.h"
 #include "lib/shm/slot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { SIZE = 1 << 20, PATCHES_MAX = 24, VERBS_MAX = 32, PLACES_MAX = 4096 };
+
+#define OPEN_ID      (UINT64_C(1) << 32)
+#define ENDED_ID     (UINT64_C(1) << 32 | 1)
+#define OPEN_PREFIX  "@0000000100000000:"
+#define ENDED_PREFIX "@0000000100000001:"
 
 static uint8_t *image, *work;
 static uint64_t
@@ -51,7 +58,10 @@ struct act {
 
 static struct key_name pick(struct shm *s, uint32_t n) {
     static const char *const names[] = {"v1", "v2", "d1", "d2", "l1", "l2", "l3", "other"};
-    const char *t = names[n % ARRAY_SIZE(names)];
+    /* an input must mean the same each time: make_image() gives the managers these ids */
+    static const char *const owned[] = {OPEN_PREFIX "v", OPEN_PREFIX "d", OPEN_PREFIX "new",
+                                        ENDED_PREFIX "v"};
+    const char *t = n >> 31 ? owned[n % ARRAY_SIZE(owned)] : names[n % ARRAY_SIZE(names)];
     return key_name(s, t, strlen(t));
 }
 
@@ -205,6 +215,42 @@ static int in_read(struct shm *s, void *arg) {
     return r;
 }
 
+static void act_as_daemon(struct shm *s, const struct act *a) {
+    static struct manager_pass pass;
+    struct account_view view;
+    uint64_t id;
+    unsigned account;
+    switch (a->n % 8) {
+    case 0:
+        manager_open(s, &id);
+        break;
+    case 1:
+        manager_end(s, a->n & 8 ? OPEN_ID : a->n);
+        break;
+    case 2:
+        manager_pass_begin(s, &pass);
+        break;
+    case 3:
+        manager_pass_end(s, &pass);
+        break;
+    case 4:
+        alloc_trim(s);
+        break;
+    case 5:
+        account_open(s, a->n >> 8 & 127, a->n & 8 ? 1000 : 0, a->n & 16 ? 3 : 0, &account);
+        account_view(s, account, &view);
+        account_act_as(s, a->n >> 16 & 127);
+        break;
+    case 6:
+        manager_keys(s, OPEN_ID);
+        manager_over(s);
+        keys_count(s);
+        break;
+    default:
+        manager_end_all(s);
+    }
+}
+
 static void act(struct shm *s, const struct act *a) {
     struct key_name k = pick(s, a->n);
     struct shm_report report;
@@ -213,7 +259,11 @@ static void act(struct shm *s, const struct act *a) {
         op_read(s, k.shard, in_read, (void *)(uintptr_t)a);
         break;
     case 1:
-        op_tidy(s, a->n % SHM_SHARDS);
+        if (a->verb & 8) {
+            act_as_daemon(s, a);
+        } else {
+            op_tidy(s, a->n % SHM_SHARDS);
+        }
         break;
     case 2:
         shm_check(s, &report);
@@ -231,6 +281,15 @@ static int fill(struct shm *s, void *arg) {
     char field[16];
     int r = 0;
     (void)arg;
+    for (uint32_t i = 0; r >= 0 && i < 4; i++) {
+        struct key_name k = pick(s, i | 1u << 31);
+        if (i == 1) {
+            r = dict_open(s, &k, true, &d);
+            r = r ? r : dict_put(s, &d, "f1", 2, text, 30);
+        } else if (i != 2) {
+            r = value_set(s, &k, text, 40, false);
+        }
+    }
     for (uint32_t i = 0; r >= 0 && i < 2; i++) {
         struct key_name k = pick(s, i);
         r = value_set(s, &k, i ? "41" : text, i ? 2 : 300, false);
@@ -263,7 +322,12 @@ static void make_image(void) {
     require(slot_reserve(&s, 0, &slot, &gen) == 0);
     become(&s, 0);
     memcpy(work, s.base, SIZE);
+    for (uint64_t i = 0, id; i < 2; i++) {
+        require(manager_open(&s, &id) == 0);
+        put(&s.managers[i].word, OPEN_ID | i);
+    }
     require(op_run(&s, OP_ALL, fill, NULL) == 0);
+    require(manager_end(&s, ENDED_ID) == 0);
     struct act gone = {.verb = 3 << 5 | 2 << 3 | 5, .n = 6};
     act(&s, &gone);
     const uint64_t *a = (const void *)work, *b = (const void *)s.base;
