@@ -10,7 +10,7 @@
  *     hearth_close(h);
  *
  * A task is a handler's name, a payload and text arguments. Each task accepted by the daemon ends
- * exactly once, in one of: done, failed, lost, timeout, cancelled. There are two ways to hear of
+ * exactly once, in one of: done, failed, lost, timeout, cancelled, expired. There are two ways to hear of
  * it: hearth_call() and hearth_map() block; hearth_submit() returns at once and calls a function of
  * yours later, from inside hearth_dispatch() (call it when your event loop says the descriptor is
  * ready) or hearth_run() (which is such a loop).
@@ -264,14 +264,15 @@ HEARTH_API int hearth_fetch(struct hearth *h, const char *id, struct hearth_resu
 /* What the daemon knows of a task. Texts are never NULL; numbers not known are 0. */
 struct hearth_task_info {
     const char *id, *pool, *handler;
-    const char *state;                       /* queued running done failed lost timeout cancelled */
-    int64_t attempt;                         /* 1: the first */
-    int64_t worker_pid;                      /* 0: none yet */
-    int64_t wait_us, run_us;                 /* in the queue, in a worker */
+    const char *state;       /* waiting queued running done failed lost timeout cancelled expired */
+    int64_t attempt;         /* 1: the first */
+    int64_t worker_pid;      /* 0: none yet */
+    int64_t wait_us, run_us; /* in the queue, in a worker */
     int64_t user_us, system_us, max_rss_kib; /* what it has used, once it has ended */
     int64_t submitted_ms;                    /* since 1970 */
     int64_t payload_bytes, result_bytes;
-    const char *cause;        /* none result error exit signal start timeout cancelled stopping */
+    const char *
+        cause; /* none result error exit signal start timeout deadline expired cancelled stopping */
     int64_t cause_code;       /* of the error; exit status, signal or errno; else 0 */
     const char *cause_text;   /* one line for people, as "signal 9 (SIGKILL)" */
     const char *error_output; /* the end of what an exec task wrote to its standard error */
@@ -290,7 +291,8 @@ HEARTH_API int hearth_follow(struct hearth *h, const char *id, int64_t timeout_m
 /* Only what is kept, at once. fn makes no call with this handle. HEARTH_E_NOTASK. */
 HEARTH_API int hearth_log(struct hearth *h, const char *id, hearth_data_fn fn, void *arg);
 
-/* Cancels a task of any connection by its id. 0; HEARTH_E_NOTASK: not known, or ended already. */
+/* Cancels a task of any connection by its id. 0; HEARTH_E_NOTASK: not known, or ended already; HEARTH_E_REFUSED: it is another
+ * user's, and this one is no administrator. */
 HEARTH_API int hearth_cancel_id(struct hearth *h, const char *id);
 
 /* Runs a task for each of many payloads (multiprocessing's map, imap, imap_unordered). */

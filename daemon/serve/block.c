@@ -16,6 +16,7 @@
 #include "daemon/serve/events_push.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/status.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
 #include "lib/base/clock.h"
@@ -61,7 +62,7 @@ static void wait_ended(struct task_waiter *w, uint32_t idx, const struct task_vi
     struct conn *c = container_of(w, struct conn_waiter, waiter)->conn;
     end_reply_wait(c, idx, v);
     block_end(c);
-    tasks_fetched(c->serve->d, idx);
+    status_told(c, idx);
 }
 
 void block_reply_over(struct conn *c) {

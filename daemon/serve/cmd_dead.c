@@ -149,7 +149,8 @@ static int requeue_one(struct conn *c, const struct resp_arg *id) {
     struct task_ref ref;
     uint32_t idx;
     int r = find_dead(c, id, &idx) ? task_view(&d->shm, idx, &v) : -ENOENT;
-    if (r == 0 && (v.pool >= d->n_pools || !(c->may_submit >> v.pool & 1))) {
+    if (r == 0 &&
+        (v.pool >= d->n_pools || !(c->may_submit >> v.pool & 1) || !status_is_ours(c, idx))) {
         r = -EACCES;
     }
     if (r == 0) {

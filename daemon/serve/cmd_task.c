@@ -124,7 +124,7 @@ static void wait_for(struct conn *c, const struct resp_arg *ids, uint32_t n, uin
         }
         if (status_view(c, idx[i], &v)) {
             end_reply_wait(c, idx[i], &v);
-            tasks_fetched(d, idx[i]);
+            status_told(c, idx[i]);
         }
         return;
     }
@@ -166,7 +166,7 @@ int cmd_TASK_RESULT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
         reply_null_array(c);
     } else if (status_view(c, idx, &v)) {
         end_reply_result(c, idx, &v);
-        tasks_fetched(d, idx);
+        status_told(c, idx);
     }
     return 0;
 }
@@ -183,6 +183,16 @@ int cmd_TASK_STATUS(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     return 0;
 }
 
+/* False, and replied: another user's task is for administrators to meddle with. */
+static bool may_steer(struct conn *c, const struct resp_arg *id, uint32_t idx) {
+    if (!status_is_ours(c, idx)) {
+        reply_errorf(c, "NOPERM User %u has no permissions to change another user's task '%.*s'",
+                     (unsigned)c->uid, (int)id->len, id->data);
+        return false;
+    }
+    return true;
+}
+
 int cmd_TASK_PRIORITY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     uint32_t idx;
@@ -191,7 +201,7 @@ int cmd_TASK_PRIORITY(struct conn *c, const struct resp_arg *argv, uint32_t argc
         reply_error(c, "ERR priority is not an integer from 0 to 255");
         return 0;
     }
-    if (status_look_up(c, &argv[1], &idx)) {
+    if (status_look_up(c, &argv[1], &idx) && may_steer(c, &argv[1], idx)) {
         int r = tasks_set_priority(c->serve->d, idx, (uint32_t)n);
         if (r == -ENOMEM) {
             reply_error(c, "OOM the daemon is out of memory");
@@ -209,6 +219,13 @@ int cmd_TASK_CANCEL(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     int64_t told = 0;
     snprintf(who, sizeof(who), "client %llu%s%.60s%s", (unsigned long long)c->id,
              c->name ? " (" : "", c->name ? c->name : "", c->name ? ")" : "");
+    for (uint32_t i = 1; i < argc; i++) {
+        uint32_t idx;
+        if (tasks_find(c->serve->d, argv[i].data, argv[i].len, &idx) == 0 &&
+            !may_steer(c, &argv[i], idx)) {
+            return 0;
+        }
+    }
     for (uint32_t i = 1; i < argc; i++) {
         uint32_t idx;
         if (tasks_find(c->serve->d, argv[i].data, argv[i].len, &idx) == 0 &&

@@ -10,6 +10,7 @@
 #include "daemon/schedule.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
 #include "lib/base/clock.h"
 
 enum { SHOWN = 64 };
@@ -178,4 +179,16 @@ void status_reply_dead(struct conn *c, uint32_t idx, const struct task_view *v) 
     reply_field_int(c, "kills", v->kills);
     reply_field_int(c, "ended_ms", wall_ms(v->ended_ns));
     reply_field_text(c, "cause_text", cause);
+}
+
+bool status_is_ours(struct conn *c, uint32_t idx) {
+    struct task_view v; /* a damaged record is nobody's */
+    return (c->roles & ROLE_ADMIN) ||
+           (task_view(&c->serve->d->shm, idx, &v) == 0 && v.uid == (uint32_t)c->uid);
+}
+
+void status_told(struct conn *c, uint32_t idx) {
+    if (status_is_ours(c, idx)) {
+        tasks_fetched(c->serve->d, idx);
+    }
 }

@@ -14,3 +14,7 @@ void status_reply_dead(struct conn *c, uint32_t idx, const struct task_view *v);
 bool status_look_up(struct conn *c, const struct resp_arg *id, uint32_t *ret_idx);
 /* False when the record is damaged, and replied. */
 bool status_view(struct conn *c, uint32_t idx, struct task_view *ret);
+/* The task was submitted by the user of this connection, or he is an administrator: who else may see it may not steer it. */
+bool status_is_ours(struct conn *c, uint32_t idx);
+/* Its end has been told to this connection. That counts as fetched if the task is ours. */
+void status_told(struct conn *c, uint32_t idx);

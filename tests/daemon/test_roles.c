@@ -142,6 +142,34 @@ Test(roles, submitting_to_each_pool) {
     play(BOB, 0, bob);
 }
 
+/* Everybody may look at a task; to steer it one must have submitted it, or be an administrator. */
+Test(roles, other_users_tasks_are_left_alone) {
+    char id[SERVE_ID], done[SERVE_ID], cancel[96], priority[96], result[96], both[96];
+    struct wire w;
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    serve_connect(&w);
+    submit_line(&w, done, "open echo abc");
+    submit_line(&w, id, "open sleep x ARG 60000");
+    snprintf(cancel, sizeof(cancel), "TASK.CANCEL %s", id);
+    snprintf(priority, sizeof(priority), "TASK.PRIORITY %s 1", id);
+    snprintf(result, sizeof(result), "TASK.WAIT %s TIMEOUT 20000", done);
+    snprintf(both, sizeof(both), "TASK.CANCEL 1-1 %s", id);
+    const struct line ada[] = {
+        {cancel, "-NOPERM User 12341 has no permissions to change another *"},
+        {both, "-NOPERM *"},
+        {priority, "-NOPERM *"},
+        {result, "[* \"done\" \"abc\" *"},
+        {result, "[* \"done\" \"abc\" *"},
+        {NULL, NULL}};
+    const struct line bob[] = {{priority, ":*"}, {cancel, ":1"}, {NULL, NULL}};
+    play(ADA, 0, ada);
+    play(BOB, 0, bob);
+    expect(&w, "[* \"cancelled\" *", "TASK.WAIT %s TIMEOUT 20000", id);
+    wire_close(&w);
+}
+
 Test(roles, other_users_connections_are_left_alone) {
     static const struct line ada[] = {
         {"CLIENT KILL TYPE normal", ":0"}, {"CLIENT UNBLOCK 1", ":0"}, {NULL, NULL}};
