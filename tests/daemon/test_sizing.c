@@ -247,7 +247,7 @@ Test(sizing, a_storm_of_crashes_delays_nobody) {
         worst = now_ms() - at > worst ? now_ms() - at : worst;
         cr_assert_str_eq(wait_end(&w, id[i]), "lost|nil|signal 9 (SIGKILL)");
     }
-    cr_assert(worst < within(100), "an answer took %.0f ms", worst);
+    cr_assert(worst < within(200), "an answer took %.0f ms", worst);
     cr_assert_eq(info("deaths"), CRASHES);
     cr_assert_str_eq(pool_info(&w, "demo", "state"), "ready");
 }
