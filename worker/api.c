@@ -224,8 +224,22 @@ static int api_fail(struct hearth_task *t, int code, const char *format, ...) {
     return code;
 }
 
+/* Also to who follows the task: what cannot be told there is in the log all the same. */
+static void tell_line(struct hearth_task *t, const char *format, va_list ap) {
+    char line[1024];
+    int n = vsnprintf(line, sizeof(line) - 1, format, ap);
+    size_t len = n < 0 ? 0 : (size_t)n < sizeof(line) - 1 ? (size_t)n : sizeof(line) - 2;
+    line[len++] = '\n';
+    (void)stream_put(t->shm, t->ref, STREAM_LOG, line, len, true);
+}
+
 static void api_log(struct hearth_task *t, int level, const char *format, ...) {
     va_list ap;
+    if (t != NULL && stream_is_used(t->shm, t->ref)) {
+        va_start(ap, format);
+        tell_line(t, format, ap);
+        va_end(ap);
+    }
     va_start(ap, format);
     say_v(level, t != NULL ? task_id(t) : NULL, format, ap);
     va_end(ap);

@@ -316,7 +316,7 @@ struct hearth_api {
      * does it. In init() and worker_init() task is NULL: the message is why the pool cannot start.
      */
     int (*fail)(struct hearth_task *task, int code, const char *format, ...) HEARTH_PRINTF(3, 4);
-    /* One line to the log of the daemon; task may be NULL. */
+    /* One line to the log of the daemon, and to who follows the task; task may be NULL. */
     void (*log)(struct hearth_task *task, int level, const char *format, ...) HEARTH_PRINTF(3, 4);
 
     /* ---- where ---- */

@@ -175,6 +175,11 @@ int stream_put_progress(struct shm *s, const struct task_ref *ref, uint64_t done
     return r == 1 ? -ENOBUFS : r;
 }
 
+bool stream_is_used(struct shm *s, const struct task_ref *ref) {
+    const struct shm_task *t = &s->tasks[ref->idx];
+    return get32(&t->watched) || get(&t->stream_off);
+}
+
 void stream_wait(struct shm *s, const struct task_ref *ref, uint64_t ns) {
     struct shm_task *t = &s->tasks[ref->idx];
     uint64_t off = get(&t->stream_off);

@@ -41,6 +41,8 @@ int64_t stream_put(struct shm *s, const struct task_ref *t, enum stream_kind kin
 /* One frame: at most STREAM_TEXT bytes of the text count. 0, or as above; -ENOBUFS: no room, without `wait`. */
 int stream_put_progress(struct shm *s, const struct task_ref *t, uint64_t done, uint64_t total,
                         const void *text, uint64_t len, bool wait);
+/* Somebody follows the task, or it has told something already. */
+bool stream_is_used(struct shm *s, const struct task_ref *t);
 /* Sleeps until there is room for a frame, at most so long. For who has also other things to look at. */
 void stream_wait(struct shm *s, const struct task_ref *t, uint64_t ns);
 /* The stream is not needed any more, since all of it is kept in another form: gives its block back, unless somebody follows

@@ -9,6 +9,7 @@
  *   wild    writes over its own task's record: its state as said by the first argument, a number; then
  *           marks the record as free in the map. With a second argument it never ends.
  *   grow    as named, and keeps so many bytes of memory for ever
+ *   chatty  logs its payload
  *   last    as named, and wants its worker to end
  *
  * Its first argument in the configuration names a file: as long as that exists, worker_init() ends
@@ -147,6 +148,12 @@ static int worker_init(const struct hearth_api *api) {
     return 0;
 }
 
+static int chatty(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_bytes in = api->payload(task);
+    api->log(task, HEARTH_LOG_NOTICE, "is told %.*s", (int)in.len, (const char *)in.data);
+    return 0;
+}
+
 static const struct hearth_handler handlers[] = {
     {"deaf", "never ends, never listens", deaf},
     {"named", "the pid of its worker", named},
@@ -155,6 +162,7 @@ static const struct hearth_handler handlers[] = {
     {"stuck", "sleeps for ever", stuck},
     {"wild", "writes over its record", wild},
     {"grow", "keeps memory", grow},
+    {"chatty", "logs its payload", chatty},
     {"last", "the last task of its worker", last},
     {0},
 };

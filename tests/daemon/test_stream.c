@@ -131,6 +131,22 @@ Test(stream, commands_tell_what_they_write) {
     settled();
 }
 
+/* What a handler logs is told too, if somebody follows. */
+Test(stream, lines_of_the_log) {
+    char config[600];
+    snprintf(config, sizeof(config),
+             "pools = ( { name = \"trouble\"; workers = 1; module = "
+             "\"%s/tests/daemon/mod_trouble.so\"; } );\n"
+             "segment_size = \"64M\";",
+             getenv("HEARTH_BUILD"));
+    begin_resp3(config);
+    tell(&w, "TASK.CALL trouble chatty something STREAM");
+    expect_next(&w, ">[\"task.data\" \"*\" \"log\" \"is told something\\n\"]");
+    expect_next(&w, "\"\"");
+    expect(&w, "\"\"", "TASK.CALL trouble chatty something");
+    settled();
+}
+
 Test(stream, following_from_another_connection) {
     char id[SERVE_ID];
     begin_resp3(NULL);
