@@ -29,6 +29,7 @@
 
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/users.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 
@@ -114,6 +115,17 @@ void timetable_close(struct hearthd *d) {
 
 /* ---- submitting ---- */
 
+/* The limits of its user count, as for what he submits himself (serve/accounts.c). */
+static bool user_may(struct hearthd *d, const struct task_spec *spec) {
+    const struct config_limits *l = &d->config->limits;
+    uint32_t place = users_place(d->users, spec->uid);
+    const struct user *u = users_at(d->users, place);
+    return place == 0 || spec->uid == 0 || spec->uid == getuid() ||
+           ((!l->user_tasks || u->tasks < l->user_tasks) &&
+            (!l->user_task_bytes || u->task_bytes + tasks_bytes(spec) <= l->user_task_bytes) &&
+            (!l->user_results || u->results < l->user_results));
+}
+
 static int submit(struct hearthd *d, struct timetable_entry *e, struct task_ref *ret) {
     struct pool *p = hearthd_pool(d, e->pool, strlen(e->pool));
     int handler = p ? pool_handler(p, e->handler, strlen(e->handler)) : -1;
@@ -122,6 +134,9 @@ static int submit(struct hearthd *d, struct timetable_entry *e, struct task_ref 
     uint64_t moved = clock_now() - e->base_ns;
     if (handler < 0) {
         return -ENOENT;
+    }
+    if (!user_may(d, &spec)) {
+        return -EDQUOT;
     }
     spec.pool = p->index;
     spec.handler = (uint32_t)handler;
@@ -176,6 +191,7 @@ static bool fire(struct hearthd *d, struct timetable_entry *e, int64_t due_ms, i
         snprintf(e->error, sizeof(e->error), "%s",
                  r == -ENOENT   ? "its pool or handler is not there"
                  : r == -EBUSY  ? "the pool's queue is full, or paused"
+                 : r == -EDQUOT ? "its user is over a limit"
                  : r == -ENOMEM ? "out of memory"
                                 : strerror(-r));
         events_schedule(d, EVENT_SCHEDULE_REFUSED, e->name, 1, NULL);

@@ -72,7 +72,8 @@ struct timetable_entry *timetable_find(struct hearthd *d, const char *name, size
 void timetable_delete(struct hearthd *d, struct timetable_entry *e);
 void timetable_pause(struct hearthd *d, struct timetable_entry *e, bool on);
 /* Submits its task now, whatever the time; the next one comes when it would have. As
- * tasks_submit(), and -ENOENT: its pool or handler is not there (any more). */
+ * tasks_submit(), and -ENOENT: its pool or handler is not there (any more); -EDQUOT: its user is over a
+ * limit. */
 int timetable_run(struct hearthd *d, struct timetable_entry *e, struct task_ref *ret);
 /* In order of their names; fn returns false to stop. */
 uint32_t timetable_count(const struct hearthd *d);

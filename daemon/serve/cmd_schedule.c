@@ -123,9 +123,11 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     if (!submit_parse(c, argv + at - 1, argc - (at - 1), 4, &task)) {
         return 0;
     }
-    if (policy_has(&task.policy, POLICY_UNIQUE) || policy_has(&task.policy, POLICY_AFTER) ||
-        policy_has(&task.policy, POLICY_AFTER_GROUP) || policy_has(&task.policy, POLICY_GROUP)) {
-        reply_error(c, "ERR a schedule's task has no UNIQUE (see OVERLAP), no AFTER and no GROUP");
+    const uint32_t never =
+        1u << POLICY_UNIQUE | 1u << POLICY_AFTER | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP;
+    if ((task.policy.set & never) || task.owned || task.stream || task.last) {
+        reply_error(
+            c, "ERR a schedule's task has no UNIQUE (see OVERLAP), AFTER, GROUP, OWNED, STREAM");
         return 0;
     }
     const struct timetable_entry *old = timetable_find(d, argv[1].data, argv[1].len);
@@ -238,6 +240,8 @@ int cmd_SCHEDULE_RUN(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         return r;
     } else if (r == -ENOENT || !p) {
         reply_errorf(c, "NOHANDLER pool '%s' has no handler '%s'", e->pool, e->handler);
+    } else if (r == -EDQUOT) {
+        reply_errorf(c, "BUSY user %u is over a limit", (unsigned)e->spec.uid);
     } else {
         submit_refused(c, p, r);
     }

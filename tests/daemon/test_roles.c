@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "tests/daemon/serve_support.h"
 #include "tests/support/child.h"
 
@@ -338,4 +339,36 @@ Test(roles, another_configuration_counts_for_those_connected) {
     }
     play(BOB, 0, bob);
     play(ADA, 0, ada);
+}
+
+/* A schedule is its user's, and its tasks count as his. */
+Test(roles, schedules_belong_to_users) {
+    static const struct line ada[] = {
+        {"SCHEDULE.ADD hers EVERY 100 shut sleep x ARG 60000 OVERLAP ALLOW", "+OK"}, {NULL, NULL}};
+    static const struct line eve[] = {
+        {"SCHEDULE.ADD x EVERY 100 shut echo x", "-NOPERM User 12343 has no * pool 'shut'"},
+        {"SCHEDULE.LIST", "[[\"name\" \"hers\"*]]"},
+        {"SCHEDULE.DEL hers", NOPERM(12343, "schedule.del")},
+        {"SCHEDULE.PAUSE hers", NOPERM(12343, "schedule.pause")},
+        {"SCHEDULE.RUN hers", NOPERM(12343, "schedule.run")},
+        {"SCHEDULE.ADD hers @daily REPLACE open echo x", NOPERM(12343, "schedule.add")},
+        {NULL, NULL}};
+    static const struct line bob[] = {{"SCHEDULE.DEL hers", ":1"}, {NULL, NULL}}; /* admin */
+    struct wire w;
+    if (getuid() != 0) {
+        cr_skip_test("only root can be somebody else");
+    }
+    serve_connect(&w);
+    expect(&w, "+OK", "CONFIG SET limits.user_tasks 2 stop_timeout 0.1");
+    play(ADA, 0, ada);
+    play(EVE, 0, eve);
+    uint64_t limit = clock_now() + 20 * NS_PER_SEC;
+    while (!like("*\"uid\" :12341*\"last_error\" \"its user is over a limit\"*",
+                 ask(&w, "SCHEDULE.INFO hers"))) {
+        cr_assert(clock_now() < limit, "%s", wire_show(&w));
+        ask(&w, "EVENTS.READ FROM $ BLOCK 20");
+    }
+    cr_expect(like("*\"runs\" :2 *", ask(&w, "SCHEDULE.INFO hers")), "%s", wire_show(&w));
+    play(BOB, 0, bob);
+    wire_close(&w);
 }

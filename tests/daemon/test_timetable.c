@@ -144,6 +144,8 @@ Test(timetable, expressions) {
     expect(&w, "-ERR a name has*", "SCHEDULE.ADD 'x y' @daily demo echo x");
     expect(&w, "-ERR a schedule's task has no UNIQUE*",
            "SCHEDULE.ADD x @daily demo echo x UNIQUE k ATTACH");
+    expect(&w, "-ERR a schedule's task has no*", "SCHEDULE.ADD x @daily demo echo x OWNED");
+    expect(&w, "-ERR STREAM needs RESP3*", "SCHEDULE.ADD x @daily demo echo x STREAM");
     expect(&w, "[[\"name\" \"nightly\"*]]", "SCHEDULE.LIST");
 }
 
