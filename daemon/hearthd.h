@@ -73,6 +73,7 @@ struct pool {
     const char *rolling; /* "" "starting" "replacing" "failed": a new version of its workers, ... */
     char *roll_error;    /* ... why the last one did not start; NULL: it did */
     uint32_t outdated;   /* workers still to be replaced */
+    bool ordered;        /* tasks wait that are for one worker each: tasks_order() */
     bool paused_in;      /* takes no tasks */
     uint32_t look_ms; /* the least that SOFT or MEMORY of a task want; 0: nothing: pool_look_ms() */
     uint32_t wake;    /* tasks queued in this turn whose workers must still be woken:

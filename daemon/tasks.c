@@ -504,7 +504,8 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     struct tasks *t = d->tasks;
     struct task_spec planned;
     uint8_t block[POLICY_BLOCK_MAX];
-    bool plan = spec->priority != p->config->priority || policy || p->config->expire_ms;
+    bool plan =
+        !spec->hold && (spec->priority != p->config->priority || policy || p->config->expire_ms);
     if (d->stopping) {
         return -ESHUTDOWN;
     }
@@ -1126,6 +1127,34 @@ bool tasks_abandon(struct hearthd *d, uint32_t idx) {
     cancel(d, idx);
     tasks_ended(d, idx); /* unless it still runs */
     return true;
+}
+
+static void order_lost(struct hearthd *d, uint32_t idx) {
+    struct entry *e = &d->tasks->book[idx];
+    if (end_queued(d, idx, TASK_LOST, CAUSE_NONE) == 0) {
+        if (!e->text) {
+            e->text = strdup("its worker has left");
+        }
+        tasks_ended(d, idx);
+    }
+}
+
+void tasks_order(struct hearthd *d, uint32_t idx, uint32_t slot) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && e->where == LIVE);
+    e->cancelled = 1;
+    if (task_order(&d->shm, idx, e->id, slot) < 0) {
+        order_lost(d, idx);
+    }
+}
+
+void tasks_order_lost(struct hearthd *d, uint64_t order) {
+    uint32_t idx;
+    uint64_t id;
+    if (task_order_of(&d->shm, order, &idx, &id) == 0 && d->tasks->book[idx].where == LIVE &&
+        d->tasks->book[idx].id == id) {
+        order_lost(d, idx);
+    }
 }
 
 void tasks_end_all_queued(struct hearthd *d, enum task_state state, enum task_cause cause) {

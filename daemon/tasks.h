@@ -30,6 +30,12 @@ int tasks_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
 bool tasks_has_room(struct hearthd *d, struct pool *p, uint32_t n, uint64_t bytes);
 bool tasks_could_have_room(const struct pool *p, uint32_t n, uint64_t bytes);
 
+/* A task that was submitted to be held (spec->hold) is for one worker alone, and not tried again. What
+ * cannot be ordered ends as lost. */
+void tasks_order(struct hearthd *d, uint32_t idx, uint32_t slot);
+/* A worker is gone that may not have begun what it was ordered to: that ends as lost. */
+void tasks_order_lost(struct hearthd *d, uint64_t order);
+
 /* ---- ends ---- */
 /* Somebody waiting for a task's end. `ended` is called once, from tasks_turn() or tasks_ended(),
  * never from tasks_wait(); the waiter is off the list by then. It must not free the task. */

@@ -46,7 +46,7 @@ static void show_lines(struct ctl *c, const struct hearth_reply *r) {
 static const char *pool_command(const char *verb) {
     static const char *const verbs[][2] = {
         {"resize", "POOL.RESIZE"}, {"recycle", "POOL.RECYCLE"}, {"pause", "POOL.PAUSE"},
-        {"resume", "POOL.RESUME"}, {"drain", "POOL.DRAIN"},
+        {"resume", "POOL.RESUME"}, {"drain", "POOL.DRAIN"},     {"broadcast", "POOL.BROADCAST"},
     };
     for (size_t i = 0; verb && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
         if (strcmp(verb, verbs[i][0]) == 0) {
@@ -56,6 +56,33 @@ static const char *pool_command(const char *verb) {
     return NULL;
 }
 
+/* [pid, id, status, result, cause] of each worker: its lines with the pid before them. */
+static int show_ends(struct ctl *c, const struct hearth_reply *r) {
+    const struct hearth_reply *one = hearth_reply_first(r);
+    int status = CTL_OK;
+    if (c->json) {
+        json_reply(r);
+        putchar('\n');
+    }
+    for (size_t n = hearth_reply_count(r); n > 0; n--, one = hearth_reply_next(one)) {
+        const struct hearth_reply *pid = hearth_reply_first(one);
+        const struct hearth_reply *how = hearth_reply_next(hearth_reply_next(pid));
+        const struct hearth_reply *result = hearth_reply_next(how);
+        bool done = strcmp(hearth_reply_text(how, NULL), "done") == 0;
+        char tag[24];
+        size_t len;
+        const char *text = hearth_reply_text(result, &len);
+        snprintf(tag, sizeof(tag), "%lld", (long long)hearth_reply_int(pid));
+        if (done && !c->json) {
+            ctl_print_tagged(tag, text, len);
+        } else if (!done) {
+            status = ctl_say(c, CTL_FAILED, "%s: %s: %s", tag, hearth_reply_text(how, NULL),
+                             hearth_reply_text(hearth_reply_next(result), NULL));
+        }
+    }
+    return status;
+}
+
 int cmd_pool(struct ctl *c) {
     const struct hearth_reply *r;
     if (ctl_option(c) == CTL_STOP) {
@@ -63,12 +90,15 @@ int cmd_pool(struct ctl *c) {
     }
     const char *command = pool_command(ctl_operand(c));
     if (!command) {
-        return ctl_usage(c, "resize, recycle, pause, resume or drain?");
+        return ctl_usage(c, "resize, recycle, broadcast, pause, resume or drain?");
     }
     if (c->argc == 0) {
         return ctl_usage(c, "which pool?");
     }
     int status = send_rest(c, &command, 1, &r);
+    if (status == CTL_OK && hearth_reply_type(r) == HEARTH_REPLY_ARRAY) {
+        return show_ends(c, r);
+    }
     if (status == CTL_OK && hearth_reply_type(r) == HEARTH_REPLY_NULL) {
         return ctl_say(c, CTL_PENDING, "not all tasks have ended in that time");
     }

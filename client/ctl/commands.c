@@ -194,10 +194,12 @@ const struct ctl_command ctl_commands[] = {
      "more. The exit status is the command's. `list` shows the managers that are open.\n\n"
      "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
      no_options, cmd_manager},
-    {"pool", "resize|recycle|pause|resume|drain POOL [WORD...]", "Steer a pool",
+    {"pool", "resize|recycle|broadcast|pause|resume|drain POOL [WORD...]", "Steer a pool",
      "resize POOL N, or MIN MAX: how many workers there are to be. recycle POOL [reload]: replace "
      "them\n"
-     "one by one; reload: by those of the module as it is now, if it starts. pause, resume POOL\n"
+     "one by one; reload: by those of the module as it is now, if it starts. broadcast POOL "
+     "HANDLER\n"
+     "PAYLOAD [arg ARG...]: run a task once in every worker. pause, resume POOL\n"
      "[in|out]: taking tasks, beginning them, or both. drain POOL [timeout MS]: pause in, and "
      "wait\n"
      "until no task is left (exit status 9: the time is up). `hearth pools POOL` shows what comes "

@@ -108,7 +108,7 @@ _hearth() {
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pool)
             case $operands in
-            0) mapfile -t COMPREPLY < <(compgen -W 'resize recycle pause resume drain' -- "$cur") ;;
+            0) mapfile -t COMPREPLY < <(compgen -W 'resize recycle broadcast pause resume drain' -- "$cur") ;;
             *) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
             esac
             ;;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/serve/broadcast.h"
 #include "daemon/serve/conn.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/events_push.h"
@@ -35,6 +36,7 @@ void block_end(struct conn *c) {
     free(c->many);
     c->many = NULL;
     c->n_many = 0;
+    broadcast_forget(c);
     wait_keys_forget(c);
     leases_unwait(c);
     room_leave(c);

@@ -36,6 +36,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
  *    |  |--POOL.DRAIN-> DRAIN -+
  *    |  |--GROUP.WAIT-> GROUP -+
+ *    |  |--POOL.BROADCAST  BROADCAST
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
@@ -50,7 +51,8 @@ enum conn_block {
     BLOCK_EVENTS,
     BLOCK_NEXT,
     BLOCK_ROOM,
-    BLOCK_GROUP
+    BLOCK_GROUP,
+    BLOCK_BROADCAST,
 };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
@@ -77,6 +79,7 @@ struct managers;  /* cmd_manager.c */
 struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */
 struct peer;      /* mapped.c */
+struct broadcast; /* broadcast.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
 
@@ -123,11 +126,12 @@ struct conn {
     struct conn_waiter one; /* TASK.CALL, or TASK.WAIT for one task */
     struct conn_waiter *many;
     uint32_t n_many;
-    const struct pool *drain;  /* BLOCK_DRAIN */
-    struct group_waiter group; /* BLOCK_GROUP */
-    struct conn_keys *keys;    /* BLPOP and its kin */
-    struct event_wish wish;    /* BLOCK_EVENTS */
-    struct room {              /* BLOCK_ROOM: room.c */
+    const struct pool *drain;    /* BLOCK_DRAIN */
+    struct group_waiter group;   /* BLOCK_GROUP */
+    struct broadcast *broadcast; /* BLOCK_BROADCAST */
+    struct conn_keys *keys;      /* BLPOP and its kin */
+    struct event_wish wish;      /* BLOCK_EVENTS */
+    struct room {                /* BLOCK_ROOM: room.c */
         struct list node;
         struct pool *pool;
         uint32_t n;

@@ -246,15 +246,17 @@ void leases_next(struct conn *c, uint64_t timeout_ms) {
 
 void lease_feed(struct hearthd *d, struct pool *p) {
     (void)d;
-    while (!list_empty(&p->waiting)) {
-        struct lease *l = list_first(&p->waiting, struct lease, waiting);
+    list_for_each_safe (it, &p->waiting) {
+        struct lease *l = list_entry(it, struct lease, waiting);
         struct conn *c = l->conn;
-        if (give_one(c, l) < 0) {
+        if (give_one(c, l) == 0) {
+            block_end(c);
+            conn_dirty(c);
+        } else if (!p->ordered) {
             return;
         }
-        block_end(c);
-        conn_dirty(c);
     }
+    p->ordered = false; /* who has an order, and waits, has been given it */
 }
 
 void lease_told(struct hearthd *d, struct lease *l) {

@@ -278,6 +278,7 @@ static bool bury(struct supervise *s, struct worker *w) {
         lease_free(w->lease); /* lets go of the slot before it can be anybody's */
     }
     slot_release(&d->shm, w->slot, w->gen);
+    tasks_order_lost(d, v.order);
     w->pool->wake++; /* it may have had a task in hand that is queued again */
     worker_free(s, w);
     if (r == 1) {

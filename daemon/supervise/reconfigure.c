@@ -132,6 +132,7 @@ static void follow(struct supervise *s, struct pool *p, const struct pool_config
     p->config = c;
     config_free(former);
     size_configure(s, p);
+    task_look_after(&s->d->shm, p->index, pool_look_ms(p));
     if (back) {
         revive(s, p, c);
         return;

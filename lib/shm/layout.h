@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 11u
+#define SHM_VERSION 12u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -80,6 +80,9 @@ struct shm_slot {
     _Atomic uint32_t child;  /* process group of the command an exec worker runs, or 0 */
     _Atomic uint32_t ending; /* enum slot_ending: why the owner is to be replaced */
     _Atomic uint32_t hold;   /* 1: no further task is to be claimed now; by the supervisor */
+    _Atomic uint64_t
+        order; /* a waiting task that is for this owner alone: index + 1 (32), generation
+                                (20); by the daemon; 0: none. The owner takes it away */
     /* the owner's work; written by the owner, read by the supervisor */
     _Alignas(SHM_LINE) _Atomic uint64_t
         hand; /* index + 1 of the task being touched; set BEFORE touching it */

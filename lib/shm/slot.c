@@ -45,6 +45,7 @@ int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret
         put32(&d->child, 0);
         put32(&d->ending, 0);
         put32(&d->hold, 0);
+        put(&d->order, 0);
         put(&d->hand, 0);
         put(&d->claims, 0);
         put(&d->next_claims, 0);
@@ -128,6 +129,7 @@ void slot_view(struct shm *s, uint32_t slot, struct slot_view *ret) {
                               .command = get32(&d->command),
                               .child = get32(&d->child),
                               .ending = get32(&d->ending),
+                              .order = get(&d->order),
                               .hand = get(&d->hand),
                               .claims = get(&d->claims),
                               .bytes = get(&d->bytes),

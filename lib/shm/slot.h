@@ -55,7 +55,8 @@ void slot_release(struct shm *s, uint32_t slot, uint32_t gen);
 /* A reading of a slot, for supervision and WORKER.LIST. */
 struct slot_view {
     uint32_t state, gen, pid, pool, command, child, ending;
-    uint64_t hand; /* task index + 1, or 0 */
+    uint64_t order; /* a task for it alone: task_order_of() */
+    uint64_t hand;  /* task index + 1, or 0 */
     uint64_t claims, bytes, finished, started_ns, deadline_ns;
 };
 void slot_view(struct shm *s, uint32_t slot, struct slot_view *ret); /* slot < usage.slots */

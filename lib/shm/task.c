@@ -286,29 +286,59 @@ static void begin_claimed(struct shm *s, struct shm_pool *p, struct shm_task *t)
     }
 }
 
+/* The task in hand, if it still is in that state. 0 or -ESTALE. */
+static int claim_hand(struct shm *s, uint32_t pool, uint32_t idx, uint64_t v,
+                      struct task_ref *ret) {
+    struct shm_slot *me = s->mine;
+    struct shm_task *t = &s->tasks[idx];
+    put(&me->next_claims, get(&me->claims) + 1);
+    put(&me->next_bytes, get(&me->bytes) + peek(t->input_len) + peek(t->args_len));
+    keep_order();
+    uint64_t w = word_make(TASK_RUNNING, word_attempt(v) + 1, s->me, word_gen(v));
+    if (!state_move(t, v, w)) {
+        return -ESTALE;
+    }
+    *ret = (struct task_ref){idx, peek(t->id), w};
+    begin_claimed(s, &s->pools[pool], t);
+    return 0;
+}
+
+/* The one that is for us alone. A worker that dies before it has begun it leaves it waiting, and its
+ * order in the slot for the daemon to find. */
+static int claim_order(struct shm *s, uint32_t pool, struct task_ref *ret) {
+    uint64_t order = atomic_load(&s->mine->order);
+    uint32_t idx = (uint32_t)order - 1;
+    int r = -ESTALE;
+    if (idx < s->n_tasks) {
+        hand_set(s, idx);
+        uint64_t v = state_load(&s->tasks[idx]);
+        if (word_state(v) == TASK_WAITING && word_owner(v) == pool && order_make(idx, v) == order) {
+            r = claim_hand(s, pool, idx, v, ret);
+        }
+    }
+    atomic_compare_exchange_strong(&s->mine->order, &order, 0);
+    return r;
+}
+
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     struct shm_slot *me = s->mine;
     struct shm_pool *p = &s->pools[pool];
     uint32_t idx;
     slot_wait_held(s);
+    if (get(&me->order) && claim_order(s, pool, ret) == 0) {
+        return 0;
+    }
     while (!get32(&p->paused) &&
            (ring_take(s, &p->front, &me->hand, &idx) == 0 ||
             (ready_is_open(s, p) && ring_take(s, &p->ready, &me->hand, &idx) == 0))) {
         if (idx >= s->n_tasks) {
             continue;
         }
-        struct shm_task *t = &s->tasks[idx];
-        uint64_t v = state_load(t);
+        uint64_t v = state_load(&s->tasks[idx]);
         if (word_state(v) != TASK_QUEUED || word_owner(v) != pool) {
             continue;
         }
-        put(&me->next_claims, get(&me->claims) + 1);
-        put(&me->next_bytes, get(&me->bytes) + peek(t->input_len) + peek(t->args_len));
-        keep_order();
-        uint64_t w = word_make(TASK_RUNNING, word_attempt(v) + 1, s->me, word_gen(v));
-        if (state_move(t, v, w)) {
-            *ret = (struct task_ref){idx, peek(t->id), w};
-            begin_claimed(s, p, t);
+        if (claim_hand(s, pool, idx, v, ret) == 0) {
             if (get32(&p->refill)) {
                 shm_ring_daemon(s);
             }
@@ -317,6 +347,10 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     }
     hand_clear(s);
     return -EAGAIN;
+}
+
+static bool any_for_us(struct shm *s, struct shm_pool *p) {
+    return get(&s->mine->order) != 0 || any_hint(s, p);
 }
 
 /* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget
@@ -335,7 +369,7 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
         return false;
     }
     do {
-        if (any_hint(s, p)) {
+        if (any_for_us(s, p)) {
             s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
             return true;
         }
@@ -357,7 +391,7 @@ void task_wait(struct shm *s, uint32_t pool) {
     _Atomic uint64_t *napping = &p->napping[s->slot / 64];
     uint32_t bell = atomic_load(&s->mine->bell);
     atomic_fetch_or(napping, bit);
-    if (!any_hint(s, p) && slot_told(s) < SLOT_EXIT) {
+    if (!any_for_us(s, p) && slot_told(s) < SLOT_EXIT) {
         if (get32(&p->refill)) {
             shm_ring_daemon(s); /* it may believe that there is still a task to be had */
         }

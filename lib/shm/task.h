@@ -138,6 +138,11 @@ int task_end_queued(struct shm *s, uint32_t idx, uint64_t id, enum task_state st
 /* WAITING -> QUEUED, with a hint in the front ring or at the end of the other; then task_wake(). 0;
  * -ESTALE: it does not wait; -ENOBUFS: the ring is full, it still waits. */
 int task_release(struct shm *s, uint32_t idx, uint64_t id, bool front);
+/* A WAITING task is for this one worker, who takes it before any other, paused pool or not. 0; -ESTALE: it
+ * does not wait; -EBUSY: he has one already that he has not begun. */
+int task_order(struct shm *s, uint32_t idx, uint64_t id, uint32_t slot);
+/* What slot_view.order names: the task it is, while it waits. 0, or -ENOENT. */
+int task_order_of(struct shm *s, uint64_t order, uint32_t *ret_idx, uint64_t *ret_id);
 /* QUEUED -> WAITING. The hint stays in its ring; it counts again if the task is released, so whoever
  * recalls to change the order calls task_prune_front() before he releases. 0, or -ESTALE: it is not
  * queued any more. */

@@ -68,6 +68,35 @@ int task_release(struct shm *s, uint32_t idx, uint64_t id, bool front) {
     return r;
 }
 
+int task_order(struct shm *s, uint32_t idx, uint64_t id, uint32_t slot) {
+    uint64_t v, none = 0;
+    const struct shm_task *t = task_record(s, idx, id, &v);
+    struct shm_slot *d = &s->slots[slot];
+    if (!t || word_state(v) != TASK_WAITING) {
+        return -ESTALE;
+    }
+    if (!atomic_compare_exchange_strong(&d->order, &none, order_make(idx, v))) {
+        return -EBUSY;
+    }
+    atomic_fetch_add(&d->bell, 1);
+    futex_wake(&d->bell, 1);
+    return 0;
+}
+
+int task_order_of(struct shm *s, uint64_t order, uint32_t *ret_idx, uint64_t *ret_id) {
+    uint32_t idx = (uint32_t)order - 1;
+    if (!order || idx >= s->n_tasks) {
+        return -ENOENT;
+    }
+    uint64_t v = state_load(&s->tasks[idx]), id = peek(s->tasks[idx].id);
+    if (order_make(idx, v) != order || word_state(v) != TASK_WAITING) {
+        return -ENOENT;
+    }
+    *ret_idx = idx;
+    *ret_id = id;
+    return 0;
+}
+
 int task_recall(struct shm *s, uint32_t idx, uint64_t id) {
     uint64_t v;
     struct shm_task *t = task_record(s, idx, id, &v);

@@ -43,6 +43,11 @@ static inline bool state_move(struct shm_task *t, uint64_t from, uint64_t to) {
     return atomic_compare_exchange_strong(&t->state, &from, to);
 }
 
+/* shm_slot.order for the task whose state word this is. */
+static inline uint64_t order_make(uint32_t idx, uint64_t word) {
+    return (uint64_t)word_gen(word) << 32 | ((uint64_t)idx + 1);
+}
+
 static inline void hand_set(struct shm *s, uint32_t idx) {
     put(&s->mine->hand, (uint64_t)idx + 1);
     keep_order();

@@ -501,6 +501,24 @@ static const char *verify_held(struct shm *s, bool finished) {
     (void)finished;
     return expect(s, 2, 2, 0);
 }
+static void setup_ordered(struct shm *s) {
+    setup_held(s);
+    int r = task_order(s, 0, id_of(s, 0), STEP_VICTIM);
+    assert(r == 0);
+}
+static void op_claim_ordered(struct shm *s) {
+    struct task_ref t;
+    int r = task_claim(s, STEP_POOL, &t);
+    assert(r == 0 && t.idx == 0);
+}
+static const char *verify_ordered(struct shm *s, bool finished) {
+    (void)finished;
+    return expect(s, 2, 2, 1);
+}
+static void op_order(struct shm *s) {
+    int r = task_order(s, 0, id_of(s, 0), STEP_OTHER);
+    assert(r == 0);
+}
 /* Two were released; a better one has come. */
 static void setup_fed(struct shm *s) {
     for (uint32_t i = 0; i < 3; i++) {
@@ -615,6 +633,8 @@ static const struct step_case cases[] = {
     {"release to the front", setup_held, NULL, op_release_front, verify_held},
     {"release to the end", setup_held, NULL, op_release_ready, verify_held},
     {"release to a ring that is full", fill_front, NULL, op_release_full, verify_held},
+    {"claim the one that is for it alone", setup_ordered, NULL, op_claim_ordered, verify_ordered},
+    {"order a worker to take one", setup_held, NULL, op_order, verify_held},
     {"expire", setup_held, NULL, op_expire, verify_held},
     {"recall two for a better one", setup_fed, NULL, op_reorder, verify_reorder},
     {"look past a stale hint", setup_stale_head, NULL, op_head, verify_held},

@@ -516,6 +516,16 @@ def new_version():
         c.close()
 
 
+def broadcast(d, pool):
+    """Once in each worker, those that wait and the one that is at work."""
+    c = Wire(d.path)
+    until(lambda: d.workers(pool) and all(w["state"] == "serving" for w in d.workers(pool)))
+    said = c.ask("POOL.BROADCAST", pool, "echo", "hi")
+    equal(sorted(s[0] for s in said), sorted(w["pid"] for w in d.workers(pool)))
+    equal([(s[2], s[3]) for s in said], [(b"done", b"hi")] * len(d.workers(pool)))
+    c.close()
+
+
 def join_from_outside(d, command, handler):
     """A shim that joins a pool by itself."""
     until(lambda: not d.workers("open"))
@@ -797,6 +807,7 @@ def main():
                        python_pool("recycled", "prefork = true; max_tasks = 3;", 1)) as d:
         for pool in ("py", "single"):
             tap.run(f"python handlers, {pool}", handlers_work, d, pool)
+            tap.run(f"broadcast, {pool}", broadcast, d, pool)
             tap.run(f"python handlers that fail, {pool}", python_failures, d, pool)
             tap.run(f"python handlers over their time, {pool}", python_limits, d, pool)
             tap.run(f"what python handlers tell, {pool}", followed, d, pool,

@@ -335,3 +335,37 @@ Test(reload, resize) {
     expect(&w, "-NOPOOL *", "POOL.RESIZE nosuch 1");
     expect(&w, "-ERR a number of workers *", "POOL.RESIZE version x");
 }
+
+/* ---- broadcast ---- */
+
+Test(reload, a_broadcast_runs_once_in_every_worker) {
+    pid_t pids[8];
+    struct wire other;
+    char slow[SERVE_ID], line[1024] = "[";
+    cr_assert_eq(workers_now(pids, 8), 2);
+    /* one of them is at work, the pool is paused, and others wait */
+    submit_line(&w, slow, "version slow x");
+    expect(&w, "+OK", "POOL.PAUSE version OUT");
+    const char *all = ask(&w, "POOL.BROADCAST version who x");
+    for (int i = 0; i < 2; i++) {
+        snprintf(line, sizeof(line), "[*[:%d \"*\" \"done\" \"1\" \"\"]*]", (int)pids[i]);
+        cr_expect(like(line, all), "%s", all);
+    }
+    expect(&w, "+OK", "POOL.RESUME version OUT");
+    cr_expect_str_eq(wait_end(&w, slow), "done|1|");
+    cr_expect_str_eq(pool_info(&w, "version", "done"), "3");
+    cr_expect_str_eq(pool_info(&w, "version", "queued"), "0");
+    expect(&w, "-NOHANDLER *", "POOL.BROADCAST version nosuch x");
+    expect(&w, "-ERR a broadcast has no options*", "POOL.BROADCAST version who x DELAY 5");
+    /* the next one waits until all have begun the last */
+    serve_connect(&other);
+    cr_assert_eq(kill(pids[0], SIGSTOP), 0);
+    tell(&other, "POOL.BROADCAST version who x");
+    cr_assert(pool_becomes(&w, "version", "queued", "1", within(5000)));
+    expect(&w, "-BUSY *", "POOL.BROADCAST version who x");
+    /* a worker that is gone has not run it */
+    cr_assert_eq(kill(pids[0], SIGKILL), 0);
+    expect_next(&other, "[*\"lost\" nil \"its worker has left\"*]");
+    expect(&w, "[*\"done\"*]", "POOL.BROADCAST version who x");
+    wire_close(&other);
+}
