@@ -19,7 +19,8 @@
 enum {
     SHARDS = 64,
     FLUSH_BUDGET = 64, /* keys per operation */
-    RANDOM_ROUNDS = 4, /* through all shards, while expired keys are met */
+    RANDOM_DRAWS = 32, /* of a shard by the number of its keys, before ... */
+    RANDOM_ROUNDS = 4, /* ... going through all shards, while expired keys are met */
 };
 
 /* ---- there or not ---- */
@@ -260,7 +261,15 @@ int cmd_RANDOMKEY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     if (getrandom(&p.random, sizeof(p.random), 0) < 0) {
         p.random = c->serve->commands * UINT64_C(0x9e3779b97f4a7c15);
     }
-    for (int i = 0; i < SHARDS * RANDOM_ROUNDS; i++, p.random++) {
+    uint64_t random = p.random;
+    for (int i = 0; i < SHARDS * RANDOM_ROUNDS; i++) {
+        if (i < RANDOM_DRAWS) {
+            random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+            p.random = random & ~UINT64_C(63);
+            p.random |= keys_random_shard(object_shm(c), random >> 16);
+        } else { /* mostly expired ones: whatever there is */
+            p.random++;
+        }
         int r = op_read(object_shm(c), p.random % SHARDS, pick_one, &p);
         if (r != -ENOENT) {
             return r;

@@ -425,6 +425,22 @@ int keys_random(struct shm *s, uint64_t r, struct key *ret) {
     return e == 0 && is_over(s, ret) ? -ENOENT : e;
 }
 
+unsigned keys_random_shard(const struct shm *s, uint64_t r) {
+    uint64_t counts[SHM_SHARDS], all = 0;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) { /* once: they change meanwhile */
+        counts[i] = get(&s->shards[i].keys.count);
+        all += counts[i];
+    }
+    uint64_t left = all ? r % all : 0;
+    for (unsigned i = 0; all && i < SHM_SHARDS; i++) {
+        if (left < counts[i]) {
+            return i;
+        }
+        left -= counts[i];
+    }
+    return r % SHM_SHARDS;
+}
+
 struct sweep {
     struct shm *s;
     uint64_t now_ms; /* 0: any key will do */

@@ -121,6 +121,8 @@ unsigned keys_cursor_shard(uint64_t cursor);
 int keys_scan(struct shm *s, uint64_t *cursor, keys_visit *fn, void *arg);
 /* A key by chance; -ENOENT. Reads: shard is that of the random number (r & 63). */
 int keys_random(struct shm *s, uint64_t r, struct key *ret);
+/* The shard for a random key: each as likely as it has keys. */
+unsigned keys_random_shard(const struct shm *s, uint64_t r);
 /* Removes up to `budget` keys of a shard that have expired or whose manager has ended; *cursor keeps the place. Returns how
  * many. */
 int keys_expire_some(struct shm *s, unsigned shard, uint64_t now_ms, uint64_t *cursor, int budget);

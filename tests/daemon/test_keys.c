@@ -89,6 +89,34 @@ Test(keys, idle_when_there_is_nothing_to_do) {
     }
 }
 
+Test(keys, every_key_is_as_likely_as_another) {
+    begin(NULL);
+    int seen[4] = {0};
+    expect(&w, "+OK", "MSET a 1 b 2 c 3 d 4");
+    for (int i = 0; i < 2000; i++) {
+        const char *key = ask(&w, "RANDOMKEY");
+        cr_assert(key[0] == '"' && key[1] >= 'a' && key[1] <= 'd', "%s", key);
+        seen[key[1] - 'a']++;
+    }
+    for (int i = 0; i < 4; i++) { /* 500 with a standard deviation of 19 */
+        cr_expect(seen[i] > 375 && seen[i] < 625, "key %d: %d times", i, seen[i]);
+    }
+}
+
+/* All of it is full of one thing that goes as a whole: what follows at once finds the room. */
+Test(keys, a_segment_full_to_the_last_block_can_be_emptied) {
+    begin(small);
+    int n = fill(100);
+    expect(&w, "+OK", "FLUSHALL");
+    cr_assert_geq(fill(100), n / 2);
+    expect(&w, "+OK", "FLUSHALL");
+    for (int i = 0; i < n; i++) {
+        if (!like("+OK", ask(&w, "SET brief:%d %0100d PX 1", i, i))) {
+            cr_assert_fail("refused, full of what has expired, after %d", i);
+        }
+    }
+}
+
 Test(keys, a_full_segment_refuses_and_loses_nothing) {
     begin(small);
     expect(&w, "+OK", "SET before value");
