@@ -228,3 +228,24 @@ Test(ctl, the_bar_of_one_task) {
                  0);
     cr_expect(strstr(buf_head(&out.out), "] 4/8 stepping"), "%s", buf_head(&out.out));
 }
+
+Test(ctl, steering) {
+    cr_expect_eq(sh("hearth pool resize demo 3 && hearth config get pools.demo.workers"), 0);
+    cr_expect(buf_len(&out.out) > 0 && strcmp(buf_head(&out.out), "pools.demo.workers = 3\n") == 0);
+    cr_expect_eq(sh("hearth pool recycle demo; hearth pool pause demo in; hearth call demo.echo"),
+                 6);
+    cr_expect_eq(sh("hearth pool resume demo && hearth pool drain demo && hearth pool resume demo"),
+                 0);
+    cr_expect_eq(sh("test $(hearth pool broadcast demo echo hi | grep -c '^[0-9]*\thi$') -ge 1"),
+                 0);
+    cr_expect_eq(sh("hearth config set log_level debug result_keep 5 && hearth config rewrite && "
+                    "hearth reload"),
+                 0);
+    cr_expect_eq(buf_len(&out.out), 0);
+    cr_expect_eq(sh("hearth config set nosuch 1"), 6);
+    cr_expect(strstr(buf_head(&out.err), "Unknown option"), "%s", buf_head(&out.err));
+    cr_expect_eq(sh("echo 'log_level = loud;' >> *.conf; hearth reload"), 6);
+    cr_expect(strstr(buf_head(&out.err), "hearthd.conf:"), "%s", buf_head(&out.err));
+    cr_expect_eq(sh("hearth pool"), 2);
+    cr_expect_eq(sh("hearth config"), 2);
+}

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,6 +103,19 @@ Test(reload, a_signal_puts_the_files_in_force_and_tells_what_is_different) {
     const char *log = daemon_log(&server);
     cr_expect(strstr(log, "limits.max_clients: 10000 -> 77"), "%s", log);
     cr_expect(strstr(log, "segment_size: stays \"64M\", \"32M\" needs a restart"), "%s", log);
+}
+
+/* As the service manager wants to hear it (sd_notify(3)). */
+Test(reload, the_manager_hears_of_it) {
+    char all[4096] = "";
+    size_t n = 0;
+    hang_up(1);
+    for (ssize_t got = 0; got >= 0 && n < sizeof(all) - 1;) {
+        got = recv(server.notify_fd, all + n, sizeof(all) - 1 - n, MSG_DONTWAIT);
+        n += got > 0 ? (size_t)got : 0;
+    }
+    const char *begun = strstr(all, "RELOADING=1\nMONOTONIC_USEC=");
+    cr_assert(begun && strstr(begun, "READY=1"), "%s", all);
 }
 
 Test(reload, what_does_not_check_changes_nothing) {
