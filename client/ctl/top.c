@@ -21,6 +21,18 @@
 
 /* ---- reading ---- */
 
+/* Trouble is told on the terminal as it was before. An error reply is none: a pool may have gone. */
+static int ask(struct top *t, size_t n, const char *const *words, const struct hearth_reply **ret) {
+    int r = hearth_command(t->c->h, n, words, NULL, ret);
+    if (r == 0) {
+        return CTL_OK;
+    }
+    if (t->leave) {
+        t->leave();
+    }
+    return ctl_failed(t->c, r);
+}
+
 static int64_t number(const struct hearth_reply *map, const char *key) {
     return hearth_reply_int(hearth_reply_get(map, key));
 }
@@ -83,8 +95,8 @@ static void read_pool(struct top *t, const struct hearth_reply *map, double seco
 static int read_info(struct top *t, struct top_pool *p) {
     const char *words[] = {"POOL.INFO", p->name};
     const struct hearth_reply *map;
-    int status = ctl_ask(t->c, 2, words, NULL, &map);
-    if (status == CTL_OK) {
+    int status = ask(t, 2, words, &map);
+    if (status == CTL_OK && hearth_reply_type(map) != HEARTH_REPLY_ERROR) {
         p->oldest_ms = number(map, "oldest_queued_ms");
         p->wait_p50 = number(map, "wait_p50_us");
         p->wait_p99 = number(map, "wait_p99_us");
@@ -99,7 +111,7 @@ static int read_info(struct top *t, struct top_pool *p) {
 static int read_pools(struct top *t, double seconds) {
     const char *words[] = {"POOL.LIST"};
     const struct hearth_reply *rows;
-    int status = ctl_ask(t->c, 1, words, NULL, &rows);
+    int status = ask(t, 1, words, &rows);
     if (status != CTL_OK) {
         return status;
     }
@@ -117,7 +129,8 @@ static int read_pools(struct top *t, double seconds) {
             continue;
         }
         status = status == CTL_OK ? read_info(t, &t->pools[i]) : status;
-        t->rate += t->pools[i++].rate;
+        t->rate += t->pools[i].rate > 0 ? t->pools[i].rate : 0;
+        i++;
     }
     remember(t->history, t->rate);
     return status;
@@ -126,7 +139,7 @@ static int read_pools(struct top *t, double seconds) {
 static int read_workers(struct top *t) {
     const char *words[] = {"WORKER.LIST"};
     const struct hearth_reply *rows;
-    int status = ctl_ask(t->c, 1, words, NULL, &rows);
+    int status = ask(t, 1, words, &rows);
     if (status != CTL_OK) {
         return status;
     }
@@ -181,7 +194,7 @@ static int read_events(struct top *t) {
                            "worker",      "TYPE", "pool", "TYPE",  "schedule"};
     const struct hearth_reply *reply;
     snprintf(from, sizeof(from), "%llu", (unsigned long long)t->next_event);
-    int status = ctl_ask(t->c, sizeof(words) / sizeof(words[0]), words, NULL, &reply);
+    int status = ask(t, sizeof(words) / sizeof(words[0]), words, &reply);
     if (status != CTL_OK) {
         return status;
     }
@@ -202,7 +215,7 @@ static int64_t info_number(const char *text, const char *name) {
 static int read_server(struct top *t) {
     const char *words[] = {"INFO", "server", "clients"};
     const struct hearth_reply *reply;
-    int status = ctl_ask(t->c, 3, words, NULL, &reply);
+    int status = ask(t, 3, words, &reply);
     if (status == CTL_OK) {
         const char *text = hearth_reply_text(reply, NULL);
         const char *version = strstr(text, "hearth_version:");

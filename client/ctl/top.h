@@ -45,6 +45,7 @@ struct top {
     char version[TOP_TEXT];
     enum top_sort sort;
     bool reverse, unicode;
+    int (*leave)(void); /* gives the terminal back; NULL: it was not taken */
 };
 
 /* Asks the daemon for everything. An exit status. */

@@ -161,6 +161,7 @@ int top_screen(struct top *t, uint64_t interval_ms) {
                        term ? term : "(TERM is not set)");
     }
     catch_signals();
+    t->leave = endwin;
     cbreak();
     noecho();
     nodelay(stdscr, TRUE);
@@ -174,7 +175,9 @@ int top_screen(struct top *t, uint64_t interval_ms) {
         init_pair(3, COLOR_RED, -1);
     }
     int status = run(t, interval_ms);
-    endwin();
+    if (!isendwin()) {
+        endwin();
+    }
     delscreen(screen);
     return status;
 }

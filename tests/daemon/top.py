@@ -228,8 +228,8 @@ def check_lost(tap, path, daemon):
         t.until(lambda s: s[0].startswith("hearthd "))
         daemon.stop()
         status, same = t.end()
-        tap.ok(status == 7 and termios.tcgetattr(t.slave) == t.before and b"\x1b[?1049l" in t.out,
-               "top: the daemon ends", status, same, repr(t.out[-300:]))
+        tap.ok(status == 7 and termios.tcgetattr(t.slave) == t.before and b"hearth: top: " in t.out.split(b"\x1b[?1049l")[-1],
+               "top: the daemon ends, which is told on the terminal as it was", status, same, repr(t.out[-300:]))
     finally:
         t.close()
 
