@@ -171,7 +171,7 @@ def check_once(tap, path):
 def check_screen(tap, path):
     t = Terminal(path)
     try:
-        tap.ok(t.until(lambda s: s[0].startswith("hearthd ") and any(line.startswith("demo ") for line in s)),
+        tap.ok(t.until(lambda s: s[0].startswith("hearthd ") and any(line.startswith("demo ") for line in s) and "q quit" in s[-1]),
                "top draws a screen", *t.screen())
         tap.ok(t.screen()[-1].startswith("q quit") and all(len(line) <= 80 for line in t.screen()), "top fits into 80 by 24",
                *t.screen())
