@@ -222,10 +222,12 @@ static struct followed *entry_of(const struct streams *s, uint32_t idx) {
     return idx < s->n && !list_empty(&s->all) ? s->of[idx] : NULL;
 }
 
-void stream_look(struct hearthd *d, uint32_t idx, bool ended) {
+void stream_look(struct hearthd *d, uint32_t idx, uint64_t id, bool ended) {
     struct followed *e = entry_of(d->streams, idx);
     if (e) {
         look(d, e, ended);
+    } else if (!ended) {
+        stream_watch(&d->shm, idx, id, false);
     }
 }
 

@@ -44,8 +44,9 @@ void stream_replay(struct hearthd *d, uint32_t idx, uint64_t id,
 void stream_resume(struct hearthd *d);
 
 /* ---- for tasks.c ---- */
-/* A hint: reads what is there. ended: all of it, and there will be no more. */
-void stream_look(struct hearthd *d, uint32_t idx, bool ended);
+/* A hint: reads what is there. ended: all of it, and there will be no more. A task that nobody follows (any more, or although it was
+ * submitted with STREAM) waits for nobody from then on. */
+void stream_look(struct hearthd *d, uint32_t idx, uint64_t id, bool ended);
 /* Hints were dropped. */
 void stream_look_all(struct hearthd *d);
 /* The end has been delivered. */

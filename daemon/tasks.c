@@ -770,7 +770,7 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     bool dead = false;
     int r = task_view(&d->shm, idx, &v);
     if (r == 0 && v.id == t->book[idx].id) {
-        stream_look(d, idx, task_state_is_terminal(v.state));
+        stream_look(d, idx, v.id, task_state_is_terminal(v.state));
     }
     if (r == 0 && v.id == t->book[idx].id && was_short_of_memory(t, &v)) {
         task_set_cause(&d->shm, idx, v.id, CAUSE_MEMORY);
