@@ -44,7 +44,8 @@ enum {
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
-#define OFF_MASK ((UINT64_C(1) << 48) - 1)
+#define OFF_MASK    ((UINT64_C(1) << 48) - 1)
+#define BUCKETS_MAX (UINT64_C(1) << 40)
 
 /* ---- the hash ---- */
 
@@ -99,9 +100,10 @@ void *hash_value(const struct shm *s, const struct shm_node *n, size_t *ret_len)
 
 /* ---- buckets ---- */
 
+/* A number that no segment has room for is damage; scans would go round and round by it. */
 static uint64_t bucket_count(const struct shm_hash *h) {
     uint64_t n = get(&h->buckets);
-    return n ? n : 1;
+    return n && n <= BUCKETS_MAX ? n : 1;
 }
 
 static unsigned log2_of(uint64_t n) {

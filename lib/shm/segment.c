@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
@@ -289,13 +290,37 @@ void shm_share(const struct shm *s, struct shm *ret) {
     memset(ret->seen, 0, sizeof(ret->seen));
 }
 
+/* A word of this process, wherever it is; false: there is none. */
+static bool read_word(uintptr_t at, uintptr_t *ret) {
+    struct iovec to = {ret, sizeof(*ret)}, from = {(void *)at, sizeof(*ret)};
+    return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof(*ret) ||
+           errno != EFAULT; /* not allowed to ask: as it always was */
+}
+
+/* A robust mutex is in a list of its thread's, whose links lie in the mutex, and so in the segment: to
+ * unlock it follows them. Whether its neighbours, where it believes them to be, know of it. */
+static bool life_is_linked(struct shm_slot *d) {
+#if __PTHREAD_MUTEX_HAVE_PREV
+    const struct __pthread_internal_list *l = &d->life.__data.__list;
+    uintptr_t self = (uintptr_t)&l->__next, next = (uintptr_t)l->__next & ~(uintptr_t)1;
+    uintptr_t prev = (uintptr_t)l->__prev & ~(uintptr_t)1, back = self, forth = self;
+    return next && prev && read_word(next - sizeof(void *), &back) && read_word(prev, &forth) &&
+           (back & ~(uintptr_t)1) == self && (forth & ~(uintptr_t)1) == self;
+#else
+    (void)d;
+    return true;
+#endif
+}
+
 void shm_detach(struct shm *s) {
     if (!s->base) {
         return;
     }
     if (s->mine) {
         assert(s->tx_entries == 0);
-        pthread_mutex_unlock(&s->mine->life);
+        if (life_is_linked(s->mine)) {
+            pthread_mutex_unlock(&s->mine->life);
+        }
     }
     if (s->fd >= 0) {
         munmap(s->base, s->size);

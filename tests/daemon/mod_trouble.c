@@ -8,6 +8,8 @@
  *   stuck   sleeps for ever, whatever signals come
  *   wild    writes over its own task's record: its state as said by the first argument, a number; then
  *           marks the record as free in the map. With a second argument it never ends.
+ *   scribble  writes as many words as its second argument says anywhere into the segment, by chance that its
+ *           first argument seeds
  *   grow    as named, and keeps so many bytes of memory for ever
  *   chatty  logs its payload
  *   last    as named, and wants its worker to end
@@ -129,6 +131,42 @@ static int stuck(struct hearth_task *task, const struct hearth_api *api) {
     return 0;
 }
 
+static uint64_t chance(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* Mostly into what is in use, at the front of each area; what is written is mostly something like what
+ * was there. */
+static int scribble(struct hearth_task *task, const struct hearth_api *api) {
+    struct shm_header *head = segment_of(api->payload(task).data);
+    if (!head || head->magic != SHM_MAGIC) {
+        return 1;
+    }
+    uint64_t seed = strtoull(api->arg(task, 0).data, NULL, 10);
+    const uint64_t areas[] = {head->pools_off,  head->slots_off,    head->done_off,
+                              head->free_off,   head->tasks_off,    head->shards_off,
+                              head->uses_off,   head->accounts_off, head->arenas_off,
+                              head->chunks_off, head->map_off,      head->data_off};
+    for (long n = strtol(api->arg(task, 1).data, NULL, 10); n > 0; n--) {
+        uint64_t area = areas[chance(&seed) % (sizeof(areas) / sizeof(*areas))];
+        uint64_t off = (area + chance(&seed) % (chance(&seed) % 2 ? 4096 : 65536)) & ~UINT64_C(7);
+        _Atomic uint64_t *word = (_Atomic uint64_t *)((char *)head + off);
+        uint64_t old = atomic_load(word), new[] = {0,
+                                                   old + 1,
+                                                   old - 1,
+                                                   old ^ UINT64_C(1) << chance(&seed) % 64,
+                                                   chance(&seed) % head->size,
+                                                   chance(&seed),
+                                                   UINT64_MAX,
+                                                   old << 1};
+        atomic_store(word, new[chance(&seed) % (sizeof(new) / sizeof(*new))]);
+    }
+    return 0;
+}
+
 static int init(const struct hearth_api *api, int argc, const char *const *argv) {
     sign = argc > 0 ? argv[0] : NULL;
     if (sign && strcmp(sign, "refuse") == 0) {
@@ -160,6 +198,7 @@ static const struct hearth_handler handlers[] = {
     {"soft", "ends at its soft limit", soft},
     {"greedy", "takes memory", greedy},
     {"stuck", "sleeps for ever", stuck},
+    {"scribble", "writes anywhere", scribble},
     {"wild", "writes over its record", wild},
     {"grow", "keeps memory", grow},
     {"chatty", "logs its payload", chatty},
