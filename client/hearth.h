@@ -355,7 +355,8 @@ HEARTH_API void hearth_imap_close(struct hearth_imap *it);
  * A `ret` may be NULL when a function does something besides. What is given is followed by a NUL that is not counted.
  *
  * Errors of all: HEARTH_E_TYPE, HEARTH_E_OOM (the segment is full; nothing has changed), HEARTH_E_QUOTA (likewise), HEARTH_E_BUSY (somebody sits on a lock
- * in memory), HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM; -EDEADLK from a callback, unless done in memory. */
+ * in memory), HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM; -EMSGSIZE: over 64 MiB; -EINVAL: none of what there must be one of at least;
+ * -EDEADLK from a callback, unless done in memory. */
 
 /* A C string as bytes, without its NUL. */
 static inline struct hearth_bytes hearth_text(const char *text) {

@@ -26,7 +26,7 @@ _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT =
                    (int)HEARTH_DESCENDING == (int)OBJECTS_DESCENDING,
                "one set of numbers");
 
-enum { FEW_WORDS = 16 };
+enum { FEW_WORDS = 16, WORD_MAX = (64 << 20) + (64 << 10) /* as the daemon has it */ };
 
 /* ---- answers ---- */
 
@@ -78,6 +78,10 @@ int object_flag(struct hearth *h, int64_t r, int *ret) {
         *ret = (int)v;
     }
     return e;
+}
+
+int object_none(struct hearth *h) {
+    return result_say(h, -EINVAL, "nothing is named");
 }
 
 /* An error reply to a command on objects. */
@@ -146,9 +150,21 @@ struct hearth_bytes object_number(struct digits *d, int64_t v) {
     return (struct hearth_bytes){d->text, num_put_i64(d->text, v)};
 }
 
+static bool too_long(const struct hearth_bytes *words, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (words[i].len > WORD_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int object_ask_more(struct hearth *h, const struct hearth_reply **ret,
                     const struct hearth_bytes *first, size_t n, const struct hearth_bytes *more,
                     size_t m) {
+    if (too_long(first, n) || too_long(more, m)) { /* the daemon would hang up */
+        return result_say(h, -EMSGSIZE, "%s", hearth_strerror(-EMSGSIZE));
+    }
     const char *few[FEW_WORDS], **argv = few;
     size_t few_lens[FEW_WORDS], *lens = few_lens;
     _cleanup_free_ void *many = NULL;
@@ -338,6 +354,9 @@ int hearth_object_exists(struct hearth *h, struct hearth_bytes name, int *ret) {
 int hearth_object_delete(struct hearth *h, const struct hearth_bytes *names, size_t n,
                          uint64_t *ret_n) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, true)) {
         return object_count(h, objects_delete(&h->objects, ins(names), n), ret_n);
     }

@@ -42,6 +42,9 @@ static inline int object_done(struct hearth *h, int64_t r) {
     return object_count(h, r, NULL);
 }
 
+/* What a function says that was given none of what it needs one of. */
+int object_none(struct hearth *h);
+
 /* Sends a command of n words (`first` and then `more`, m of them) and waits for its reply, which is no error reply then. */
 int object_ask(struct hearth *h, const struct hearth_reply **ret, const struct hearth_bytes *first,
                size_t n);

@@ -23,6 +23,9 @@ int hearth_dict_get_many(struct hearth *h, struct hearth_bytes name,
                          const struct hearth_bytes *fields, size_t n,
                          const struct hearth_bytes **ret) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, false)) {
         int r = objects_dict_get_many(&h->objects, in(name), ins(fields), n, outs(ret));
         if (object_final(h, r)) {
@@ -45,6 +48,9 @@ int hearth_dict_set(struct hearth *h, struct hearth_bytes name, struct hearth_by
 int hearth_dict_update(struct hearth *h, struct hearth_bytes name, const struct hearth_bytes *pairs,
                        size_t n, uint64_t *ret_new) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, true)) {
         return object_count(h, objects_dict_update(&h->objects, in(name), ins(pairs), n), ret_new);
     }
@@ -64,6 +70,9 @@ int hearth_dict_setdefault(struct hearth *h, struct hearth_bytes name, struct he
 int hearth_dict_delete(struct hearth *h, struct hearth_bytes name,
                        const struct hearth_bytes *fields, size_t n, uint64_t *ret_n) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, true)) {
         return object_count(h, objects_dict_delete(&h->objects, in(name), ins(fields), n), ret_n);
     }
@@ -152,6 +161,9 @@ int hearth_dict_add_float(struct hearth *h, struct hearth_bytes name, struct hea
 int hearth_dict_add_many(struct hearth *h, struct hearth_bytes name,
                          const struct hearth_bytes *fields, const int64_t *by, size_t n) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, true)) {
         return object_done(h, objects_dict_add_many(&h->objects, in(name), ins(fields), by, n));
     }

@@ -14,6 +14,9 @@ static enum objects_end end_of(enum hearth_end end) {
 int hearth_list_push(struct hearth *h, struct hearth_bytes name, enum hearth_end end,
                      const struct hearth_bytes *elements, size_t n, uint64_t *ret_len) {
     const struct hearth_reply *reply;
+    if (n == 0) {
+        return object_none(h);
+    }
     if (attach_can(h, true)) {
         return object_count(
             h, objects_list_push(&h->objects, in(name), end_of(end), ins(elements), n), ret_len);

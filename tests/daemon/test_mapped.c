@@ -122,6 +122,27 @@ static void story_of_values(void) {
     cr_expect_eq(n, 1);
 }
 
+/* What cannot be is refused in the same way, and the connection lives. */
+static void story_of_wrong_words(void) {
+    struct hearth_bytes b, large = {NULL, 65 << 20};
+    const struct hearth_bytes *many;
+    uint64_t n = 0;
+    int flag = 0;
+    large.data = calloc(1, large.len);
+    cr_assert_not_null(large.data);
+    cr_expect_eq(hearth_value_set(h, T("v"), large, 0, 0), -EMSGSIZE);
+    cr_expect_eq(hearth_dict_set(h, T("d"), T("f"), large, &flag), -EMSGSIZE);
+    cr_expect_eq(hearth_list_push(h, T("l"), HEARTH_LEFT, &large, 1, &n), -EMSGSIZE);
+    cr_expect_eq(hearth_list_push(h, T("l"), HEARTH_LEFT, NULL, 0, &n), -EINVAL);
+    cr_expect_eq(hearth_dict_get_many(h, T("d"), NULL, 0, &many), -EINVAL);
+    cr_expect_eq(hearth_dict_update(h, T("d"), NULL, 0, &n), -EINVAL);
+    cr_expect_eq(hearth_dict_delete(h, T("d"), NULL, 0, &n), -EINVAL);
+    cr_expect_eq(hearth_dict_add_many(h, T("d"), NULL, NULL, 0), -EINVAL);
+    cr_expect_eq(hearth_object_delete(h, NULL, 0, &n), -EINVAL);
+    cr_expect_eq(hearth_value_get(h, T("v"), &b), HEARTH_E_ABSENT);
+    free((void *)large.data);
+}
+
 static void story_of_more_values(void) {
     struct hearth_bytes b;
     const struct hearth_bytes *names;
@@ -406,6 +427,7 @@ static void story_of_order(void) {
 
 static void story(void) {
     story_of_more_values();
+    story_of_wrong_words();
     story_of_transactions();
     story_of_order();
     story_of_values();
