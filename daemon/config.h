@@ -78,9 +78,11 @@ struct pool_config {
     uint32_t queue_max;        /* tasks waiting */
     uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
     enum pool_overflow overflow;
-    uint32_t priority;  /* of a task that names none: 0 to 255 */
-    uint32_t ageing_ms; /* what one level of priority is worth */
-    uint32_t expire_ms; /* a task must have begun by then; 0: never mind */
+    uint32_t fair;                 /* users take turns, ... */
+    struct config_strings weights; /* ... so many of them each: "user:weight" */
+    uint32_t priority;             /* of a task that names none: 0 to 255 */
+    uint32_t ageing_ms;            /* what one level of priority is worth */
+    uint32_t expire_ms;            /* a task must have begun by then; 0: never mind */
     uint32_t retries;
     struct config_strings retry_on;
     uint32_t retry_kinds; /* the same as bits */

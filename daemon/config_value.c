@@ -79,6 +79,8 @@ const char *const config_type_names[TYPES] = {
 
 /* ---- refusals ---- */
 
+enum { WEIGHT_MAX = 1000 }; /* of a user */
+
 static const char *type_found(const config_setting_t *s) {
     switch (config_setting_type(s)) {
     case CONFIG_TYPE_GROUP:
@@ -490,6 +492,24 @@ static int check_user(const struct reader *r, const config_setting_t *s, const c
                                group ? "" : "; a group is written with an @ before it");
 }
 
+/* "user:weight" */
+static int check_weight(const struct reader *r, const config_setting_t *s, const char *text) {
+    const char *colon = strrchr(text, ':');
+    uint64_t weight;
+    if (!colon || num_u64(colon + 1, strlen(colon + 1), &weight) < 0 || weight < 1 ||
+        weight > WEIGHT_MAX) {
+        return config_fail(r, s, "expected \"user:weight\", a weight from 1 to %d", WEIGHT_MAX);
+    }
+    _cleanup_free_ char *name = strndup(text, (size_t)(colon - text));
+    if (!name) {
+        return -ENOMEM;
+    }
+    if (*name == '@' || *name == '*') {
+        return config_fail(r, s, "expected a user, not \"%.40s\"", name);
+    }
+    return check_user(r, s, name);
+}
+
 /* The command must be there: better said now than by each task. */
 static int check_command(const struct reader *r, const config_setting_t *s, const char *text) {
     char path[PATH_MAX];
@@ -518,6 +538,9 @@ static int check_word(const struct reader *r, const struct option *o, const conf
     }
     if (o->type == TYPE_USERS) {
         return check_user(r, s, text);
+    }
+    if (o->offset == offsetof(struct pool_config, weights)) {
+        return check_weight(r, s, text);
     }
     bool command = i == 0 && (o->offset == offsetof(struct pool_config, exec) ||
                               o->offset == offsetof(struct pool_config, program));

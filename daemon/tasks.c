@@ -505,7 +505,8 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     struct task_spec planned;
     uint8_t block[POLICY_BLOCK_MAX];
     bool plan =
-        !spec->hold && (spec->priority != p->config->priority || policy || p->config->expire_ms);
+        !spec->hold && (spec->priority != p->config->priority || policy || p->config->expire_ms ||
+                        p->config->fair);
     if (d->stopping) {
         return -ESHUTDOWN;
     }

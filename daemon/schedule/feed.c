@@ -39,6 +39,7 @@ int lane_open(struct schedule *s, uint32_t pool) {
 
 void lane_close(struct lane *l) {
     heap_deinit(&l->due);
+    flows_close(l);
     free(l->fed);
     l->fed = NULL;
 }
@@ -50,9 +51,14 @@ static struct lane *lane_of(struct schedule *s, uint32_t idx) {
 void lane_push(struct schedule *s, uint32_t idx) {
     const struct plan *p = &s->plans[idx];
     const struct heap_entry e = {.key = p->key, .id = p->id, .idx = idx};
+    struct lane *l = lane_of(s, idx);
+    struct flow *f = p->flow;
+    if (f && f->n_due == 0) {
+        flow_begins(l, f);
+    }
     plan_move(s, idx, DUE);
-    heap_push(&lane_of(s, idx)->due, &e);
-    lane_of(s, idx)->dirty = true;
+    heap_push(f ? &f->due : &l->due, &e);
+    l->dirty = true;
 }
 
 void lane_drop(struct schedule *s, uint32_t idx) {
@@ -112,6 +118,12 @@ static int64_t ready_key(struct schedule *s, uint32_t pool) {
     return task_ready_head(&s->d->shm, pool, &submitted) == 0 ? (int64_t)submitted : INT64_MAX;
 }
 
+/* What is to be fed next, and the heap it is in; NULL: nothing. */
+static const struct heap_entry *next_due(struct lane *l, struct flow **ret_flow) {
+    *ret_flow = flow_next(l);
+    return heap_first(*ret_flow ? &(*ret_flow)->due : &l->due);
+}
+
 /* As many as there should be on the front. */
 static uint32_t wanted(struct lane *l, const struct pool *p, uint32_t before) {
     if (before > 0 && l->n_fed == 0) {
@@ -124,7 +136,8 @@ static uint32_t wanted(struct lane *l, const struct pool *p, uint32_t before) {
 }
 
 /* False: it cannot be fed now. */
-static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry *e) {
+static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry *e,
+                     struct flow *f) {
     struct lane *l = &s->lanes[p->index];
     uint32_t idx = e->idx;
     int64_t key = e->key;
@@ -143,8 +156,11 @@ static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry
         gate_leave(s, idx);
         return false;
     }
-    heap_pop(&l->due);
+    heap_pop(f ? &f->due : &l->due);
     plan_move(s, idx, FED);
+    if (f) {
+        flow_served(l, f);
+    }
     if (r == 0) {
         l->fed[l->n_fed++] = idx;
         s->plans[idx].listed = true;
@@ -157,7 +173,7 @@ static bool feed_one(struct schedule *s, struct pool *p, const struct heap_entry
 void schedule_hear(struct hearthd *d, const struct pool *p, bool on) {
     struct lane *l = &d->schedule->lanes[p->index];
     l->hear = on;
-    task_refill(&d->shm, p->index, on || l->due.n > 0, l->until);
+    task_refill(&d->shm, p->index, on || l->n[DUE] > 0, l->until);
 }
 
 void lane_feed(struct schedule *s, struct pool *p) {
@@ -168,18 +184,20 @@ void lane_feed(struct schedule *s, struct pool *p) {
     }
     uint32_t before = l->n_fed;
     settle_fed(s, l);
-    const struct heap_entry *first = heap_first(&l->due);
+    struct flow *flow;
+    const struct heap_entry *first = next_due(l, &flow);
     int64_t ready = ready_key(s, p->index);
     uint32_t want = wanted(l, p, before);
-    if (l->n_fed > 0 && (ready < l->fed_last || (first && first->key < l->fed_last))) {
+    if (l->n_fed > 0 && !flow && (ready < l->fed_last || (first && first->key < l->fed_last))) {
         recall_all(s, l, p->index);
     }
     bool stuck = false;
-    while (!stuck && l->n_fed < want && (first = heap_first(&l->due)) && first->key <= ready) {
-        stuck = !feed_one(s, p, first);
+    while (!stuck && l->n_fed < want && (first = next_due(l, &flow)) &&
+           (flow || first->key <= ready)) {
+        stuck = !feed_one(s, p, first, flow);
     }
-    first = heap_first(&l->due);
-    int64_t until = first && !stuck ? first->key : INT64_MAX;
+    first = next_due(l, &flow);
+    int64_t until = first && !flow && !stuck ? first->key : INT64_MAX;
     if (ready != INT64_MAX && ready >= l->until && ready < until) {
         p->wake = p->n_workers; /* who sleeps because the head was not to be had */
     }

@@ -12,11 +12,11 @@ struct name {
     struct name *next;
     uint64_t hash;
     enum name_kind kind;
-    uint32_t pool;       /* UNIQUE: in which it is; LIMIT: 0, one for all */
-    uint32_t refs;       /* plans */
-    uint32_t held;       /* LIMIT: of these fed or running */
-    uint32_t idx;        /* UNIQUE: the task */
-    struct heap waiting; /* LIMIT: those whose turn it was */
+    uint32_t pool;            /* UNIQUE: in which it is; LIMIT: 0, one for all */
+    uint32_t refs;            /* plans */
+    uint32_t held;            /* LIMIT: of these fed or running */
+    uint32_t idx;             /* UNIQUE: the task */
+    struct heap waiting;      /* LIMIT: those whose turn it was */
     struct task_group *group; /* GROUP */
     size_t len;
     char key[];

@@ -22,6 +22,14 @@ struct history {
     struct attempt attempts[ATTEMPTS_KEPT];
 };
 
+/* A user of a pool with `fair`: flow.c. */
+struct flow {
+    uint32_t uid, weight;
+    uint32_t plans, n_due; /* his plans that have not ended; those of them that are DUE */
+    uint64_t start, finish;
+    struct heap due;
+};
+
 /* One per record, at the same index, in memory that costs nothing until it is touched. */
 struct plan {
     uint64_t id;
@@ -29,6 +37,7 @@ struct plan {
     uint64_t due_ns, expire_ns, deadline_ns;
     struct history *history;     /* NULL: no attempt has failed */
     struct name *limit, *unique; /* NULL: none */
+    struct flow *flow;           /* NULL: the pool is not fair */
     struct after *after;         /* NULL: it comes after nobody, or they have ended */
     uint32_t limit_n;
     uint8_t place; /* enum place */
@@ -41,6 +50,9 @@ struct plan {
 struct lane {
     struct heap due;
     uint32_t n[PLACES];
+    struct flow **flows; /* of a fair pool; `due` is empty then */
+    uint32_t n_flows;
+    uint64_t virtual;
     uint32_t *fed; /* indices */
     uint32_t n_fed, cap_fed;
     int64_t until;    /* as task_refill() was told */
@@ -95,6 +107,17 @@ int after_join(struct schedule *s, uint32_t idx, const struct policy *policy);
 /* It is due: may it take its turn? False: it is BLOCKED still, or has been ended. */
 bool after_is_over(struct schedule *s, uint32_t idx);
 void after_part(struct schedule *s, uint32_t idx);
+
+/* ---- flow.c ---- */
+/* The user's; NULL: no memory. */
+struct flow *flow_of(struct schedule *s, const struct pool *p, uint32_t uid);
+void flows_close(struct lane *l);
+/* He had nothing that is due, and is about to. */
+void flow_begins(struct lane *l, struct flow *f);
+/* Whose turn it is; NULL: nobody's. */
+struct flow *flow_next(struct lane *l);
+/* He has had it. */
+void flow_served(struct lane *l, struct flow *f);
 
 /* ---- feed.c ---- */
 int lane_open(struct schedule *s, uint32_t pool);

@@ -45,13 +45,22 @@ void plan_move(struct schedule *s, uint32_t idx, enum place to) {
     l->n[to] += to != NOWHERE;
     s->live -= is_live(p->place);
     s->live += is_live(to);
+    if (p->flow) {
+        p->flow->n_due += (to == DUE) - (p->place == DUE);
+        p->flow->plans += is_live(to) - is_live(p->place);
+    }
     p->place = (uint8_t)to;
 }
 
 /* Room for one plan more. */
-static int room(struct schedule *s, uint32_t pool) {
+static int room(struct schedule *s, uint32_t pool, uint32_t uid) {
     struct lane *l = &s->lanes[pool];
     uint32_t live = 1;
+    if (s->d->pools[pool].config->fair) {
+        struct flow *f = flow_of(s, &s->d->pools[pool], uid);
+        int r = f ? heap_room(&f->due, f->plans + 1) : -ENOMEM;
+        return r < 0 ? r : heap_room(&s->times, TIMES * ((size_t)s->live + 1));
+    }
     for (uint32_t i = NOWHERE + 1; i < PLACES; i++) {
         live += i != ENDED ? l->n[i] : 0;
     }
@@ -65,20 +74,22 @@ int64_t plan_key(const struct pool *p, uint64_t from_ns, uint32_t priority) {
 }
 
 /* A new plan, READY until something else is decided. */
-static struct plan *plan_new(struct schedule *s, uint32_t idx, uint64_t id, uint32_t pool) {
+static struct plan *plan_new(struct schedule *s, uint32_t idx, uint64_t id, uint32_t pool,
+                             uint32_t uid) {
     struct plan *p = &s->plans[idx];
     assert(idx < s->n && p->place == NOWHERE && pool < s->d->n_pools);
     *p = (struct plan){.id = id, .pool = (uint8_t)pool};
+    p->flow = s->d->pools[pool].config->fair ? flow_of(s, &s->d->pools[pool], uid) : NULL;
     plan_move(s, idx, READY);
     return p;
 }
 
 bool plan_make(struct schedule *s, uint32_t idx, const struct task_view *v) {
     if (s->plans[idx].place == NOWHERE) {
-        if (room(s, v->pool) < 0) {
+        if (room(s, v->pool, v->uid) < 0) {
             return false;
         }
-        struct plan *p = plan_new(s, idx, v->id, v->pool);
+        struct plan *p = plan_new(s, idx, v->id, v->pool, v->uid);
         p->key = plan_key(&s->d->pools[v->pool], v->submitted_ns, v->priority);
     }
     return true;
@@ -129,7 +140,7 @@ static uint64_t expiry(const struct pool *p, const struct policy *policy, uint64
 int schedule_prepare(struct hearthd *d, const struct pool *p, const struct policy *policy,
                      struct task_spec *spec, uint8_t block[POLICY_BLOCK_MAX]) {
     struct schedule *s = d->schedule;
-    bool in_turn = spec->priority == p->config->priority;
+    bool in_turn = spec->priority == p->config->priority && !p->config->fair;
     if (in_turn && (!policy || !policy->set) && p->config->expire_ms == 0) {
         return 0;
     }
@@ -140,7 +151,7 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
         !in_turn ||
         (policy && (policy->due_ns > clock_now() || policy_has(policy, POLICY_LIMIT_KEY) ||
                     policy_has(policy, POLICY_AFTER) || policy_has(policy, POLICY_AFTER_GROUP)));
-    return room(s, p->index) < 0 ? -ENOMEM : 1;
+    return room(s, p->index, spec->uid) < 0 ? -ENOMEM : 1;
 }
 
 int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
@@ -148,7 +159,7 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
     struct schedule *s = d->schedule;
     uint64_t now = clock_now();
     uint64_t due = policy && policy->due_ns > now ? policy->due_ns : now;
-    struct plan *plan = plan_new(s, ref->idx, ref->id, p->index);
+    struct plan *plan = plan_new(s, ref->idx, ref->id, p->index, spec->uid);
     plan->key = plan_key(p, due, spec->priority);
     plan->expire_ns = expiry(p, policy, now);
     plan->deadline_ns = policy ? policy->deadline_ns : 0;
@@ -314,7 +325,7 @@ bool schedule_turn(struct hearthd *d) {
 void schedule_feed(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         const struct lane *l = &d->schedule->lanes[i];
-        if (l->due.n > 0 || l->n_fed > 0) {
+        if (l->n[DUE] > 0 || l->n_fed > 0 || l->dirty) {
             lane_feed(d->schedule, &d->pools[i]);
         }
     }
@@ -323,7 +334,7 @@ void schedule_feed(struct hearthd *d) {
 bool schedule_has_news(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         const struct lane *l = &d->schedule->lanes[i];
-        if (l->due.n > 0 && (l->dirty || task_taken(&d->shm, i) != l->taken)) {
+        if (l->dirty || (l->n[DUE] > 0 && task_taken(&d->shm, i) != l->taken)) {
             return true;
         }
     }
