@@ -28,6 +28,8 @@ _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT =
 
 enum { FEW_WORDS = 16, WORD_MAX = (64 << 20) + (64 << 10) /* as the daemon has it */ };
 
+#define EXPIRE_MAX (INT64_MAX / 4)
+
 /* ---- answers ---- */
 
 static int error_of(int64_t r) {
@@ -95,7 +97,7 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         {"overflow", HEARTH_E_NUMBER},    {"NaN or Infinity", HEARTH_E_NUMBER},
         {"no such key", HEARTH_E_ABSENT}, {"index out of range", HEARTH_E_ABSENT},
         {"into double", HEARTH_E_NUMBER}, {"UNEXPECTED", HEARTH_E_UNEXPECTED},
-        {"OOM command", HEARTH_E_OOM},
+        {"OOM command", HEARTH_E_OOM},    {"maximum allowed size", -EMSGSIZE},
     };
     const char *text = hearth_reply_text(r, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -368,6 +370,7 @@ int hearth_object_delete(struct hearth *h, const struct hearth_bytes *names, siz
 int hearth_object_expire(struct hearth *h, struct hearth_bytes name, int64_t ms) {
     struct digits d;
     uint64_t there = 0;
+    ms = ms < 0 ? 0 : ms > EXPIRE_MAX ? EXPIRE_MAX : ms; /* as good as never, and no overflow */
     if (attach_can(h, true)) {
         return object_done(h, objects_expire(&h->objects, in(name), ms));
     }

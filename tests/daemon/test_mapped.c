@@ -140,6 +140,12 @@ static void story_of_wrong_words(void) {
     cr_expect_eq(hearth_dict_add_many(h, T("d"), NULL, NULL, 0), -EINVAL);
     cr_expect_eq(hearth_object_delete(h, NULL, 0, &n), -EINVAL);
     cr_expect_eq(hearth_value_get(h, T("v"), &b), HEARTH_E_ABSENT);
+    cr_expect_eq(hearth_value_write(h, T("v"), UINT64_C(1) << 60, T("x"), &n), -EMSGSIZE);
+    OK(hearth_value_set(h, T("v"), T("x"), 0, 0));
+    OK(hearth_object_expire(h, T("v"), INT64_MAX));
+    OK(hearth_value_get(h, T("v"), &b));
+    OK(hearth_object_expire(h, T("v"), INT64_MIN));
+    cr_expect_eq(hearth_value_get(h, T("v"), &b), HEARTH_E_ABSENT);
     free((void *)large.data);
 }
 
