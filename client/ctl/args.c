@@ -180,16 +180,30 @@ bool ctl_target(struct ctl *c, char *text, struct hearth_task *ret) {
     return true;
 }
 
+/* "KEY=VALUE" in two; without a value `other`, if there is one. The command line is ours to change. */
+static bool split(struct ctl *c, const char *other, const char **ret_value) {
+    char *equals = strrchr((char *)c->value, '=');
+    if (equals) {
+        *equals = 0;
+    }
+    *ret_value = equals ? equals + 1 : other;
+    return *ret_value || ctl_usage(c, "not KEY=N: %s", c->value) == CTL_OK;
+}
+
 bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hearth_task *task) {
     static const struct {
         const char *word;
-        bool time;
-    } options[] = {{"PRIORITY", false}, {"DELAY", true}, {"EXPIRE", true}, {"DEADLINE", true},
-                   {"RETRY", false},    {"ON", false},   {"BACKOFF", true}};
+        enum { PLAIN, TIME, KEY, FLAG } kind;
+        const char *other;
+    } options[CTL_TASK_WORDS] = {
+        {"PRIORITY", PLAIN, NULL}, {"DELAY", TIME, NULL},     {"EXPIRE", TIME, NULL},
+        {"DEADLINE", TIME, NULL},  {"RETRY", PLAIN, NULL},    {"ON", PLAIN, NULL},
+        {"BACKOFF", TIME, NULL},   {"LIMIT", KEY, NULL},      {"AFTER", KEY, "ok"},
+        {"GROUP", PLAIN, NULL},    {"UNIQUE", KEY, "reject"}, {"LAST", FLAG, NULL},
+        {"OWNED", FLAG, NULL}};
     o -= CTL_PRIORITY;
-    const char *word = options[o].word, *value = c->value;
-    size_t at = 0;
-    if (options[o].time) {
+    const char *value = c->value, *second = NULL;
+    if (options[o].kind == TIME) {
         uint64_t ms;
         if (!ctl_duration(c, value, &ms)) {
             return false;
@@ -197,12 +211,19 @@ bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hear
         snprintf(w->numbers[o], sizeof(w->numbers[0]), "%llu", (unsigned long long)ms);
         value = w->numbers[o];
     }
-    while (at < w->n && strcmp(w->words[at], word) != 0) { /* the last of its name counts */
-        at += 2;
+    if (options[o].kind == KEY && !split(c, options[o].other, &second)) {
+        return false;
     }
-    w->words[at] = word;
-    w->words[at + 1] = value;
-    w->n = at == w->n ? w->n + 2 : w->n;
+    w->of[o].word[0] = options[o].word;
+    w->of[o].word[1] = value;
+    w->of[o].word[2] = second;
+    w->of[o].n = options[o].kind == FLAG ? 1 : second ? 3 : 2;
+    w->n = 0;
+    for (size_t i = 0; i < CTL_TASK_WORDS; i++) {
+        for (size_t k = 0; k < w->of[i].n; k++) {
+            w->words[w->n++] = w->of[i].word[k];
+        }
+    }
     task->options = w->words;
     task->n_options = w->n;
     return true;

@@ -9,6 +9,8 @@ static const struct ctl_option run_options[] = {
     {"in", 'i', "FILE", "the payload is this file's content (- for standard input)"},
     {"timeout", 't', "TIME", "time limit of the run: 500ms, 2s, 1.5m (plain numbers: seconds)"},
     CTL_TASK_OPTIONS,
+    CTL_KEY_OPTIONS,
+    CTL_ONE_OPTIONS,
     {0},
 };
 static const struct ctl_option call_options[] = {
@@ -16,6 +18,8 @@ static const struct ctl_option call_options[] = {
     {"timeout", 't', "TIME", "time limit of the run: 500ms, 2s, 1.5m (plain numbers: seconds)"},
     {"stream", CTL_STREAM, NULL, "write what the task tells as it comes"},
     CTL_TASK_OPTIONS,
+    CTL_KEY_OPTIONS,
+    CTL_ONE_OPTIONS,
     {0},
 };
 static const struct ctl_option log_options[] = {
@@ -37,6 +41,7 @@ static const struct ctl_option map_options[] = {
     {"arg", 'a', "ARG", "an argument for the handler; may be repeated"},
     {"timeout", 't', "TIME", "time limit of each run: 500ms, 2s, 1.5m"},
     CTL_TASK_OPTIONS,
+    CTL_KEY_OPTIONS,
     {"summary", 'S', NULL, "end with a table of figures (default on a terminal)"},
     {"quiet", 'q', NULL, "no progress bar, no summary"},
     {0},
@@ -163,6 +168,20 @@ const struct ctl_command ctl_commands[] = {
      "    hearth schedule add beat 'every 10s' demo.echo tick\n"
      "    hearth schedule list; hearth schedule run nightly; hearth schedule del beat\n",
      schedule_options, cmd_schedule},
+    {"dead", "VERB [WORD...]", "Tasks that have failed in spite of their retries",
+     "list [POOL], info ID..., requeue ID... (prints the new ids), purge [ID... | pool POOL]; "
+     "purge "
+     "is\nfor administrators (admin_users).\n\n"
+     "    hearth dead list; hearth dead requeue 5f3a9c1e2b7-4d\n",
+     no_options, cmd_dead},
+    {"group", "VERB NAME", "Groups of tasks",
+     "wait, info, close or cancel NAME. Tasks join by --group; a group is complete when it is "
+     "closed\n(also by --last) and all of them have ended.\n\n"
+     "    for f in *.log; do hearth submit --group logs compress.deflate --in \"$f\"; done\n"
+     "    hearth group close logs; hearth group wait logs\n",
+     no_options, cmd_group},
+    {"priority", "ID N", "Give a waiting task another place in the order",
+     "N is 0 to 255, higher is sooner. Exit status 8 if it has ended.\n", no_options, cmd_priority},
     {"ping", "", "See whether the daemon answers, and how fast", "", ping_options, cmd_ping},
     {"info", "[SECTION...]", "Show the daemon's state", "", no_options, cmd_info},
     {"dict", "NAME VERB [WORD...]", "Look at or change a shared dict",

@@ -36,7 +36,8 @@ struct ctl_option {
 enum {
     CTL_STREAM = 8,
     CTL_PRIORITY = 16,
-    CTL_BACKOFF = CTL_PRIORITY + 6
+    CTL_BACKOFF = CTL_PRIORITY + 6,
+    CTL_OWNED = CTL_BACKOFF + 6
 }; /* letters that are none */
 /* What call, submit and map say about a task beside its time limit. */
 #define CTL_TASK_OPTIONS                                                                           \
@@ -49,10 +50,30 @@ enum {
         {"on", CTL_PRIORITY + 5, "KINDS", "after error, crash, timeout, memory (with commas)"}, {  \
         "backoff", CTL_BACKOFF, "TIME", "pause before the second attempt, then doubled"            \
     }
+/* Keys that tasks have in common. */
+#define CTL_KEY_OPTIONS                                                                            \
+    {"limit", CTL_BACKOFF + 1, "KEY=N", "at most N of this key run at once, in all pools"},        \
+        {"after", CTL_BACKOFF + 2, "IDS[=HOW]",                                                    \
+         "after these have ended (with commas; or group:NAME): ok (default), any, failed"},        \
+        {"group", CTL_BACKOFF + 3, "NAME", "it is one of this group"}, {                           \
+        "owned", CTL_OWNED, NULL, "it is cancelled when this command ends, however it does"        \
+    }
+/* And of one task. */
+#define CTL_ONE_OPTIONS                                                                            \
+    {"unique", CTL_BACKOFF + 4, "KEY[=HOW]",                                                       \
+     "one at a time of this key: reject (default), attach to it, or replace it"},                  \
+    {                                                                                              \
+        "last", CTL_BACKOFF + 5, NULL, "with --group: the group takes no more tasks"               \
+    }
+enum { CTL_TASK_WORDS = CTL_OWNED - CTL_PRIORITY + 1 };
 struct ctl_task_words {
-    const char *words[14]; /* as hearth_task.options */
-    char numbers[7][24];
+    const char *words[3 * CTL_TASK_WORDS]; /* as hearth_task.options */
+    char numbers[CTL_TASK_WORDS][24];
     size_t n;
+    struct {
+        const char *word[3];
+        size_t n;
+    } of[CTL_TASK_WORDS]; /* by option: the last of its name counts */
 };
 
 struct ctl {
@@ -279,6 +300,9 @@ int cmd_reload(struct ctl *c);
 int cmd_events(struct ctl *c);
 int cmd_metrics(struct ctl *c);
 int cmd_schedule(struct ctl *c);
+int cmd_dead(struct ctl *c);
+int cmd_group(struct ctl *c);
+int cmd_priority(struct ctl *c);
 int cmd_top(struct ctl *c);
 
 /* ---- cmd_list.c ---- */

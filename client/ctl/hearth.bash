@@ -4,11 +4,11 @@
 
 _hearth_options() {
     case $1 in
-    call) echo --in --timeout --stream --priority --delay --expire --deadline --retry --on --backoff ;;
+    call) echo --in --timeout --stream --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     log) echo --follow ;;
-    submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff ;;
+    submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     wait) echo --any --timeout ;;
-    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff ;;
+    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     top) echo --once --delay ;;
@@ -61,7 +61,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
+        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then
@@ -80,7 +80,7 @@ _hearth() {
     --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
     esac
     if [[ -z $command ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule ping info dict list get set incr del expire keys
+        mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set incr del expire keys
             manager pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
@@ -94,7 +94,7 @@ _hearth() {
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             fi
             ;;
-        wait | result | log | cancel | tasks) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+        wait | result | log | cancel | tasks | priority) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
         dict | list)
             case $operands in
             0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "${command/dict/hash}")" -- "$cur") ;;
@@ -105,6 +105,13 @@ _hearth() {
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
         schedule) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'add list show run pause resume del' -- "$cur") ;;
+        dead)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W 'list info requeue purge' -- "$cur") ;;
+            *) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+            esac
+            ;;
+        group) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'wait info close cancel' -- "$cur") ;;
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pool)
             case $operands in
@@ -114,7 +121,7 @@ _hearth() {
             ;;
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
-        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule ping info dict list get set
+        help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set
             incr del expire keys manager pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi

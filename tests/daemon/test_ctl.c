@@ -84,6 +84,40 @@ Test(ctl, options_say_when_a_task_runs) {
            "priority is not an integer from 0 to 255");
 }
 
+Test(ctl, dead_letters_groups_and_priorities) {
+    expect("hearth call demo.fail no --retry 1", 1, "", "no");
+    expect("hearth call --retry 1 demo.fail no; hearth dead list --json | wc -l; id=$(hearth dead "
+           "list | awk 'NR == 2 { print $1 }'); hearth dead info $id | grep -c '^attempt *2'; "
+           "new=$(hearth dead requeue $id); hearth wait $new; hearth dead requeue 1-1; hearth dead "
+           "purge; hearth dead list",
+           0, "1\n1\n1\n", "no dead letters");
+    expect("hearth submit demo.echo --group g a >id; hearth submit demo.echo --group g --last b "
+           ">>id; hearth call demo.echo --after group:g=ok c; hearth group wait g | grep -cE "
+           "'^(total|done) *2'",
+           0, "c2\n", "");
+    expect("hearth submit demo.echo --group g x", 6, "", "CLOSED");
+    expect(
+        "hearth submit demo.echo --group h --delay 1m >id; hearth priority $(cat id) 200; hearth "
+        "tasks $(cat id) | grep -c '^priority *200'; hearth group close h; hearth group cancel h; "
+        "hearth priority $(cat id) 7",
+        8, "1\n1\n", "it has ended");
+    expect("hearth call --limit k=1 demo.echo x; hearth call --limit k demo.echo x", 2, "x",
+           "not KEY=N: k");
+    expect(
+        "hearth submit --unique u --delay 1m demo.echo x >id; hearth submit --unique u demo.echo "
+        "x; hearth submit --unique u=attach demo.echo x | cmp - id; hearth call --unique "
+        "u=replace demo.echo y; hearth result $(cat id)",
+        5, "y", "EXISTS");
+    expect("seq 5 | hearth map -pk --group m --limit k=1 demo.echo; hearth group info m | grep -c "
+           "'^done *5'",
+           0, "1\n2\n3\n4\n5\n1\n", "");
+    expect(
+        "hearth call --owned --delay 1m demo.echo x & pid=$!; until hearth tasks --state waiting "
+        "--json | grep -q .; do :; done; kill -9 $pid; wait $pid; until hearth tasks --state "
+        "cancelled --json | grep -q .; do :; done; echo $?",
+        0, "0\n", "");
+}
+
 Test(ctl, an_interrupted_call_cancels) {
     expect("\"$HEARTH_CTL\" call demo.sleep 30000 & pid=$!\n"
            "until [ \"$(hearth tasks --state running --json | wc -l)\" = 1 ]; do :; done\n"
