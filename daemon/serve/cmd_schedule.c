@@ -130,10 +130,6 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
             c, "ERR a schedule's task has no UNIQUE (see OVERLAP), AFTER, GROUP, OWNED, STREAM");
         return 0;
     }
-    if (task.stream) {
-        reply_error(c, "ERR a schedule's task has no STREAM: follow it by its id, see TASK.LOG");
-        return 0;
-    }
     const struct timetable_entry *old = timetable_find(d, argv[1].data, argv[1].len);
     if (old && replace && !may_change(c, old, "schedule.add")) {
         return 0;

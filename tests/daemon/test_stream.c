@@ -90,7 +90,7 @@ Test(stream, messages_as_they_come_and_what_was_kept) {
 Test(stream, pushes_for_the_submitter) {
     begin_resp3(NULL);
     expect(&other, "-ERR STREAM needs RESP3*", "TASK.SUBMIT demo steps \"\" STREAM");
-    expect(&w, "-ERR a schedule's task has no STREAM*",
+    expect(&w, "-ERR a schedule's task has no *STREAM*",
            "SCHEDULE.ADD s EVERY 1000 demo steps \"\" STREAM");
     expect(&w, "+OK", "TASK.NOTIFY ON");
     expect(&w, "\"*-*\"", "TASK.SUBMIT demo steps \"\" ARG 2 ARG 50 STREAM");
