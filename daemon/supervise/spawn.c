@@ -370,8 +370,8 @@ void zygote_read(struct supervise *s, struct zygote *z) {
         }
         bool whole = n >= (ssize_t)CONTROL_HEAD && m.text_len <= sizeof(m.text) &&
                      (size_t)n == CONTROL_HEAD + m.text_len;
-        if (!whole) { /* its end, or nonsense: it is of no more use */
-            zygote_kill(z);
+        if (!whole) { /* its end, or nonsense: it is of no more use, and zygote_bury() says so */
+            pidfd_send_signal(z->pidfd, SIGKILL, NULL, 0);
             zygote_dismiss(z);
             break;
         }

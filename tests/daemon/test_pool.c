@@ -208,3 +208,13 @@ Test(pool, a_pool_that_cannot_start_ends_the_daemon_with_the_reason) {
     cr_assert(strstr(daemon_log(&daemon_), "refused, as asked") != NULL, "%s",
               daemon_log(&daemon_));
 }
+
+/* The loader cannot load it: it ends before it can say anything. */
+Test(pool, a_zygote_that_ends_without_a_word_is_a_failure_too) {
+    struct daemon_options o = {.config =
+                                   trouble_config("workers = 2; rlimits = { as = \"1M\"; };")};
+    cr_assert_eq(daemon_start(&daemon_, &o), 0);
+    cr_assert_eq(daemon_wait(&daemon_, within(5000)), 1);
+    cr_assert(strstr(daemon_log(&daemon_), "its zygote ended while starting: exit status 127"),
+              "%s", daemon_log(&daemon_));
+}
