@@ -251,6 +251,18 @@ static bool sizing_has(const struct pool_config *p, const char *key) {
     return !sizings || sizings >> p->sizing & 1;
 }
 
+/* Whether a key of a pool also means something with another sizing, given as it is written in the file. */
+static bool sizing_keeps(const char *sizing, const char *key) {
+    unsigned sizings = sizings_of(key);
+    for (unsigned i = 0; i < SIZINGS; i++) {
+        size_t n = strlen(pool_sizing_names[i]);
+        if (strlen(sizing) == n + 2 && strncmp(sizing + 1, pool_sizing_names[i], n) == 0) {
+            return !sizings || sizings >> i & 1;
+        }
+    }
+    return !sizings; /* which the check will refuse */
+}
+
 /* Refuses what does not fit together, and gives each kind of sizing the numbers of all. */
 static int read_sizes(const struct reader *r, const config_setting_t *group,
                       struct pool_config *p) {
@@ -846,9 +858,9 @@ static void print_section(FILE *f, enum option_section section, const void *base
             continue;
         }
         const char *instead = edited(e, prefix, o->name);
-        bool resized = section == SECTION_POOL && edited(e, prefix, "sizing");
+        const char *sizing = section == SECTION_POOL ? edited(e, prefix, "sizing") : NULL;
         if (section == SECTION_POOL && !instead &&
-            (!config_pool_has(base, o) || (resized && sizings_of(o->name)))) {
+            (!config_pool_has(base, o) || (sizing && !sizing_keeps(sizing, o->name)))) {
             continue;
         }
         fprintf(f, "%s%s = ", indent, o->name);

@@ -248,6 +248,8 @@ void roll_start(struct supervise *s, struct pool *p, struct config *owner,
                 const struct pool_config *c);
 /* A trial has failed: all stays as it was. `text` is consumed; NULL: no memory for it. */
 void roll_failed(struct supervise *s, struct pool *p, char *text);
+/* What failed is not to be told any more. */
+void roll_forget(struct pool *p);
 /* The trial's first worker ended before it was warm. */
 void roll_trial_died(struct supervise *s, struct worker *w, const char *how);
 /* Has the pool's module been exchanged since it was loaded? */

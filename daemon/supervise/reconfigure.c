@@ -128,6 +128,7 @@ static void follow(struct supervise *s, struct pool *p, const struct pool_config
     struct config *former = p->owner;
     struct zygote *z = zygote_of(p);
     bool back = p->removed;
+    bool kept = config_rolls(z->config, p->config); /* what was wanted before had not started */
     p->owner = config_ref(s->d->config);
     p->config = c;
     config_free(former);
@@ -147,6 +148,8 @@ static void follow(struct supervise *s, struct pool *p, const struct pool_config
         roll_start(s, p, s->d->config, c);
     } else if (s->rolls[p->index].trying) {
         roll_start(s, p, s->d->config, c); /* the trial was of what is not wanted any more */
+    } else if (kept) {
+        roll_forget(p); /* what runs is what is wanted again */
     }
 }
 

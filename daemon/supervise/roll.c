@@ -146,6 +146,11 @@ void roll_failed(struct supervise *s, struct pool *p, char *text) {
     set_trying(s, p, false);
 }
 
+void roll_forget(struct pool *p) {
+    free(p->roll_error);
+    p->roll_error = NULL;
+}
+
 void roll_trial_died(struct supervise *s, struct worker *w, const char *how) {
     char *text;
     if (watch_of(w)->version != zygote_other(s, zygote_of(w->pool))->version) {
@@ -213,8 +218,7 @@ static void commit(struct supervise *s, struct pool *p, struct worker *first) {
     watch_of(first)->trial = false;
     p->zygote = next;
     p->backoff_until_ns = 0;
-    free(p->roll_error);
-    p->roll_error = NULL;
+    roll_forget(p);
     drop_handlers(p, next);
     log_notice(LOG_ABOUT(.message = MESSAGE_POOL_ROLL, .pool = p->config->name),
                "its new version is warm: %u workers are to be replaced",

@@ -307,6 +307,25 @@ Test(reload, a_version_that_does_not_start_changes_nothing) {
     cr_expect_str_eq(pool_info(&w, "version", "roll_error"), "");
 }
 
+/* Taken back, what could not start is no failure any more: what is in force runs. */
+Test(reload, what_did_not_start_is_forgotten_when_it_is_taken_back) {
+    pid_t before[8], after[8];
+    cr_assert_eq(workers_now(before, 8), 2);
+    expect(&w, "+OK", "CONFIG SET pools.version.rlimits.as 1048576");
+    cr_assert(pool_becomes(&w, "version", "rolling", "failed", within(10000)), "%s",
+              ask(&w, "POOL.INFO version"));
+    const char *why = pool_info(&w, "version", "roll_error");
+    cr_expect(strstr(why, "its zygote ended while starting: exit status 127"), "%s", why);
+    expect(&w, "+OK", "CONFIG SET log_level debug"); /* has nothing to do with it */
+    cr_assert(pool_becomes(&w, "version", "rolling", "failed", within(10000)));
+    expect(&w, "+OK", "CONFIG SET pools.version.rlimits.as inherit");
+    cr_assert(pool_becomes(&w, "version", "rolling", "", within(10000)), "%s",
+              ask(&w, "POOL.INFO version"));
+    cr_expect_str_eq(pool_info(&w, "version", "roll_error"), "");
+    cr_assert_eq(workers_now(after, 8), 2);
+    cr_expect_eq(memcmp(before, after, 2 * sizeof(pid_t)), 0);
+}
+
 Test(reload, recycle_replaces_each_worker_once) {
     pid_t before[8], after[8];
     char id[SERVE_ID];
@@ -348,6 +367,14 @@ Test(reload, resize) {
     expect(&w, "-ERR pool 'version' stays as it is: *", "POOL.RESIZE version 0");
     expect(&w, "-NOPOOL *", "POOL.RESIZE nosuch 1");
     expect(&w, "-ERR a number of workers *", "POOL.RESIZE version x");
+    /* what means the same with another sizing stays */
+    expect(&w, "+OK", "CONFIG SET pools.version.idle_timeout 2 pools.version.spawn_rate 7");
+    expect(&w, "+OK", "CONFIG SET pools.version.sizing ondemand");
+    expect(&w, "*\"2.000\"*", "CONFIG GET pools.version.idle_timeout");
+    expect(&w, "+OK", "POOL.RESIZE version 1 2");
+    expect(&w, "*\"dynamic\"*", "CONFIG GET pools.version.sizing");
+    expect(&w, "*\"2.000\"*", "CONFIG GET pools.version.idle_timeout");
+    expect(&w, "*\"7\"*", "CONFIG GET pools.version.spawn_rate");
 }
 
 /* ---- broadcast ---- */
