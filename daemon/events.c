@@ -272,7 +272,7 @@ static void put_task(const struct hearthd *d, const struct record *r, struct eve
     put_text(v, "state", task_state_names[r->state]);
     put_number(v, "attempt", r->attempt);
     put_number(v, "worker_pid", (uint64_t)r->pid);
-    if (r->state != TASK_DONE) {
+    if (r->state != TASK_DONE && !r->text) {
         task_cause_text(&t, v->cause);
     }
 }

@@ -283,6 +283,9 @@ Test(limits, the_slow_log) {
     snprintf(want, sizeof(want), "%.*s", 30, w.doc.v[where].data);
     cr_assert_eq(strncmp(want, "hearth:trouble: sleeping", 24), 0, "%s", want);
     cr_assert(strstr(daemon_log(&daemon_), "a task of stuck has run for"));
+    cr_assert(strstr(wire_call(&w, "EVENTS.READ", "TYPE", "task", NULL),
+                     "\"where\" \"hearth:trouble: sleeping"),
+              "%s", wire_show(&w));
     /* what spins, and what a command waits for */
     submit(&w, "trouble", "deaf", NULL, "250", id);
     wait_end(&w, id);
