@@ -18,7 +18,9 @@ struct run {
     struct ctl_task_words words;
     char *payload;
     bool ended;
-    bool stream, streamed; /* --stream; the output has been written by it already */
+    bool stream;     /* --stream */
+    bool is_command; /* of an exec pool: its standard output is its result, ... */
+    bool streamed;   /* ... and has been written already */
     struct progress progress;
     int status;
     char id[HEARTH_ID_MAX + 1];
@@ -76,7 +78,7 @@ static void on_data(struct hearth *h, const struct hearth_data *d, void *arg) {
     } else if (run->stream) {
         progress_clear(&run->progress);
         ctl_write_data(d);
-        run->streamed |= d->kind == HEARTH_DATA_STDOUT;
+        run->streamed |= run->is_command && d->kind == HEARTH_DATA_STDOUT;
         run->c->told_errors |= d->kind == HEARTH_DATA_STDERR;
     }
 }
@@ -113,9 +115,21 @@ static void on_end_report(struct hearth *h, const struct hearth_result *r, void 
     report->r.cause = report->cause ? report->cause : "";
 }
 
+/* If not, what a handler prints and what it gives back are two things. */
+static bool is_command(struct ctl *c, const char *pool) {
+    const struct hearth_reply *reply;
+    const char *words[] = {"POOL.INFO", pool};
+    if (hearth_command(c->h, 2, words, NULL, &reply) != 0) {
+        return false; /* the task will be refused, and that tells why */
+    }
+    const struct hearth_reply *kind = hearth_reply_get(reply, "kind");
+    return kind && strcmp(hearth_reply_text(kind, NULL), "exec") == 0;
+}
+
 static int call(struct ctl *c, struct run *run) {
     struct report report = {.run = run};
     uint64_t ticket = 0;
+    run->is_command = run->stream && is_command(c, run->task.pool);
     ctl_catch_signals();
     progress_begin(&run->progress, 0);
     if (run->stream || run->progress.on) {

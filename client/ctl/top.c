@@ -384,7 +384,7 @@ static void put_pools(struct out *o, int lines) {
 
 static void put_workers(struct out *o, int lines) {
     const struct top *t = o->t;
-    put(o, TOP_HEAD, "%-8s %-16s %-9s %9s %9s %9s  %s", "PID", "POOL", "STATE", "DONE", "UP",
+    put(o, TOP_HEAD, "%-7s %-14s %-8s %8s %8s %8s  %s", "PID", "POOL", "STATE", "DONE", "UP",
         "AT IT", "TASK");
     for (size_t i = 0; i < t->n_workers && lines > 1; i++, lines--) {
         const struct top_worker *w = &t->workers[i];

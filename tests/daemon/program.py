@@ -379,6 +379,12 @@ def followed(d, pool, wanted):
     f.close()
 
 
+def called(d):
+    """On the command line: what is printed, then the result, which is another thing."""
+    p = subprocess.run([os.environ["HEARTH_CTL"], "-s", d.path, "call", "--stream", "py.tell"], check=False, capture_output=True)
+    equal((p.returncode, p.stdout, p.stderr), (0, b"a\0bprinted\nand no end of linetold", b"to stderr\n"))
+
+
 def followed_slowly(d):
     """A task waits for its follower, and is cancelled all the same while it waits."""
     size = 3 << 20
@@ -813,6 +819,7 @@ def main():
             tap.run(f"what python handlers tell, {pool}", followed, d, pool,
                     [(b"data", b"a\0b"), (b"stdout", b"printed\n"), (b"progress 1 2", b"half"), (b"stderr", b"to stderr\n"),
                      (b"stdout", b"and no end of line")])
+        tap.run("hearth call --stream", called, d)
         tap.run("a slow follower", followed_slowly, d)
         tap.run("the module is imported once", imports_once, d)
         tap.run("workers are replaced", replaced, d)

@@ -160,6 +160,9 @@ def check_once(tap, path):
     tap.ok(re.search(r"^hearthd \S+ at \S+ +up \d+:\d\d:\d\d  \d+ clients$", shown, re.M), "top --once: the head", shown)
     tap.ok(re.search(r"^demo +ready +1/2 +0 ", shown, re.M), "top --once: a pool", shown)
     tap.ok(task in shown and len(re.findall(r"^\d+ +(?:demo|shell) +serving", shown, re.M)) >= 1, "top --once: its workers", shown)
+    lines = shown.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("PID"))
+    tap.ok(lines[head].index("POOL") == re.search("demo|shell", lines[head + 1]).start(), "top --once: columns under their heads", shown)
     tap.ok("worker.warm" in shown and "pool.ready" in shown, "top --once: events", shown)
     tap.ok("\x1b" not in shown, "top --once: no escapes", shown)
     told = subprocess.run([CTL, "-s", path, "top"], stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=LIMIT,
