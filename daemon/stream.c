@@ -118,9 +118,6 @@ static void end(struct hearthd *d, struct followed *e, const struct task_view *v
         f->of = NULL;
         f->ended(f, idx, v);
     }
-    if (v && v->pool < d->n_pools && d->pools[v->pool].config->kind == POOL_EXEC) {
-        stream_drop(&d->shm, idx, e->id); /* all of it is in the result and the log */
-    }
     forget(d->streams, e);
 }
 
@@ -241,6 +238,9 @@ void stream_ended(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     struct followed *e = entry_of(d->streams, idx);
     if (e) {
         end(d, e, v);
+    }
+    if (v->pool < d->n_pools && d->pools[v->pool].config->kind == POOL_EXEC) {
+        stream_drop(&d->shm, idx, v->id); /* all of it is in the result and the log */
     }
 }
 

@@ -620,7 +620,6 @@ static int run(struct job *j, bool feeding) {
     tell_all(j, true);
     drain(j);
     tell_all(j, true);
-    stream_end(j->s, j->ref); /* all of it is in the result and the log */
     if (feeding) {
         sigaction(SIGPIPE, &old, NULL);
     }

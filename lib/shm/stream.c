@@ -6,6 +6,9 @@
  * plain stores by one process: a frame counts when tail is raised behind it, and whoever dies before has added nothing.
  * The block is made aside (spare_off), and becomes the stream by a swap once its head is in order.
  *
+ * Only the reader gives the block back, when the task has ended: he writes into it too, and would write into somebody
+ * else's block if the writer could take it from under him.
+ *
  * The reader copies a frame and looks at head again: has it passed the frame, then what was copied may be torn, and he goes
  * on with what is kept. While he listens that cannot happen to what he has not sent, so he then misses nothing.
  *
@@ -189,13 +192,6 @@ void stream_wait(struct shm *s, const struct task_ref *ref, uint64_t ns) {
     }
 }
 
-void stream_end(struct shm *s, const struct task_ref *ref) {
-    struct shm_task *t = &s->tasks[ref->idx];
-    if (!atomic_load(&t->watched)) {
-        alloc_take_back(s, &t->stream_off); /* busy: it goes with the record */
-    }
-}
-
 /* ---- the daemon ---- */
 
 static struct shm_stream *stream_of(struct shm *s, uint32_t idx, uint64_t id, uint64_t *ret_off) {
@@ -290,7 +286,7 @@ void stream_watch(struct shm *s, uint32_t idx, uint64_t id, bool on) {
 void stream_drop(struct shm *s, uint32_t idx, uint64_t id) {
     uint64_t word;
     struct shm_task *t = task_record(s, idx, id, &word);
-    if (t && task_state_is_terminal(word_state(word))) {
+    if (t && get(&t->stream_off) && task_state_is_terminal(word_state(word))) {
         alloc_take_back(s, &t->stream_off); /* busy: it goes with the record */
     }
 }

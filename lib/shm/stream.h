@@ -45,9 +45,6 @@ int stream_put_progress(struct shm *s, const struct task_ref *t, uint64_t done, 
 bool stream_is_used(struct shm *s, const struct task_ref *t);
 /* Sleeps until there is room for a frame, at most so long. For who has also other things to look at. */
 void stream_wait(struct shm *s, const struct task_ref *t, uint64_t ns);
-/* The stream is not needed any more, since all of it is kept in another form: gives its block back, unless somebody follows
- * the task. */
-void stream_end(struct shm *s, const struct task_ref *t);
 
 /* ---- daemon ---- */
 struct stream_frame {
@@ -69,7 +66,7 @@ int stream_read(struct shm *s, uint32_t idx, uint64_t id, struct stream_place *a
 void stream_sent(struct shm *s, uint32_t idx, uint64_t id, const struct stream_place *at);
 /* The next frame is to be hinted again (task_next_ended()). Before reading. */
 void stream_listen(struct shm *s, uint32_t idx, uint64_t id);
-/* stream_end() of a task that has ended, whether followed or not. */
+/* The stream of a task that has ended is not needed any more, since all of it is kept in another form: gives its block back. */
 void stream_drop(struct shm *s, uint32_t idx, uint64_t id);
 /* From now on a hint comes when there is something in the stream, and nothing is pushed out that stream_sent() has not
  * named; or not any more. */

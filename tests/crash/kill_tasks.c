@@ -281,9 +281,6 @@ static void tell_frames(struct shm *s, const struct task_ref *t, uint64_t key) {
             wrong("stream_put: %lld", (long long)r);
         }
     }
-    if (frame_count(key) % 2) {
-        stream_end(s, t);
-    }
 }
 
 static void run_task(struct shm *s, const struct task_ref *t) {
@@ -471,6 +468,9 @@ static void settle(struct collector *c, uint32_t idx, bool only_inherited) {
     uint64_t key = check_input(&v);
     read_frames(c, idx, &v);
     uint8_t end = check_end(&v, key);
+    if (frame_count(key) % 2) {
+        stream_drop(&c->s, idx, v.id);
+    }
     if (only_inherited && c->inherited != key + 1) {
         return;
     }

@@ -250,10 +250,6 @@ static void op_emit_too_much(struct shm *s) {
     int64_t r = stream_put(s, &claimed, STREAM_DATA, text, 30000, false);
     assert(r > 0 && r < 30000);
 }
-static void op_end_stream(struct shm *s) {
-    emit(s, 100, 20, false);
-    stream_end(s, &claimed);
-}
 static const char *read_frames(struct shm *s, bool finished, uint64_t least) {
     struct stream_frame f;
     struct stream_place at = {0};
@@ -286,12 +282,6 @@ static const char *verify_stream(struct shm *s, bool finished) {
 }
 static const char *verify_full_stream(struct shm *s, bool finished) {
     return read_frames(s, finished, 8 * STREAM_FRAME + 301);
-}
-static const char *verify_end_stream(struct shm *s, bool finished) {
-    if (finished && get(&s->tasks[0].stream_off)) {
-        return "the stream is still there";
-    }
-    return read_frames(s, false, 0);
 }
 /* What the daemon does, and how it frees a task that has a stream, or tries it again. */
 static void setup_streamed(struct shm *s, enum task_state state) {
@@ -644,7 +634,6 @@ static const struct step_case cases[] = {
     {"emit, a stream that is there", setup_two, prepare_stream, op_emit_more, verify_stream},
     {"emit, pushing out", setup_two, prepare_full_stream, op_emit_full, verify_full_stream},
     {"emit, followed", setup_followed, prepare_claim, op_emit_too_much, verify_stream},
-    {"emit, then end the stream", setup_two, prepare_stream, op_end_stream, verify_end_stream},
     {"read a stream", setup_streamed_done, NULL, op_read_stream, verify_held},
     {"retry, with a stream", setup_streamed_failed, NULL, op_retry, verify_held},
     {"free, with a stream", setup_streamed_done, NULL, op_free, verify_free_one},

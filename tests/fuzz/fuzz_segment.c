@@ -250,8 +250,6 @@ static void work_on(struct shm *s, struct task_ref *t, uint8_t how) {
     if (how & 16) {
         stream_put(s, t, how % STREAM_KINDS, text, how * 100u, false);
         stream_put_progress(s, t, how, 2, text, how, false);
-    } else {
-        stream_end(s, t);
     }
     task_cancel_wanted(s, t);
     if (how & 8) {
