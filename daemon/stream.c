@@ -239,9 +239,14 @@ void stream_ended(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     if (e) {
         end(d, e, v);
     }
-    if (v->pool < d->n_pools && d->pools[v->pool].config->kind == POOL_EXEC) {
-        stream_drop(&d->shm, idx, v->id); /* all of it is in the result and the log */
+    if (!stream_stays(d, v)) {
+        stream_drop(&d->shm, idx, v->id);
     }
+}
+
+/* What a command has told is in its result and its log. */
+bool stream_stays(const struct hearthd *d, const struct task_view *v) {
+    return v->pool >= d->n_pools || d->pools[v->pool].config->kind != POOL_EXEC;
 }
 
 /* ---- following ---- */

@@ -51,6 +51,8 @@ void stream_look(struct hearthd *d, uint32_t idx, uint64_t id, bool ended);
 void stream_look_all(struct hearthd *d);
 /* The end has been delivered. */
 void stream_ended(struct hearthd *d, uint32_t idx, const struct task_view *v);
+/* Whether the stream of such a task is kept with its result, or given back by stream_ended(). */
+bool stream_stays(const struct hearthd *d, const struct task_view *v);
 
 /* ---- for tasks that the daemon itself holds while a program works on them ---- */
 /* The task, as claimed, tells this. 0, whatever the length; -EAGAIN: a follower is behind, nothing was taken: try again a little

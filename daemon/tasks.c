@@ -504,9 +504,8 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     struct tasks *t = d->tasks;
     struct task_spec planned;
     uint8_t block[POLICY_BLOCK_MAX];
-    bool plan =
-        !spec->hold && (spec->priority != p->config->priority || policy || p->config->expire_ms ||
-                        p->config->fair);
+    bool plan = !spec->hold && (spec->priority != p->config->priority || policy ||
+                                p->config->expire_ms || p->config->fair);
     if (d->stopping) {
         return -ESHUTDOWN;
     }
@@ -737,10 +736,10 @@ static void finish(struct hearthd *d, uint32_t idx, const struct task_view *v, b
     }
     count_end(d, v);
     events_ended(d, idx, v);
-    uint64_t weight =
-        (v->payload.len + v->output.len + v->args_raw.len + v->log.len + v->stream_bytes) /
-            WEIGHT_UNIT +
-        1;
+    uint64_t weight = (v->payload.len + v->output.len + v->args_raw.len + v->log.len +
+                       (stream_stays(d, v) ? v->stream_bytes : 0)) /
+                          WEIGHT_UNIT +
+                      1;
     e->expires_ns = expiry_of(d);
     e->weight = weight & WEIGHT_MAX;
     entry_move(t, idx, dead ? DEAD : KEPT);
