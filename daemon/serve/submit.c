@@ -376,6 +376,10 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
         reply_error(c, "ERR a task cannot come after its own group");
         return false;
     }
+    if (w.last && !policy_has(&w.policy, POLICY_GROUP)) {
+        reply_error(c, "ERR LAST closes a group: name it with GROUP");
+        return false;
+    }
     w.spec.args = c->serve->args;
     *ret = w;
     ret->policy.after.data = ret->after;

@@ -260,7 +260,13 @@ Test(ctl, the_bar_of_one_task) {
     cr_expect_eq(sh("id=$(hearth submit demo.steps 8 100); script -qec \"$HEARTH_CTL wait $id\" "
                     "/dev/null </dev/null"),
                  0);
-    cr_expect(strstr(buf_head(&out.out), "] 4/8 stepping"), "%s", buf_head(&out.out));
+    bool moves = false; /* any of those between: on a busy machine some are not drawn */
+    for (int i = 2; i < 8; i++) {
+        char step[32];
+        snprintf(step, sizeof(step), "] %d/8 stepping", i);
+        moves |= strstr(buf_head(&out.out), step) != NULL;
+    }
+    cr_expect(moves, "%s", buf_head(&out.out));
 }
 
 Test(ctl, steering) {

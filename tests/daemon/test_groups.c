@@ -66,6 +66,7 @@ Test(groups, waiting) {
     expect(&w, "[*]", "TASK.MSUBMIT demo echo 5 1 2 3 4 5 GROUP h LAST");
     expect_next(&other, "*\"total\" :6 \"live\" :0 \"done\" :6*");
     cr_expect(like("[\"done\"*]", ask(&w, "TASK.RESULT %s", id)));
+    expect(&w, "-ERR LAST closes a group*", "TASK.SUBMIT demo echo x LAST");
     /* retries are no ends; a last call */
     submit_line(&w, id, "demo fail '' ARG no RETRY 2 GROUP i");
     expect(&w, "\"y\"", "TASK.CALL demo echo y GROUP i LAST");
