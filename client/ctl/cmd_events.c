@@ -145,6 +145,9 @@ int cmd_events(struct ctl *c) {
     if (ctl_operand(c)) {
         return ctl_usage(c, "takes no operands");
     }
+    if (from && tail) {
+        return ctl_usage(c, "--from says where to begin, --count how far from the end: not both");
+    }
     f.started = from;
     int status = from ? CTL_OK : find_tail(&f, tail ? tail : f.follow ? TAIL_FOLLOW : TAIL);
     return status == CTL_OK ? run(&f) : status;

@@ -149,7 +149,9 @@ static void follow(struct supervise *s, struct pool *p, const struct pool_config
     } else if (s->rolls[p->index].trying) {
         roll_start(s, p, s->d->config, c); /* the trial was of what is not wanted any more */
     } else if (kept) {
-        roll_forget(p); /* what runs is what is wanted again */
+        buf_printf(plan, "pools.%s: what runs is what is wanted again: its workers stay\n",
+                   c->name);
+        roll_forget(p);
     }
 }
 

@@ -322,6 +322,7 @@ Test(reload, what_did_not_start_is_forgotten_when_it_is_taken_back) {
     cr_assert(pool_becomes(&w, "version", "rolling", "", within(10000)), "%s",
               ask(&w, "POOL.INFO version"));
     cr_expect_str_eq(pool_info(&w, "version", "roll_error"), "");
+    cr_expect(strstr(daemon_log(&server), "version: what runs is what is wanted again"));
     cr_assert_eq(workers_now(after, 8), 2);
     cr_expect_eq(memcmp(before, after, 2 * sizeof(pid_t)), 0);
 }

@@ -253,6 +253,7 @@ def check_events(tap, path):
     out = hearth(path, "events", "--json", "--type", "pool")
     tap.ok('"event":"pool.ready"' in out and "worker." not in out, "events --json --type", out)
     out = hearth(path, "events", "--from", "1", "--json")
+    hearth(path, "events", "--from", "1", "--count", "2", status=2)
     tap.ok("events are gone" in out and '"event":"worker.spawned"' in out, "events --from tells what is gone", out[:500])
 
 
