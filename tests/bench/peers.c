@@ -38,7 +38,7 @@ static const struct {
     const char *what;
     unsigned full, quick;
 } rows[PEER_ROWS] = {
-    [ROW_CALL] = {"call", "no-op call, one at a time", 400, 20},
+    [ROW_CALL] = {"call", "no-op call, one at a time", 3000, 20},
     [ROW_FLIGHT] = {"flight", "no-ops, 32 under way", 4000, 100},
     [ROW_MAP] = {"map", "map of 20,000 no-ops, by its own pieces", 20000, 200},
     [ROW_EACH] = {"each", "map of 4,000 no-ops, a task for each", 4000, 100},
