@@ -242,6 +242,7 @@ static int tsp_open(struct peer *p) {
     struct spooler *s = calloc(1, sizeof(*s));
     int r = s ? tmp_dir(s->dir) : -ENOMEM;
     if (r < 0) {
+        free(s);
         return r;
     }
     s->fd = -1;
@@ -353,9 +354,9 @@ static int measure_all(void) {
     }
     double load[1] = {0};
     getloadavg(load, 1);
-    bench_heading("Hearth beside its peers, two workers each");
-    bench_note("%u turns on %ld CPUs, load %.1f; a ratio is how many times longer a peer takes",
-               turn, sysconf(_SC_NPROCESSORS_ONLN), load[0]);
+    printf("\nHearth beside its peers, two workers each: how many times longer a peer takes\n");
+    bench_note("%u turns on %ld CPUs, load %.1f; `chrt -r 1` before it keeps the load out", turn,
+               sysconf(_SC_NPROCESSORS_ONLN), load[0]);
     return r;
 }
 
@@ -405,6 +406,10 @@ int main(int argc, char **argv) {
     r = r < 0 ? r : measure_all();
     if (r == 0) {
         print_table("Time", wall);
+        if (is_wanted(ROW_MAP)) {
+            bench_note("the first map: Python sends an eighth of it at a time; here each is a task "
+                       "with an end of its own");
+        }
         print_table("CPU time, all processes", cpu);
     }
     /* The last first: workers that were forked later have the earlier ones' pipes. */
