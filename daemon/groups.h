@@ -26,6 +26,7 @@ struct task_group {
     uint64_t forget_ns;            /* while it is idle */
 };
 
+/* Room for the groups of so many tasks; 0 or -ENOMEM. */
 int groups_open(struct hearthd *d, uint32_t tasks);
 void groups_close(struct hearthd *d);
 

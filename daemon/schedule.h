@@ -11,6 +11,7 @@
 #include "daemon/policy.h"
 #include "lib/shm/task.h"
 
+/* Room for what is known of so many tasks, of which memory is used as they come; 0 or a negative errno. */
 int schedule_open(struct hearthd *d, uint32_t tasks);
 void schedule_close(struct hearthd *d);
 

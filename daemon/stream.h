@@ -2,7 +2,7 @@
 /* Who follows what a task tells while it runs (lib/shm/stream.h), and how fast. A task is read only as fast as the slowest of
  * its followers can be given more, and then waits itself; one that nobody follows never waits.
  *
- * Followers are serve's; a pool whose tasks are held by the daemon says what they tell by stream_emit(). */
+ * Followers are serve's. Tasks of programs, which the daemon itself holds, tell by lease_emit() (lease.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -27,6 +27,7 @@ struct stream_follower {
     void (*ended)(struct stream_follower *f, uint32_t idx, const struct task_view *v);
 };
 
+/* 0 or a negative errno. */
 int stream_open(struct hearthd *d);
 void stream_close(struct hearthd *d);
 
@@ -53,11 +54,3 @@ void stream_look_all(struct hearthd *d);
 void stream_ended(struct hearthd *d, uint32_t idx, const struct task_view *v);
 /* Whether the stream of such a task is kept with its result, or given back by stream_ended(). */
 bool stream_stays(const struct hearthd *d, const struct task_view *v);
-
-/* ---- for tasks that the daemon itself holds while a program works on them ---- */
-/* The task, as claimed, tells this. 0, whatever the length; -EAGAIN: a follower is behind, nothing was taken: try again a little
- * later, and take nothing else from this program meanwhile; -ENOMEM: no room in the segment. */
-int stream_emit(struct hearthd *d, const struct task_ref *t, enum stream_kind kind,
-                const void *data, size_t len);
-int stream_emit_progress(struct hearthd *d, const struct task_ref *t, uint64_t done, uint64_t total,
-                         const void *text, size_t len);

@@ -11,6 +11,7 @@
 #include "daemon/policy.h"
 #include "lib/shm/task.h"
 
+/* 0 or a negative errno. Before whatever submits, or ends tasks. */
 int tasks_open(struct hearthd *d);
 void tasks_close(struct hearthd *d);
 

@@ -77,32 +77,6 @@ int fd_read_all(int fd, size_t max, char **ret, size_t *ret_len) {
     }
 }
 
-int fd_send(int sock, const void *data, size_t n, int fd) {
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(void *)data, n};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        m.msg_control = control.space;
-        m.msg_controllen = sizeof(control.space);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(int));
-    }
-    ssize_t w;
-    do {
-        w = sendmsg(sock, &m, MSG_NOSIGNAL);
-    } while (w < 0 && errno == EINTR);
-    if (w < 0) {
-        return -errno;
-    }
-    return (size_t)w == n ? 0 : -EMSGSIZE;
-}
-
 ssize_t fd_recv(int sock, void *data, size_t n, int *ret_fd) {
     union {
         struct cmsghdr align;

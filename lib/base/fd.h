@@ -16,8 +16,6 @@ int fd_write_all(int fd, const void *data, size_t n);
  * free(). -EFBIG when there are more than max bytes. */
 int fd_read_all(int fd, size_t max, char **ret, size_t *ret_len);
 
-/* Sends n (>= 1) bytes as one message with one fd attached (-1: none) over a Unix socket. */
-int fd_send(int sock, const void *data, size_t n, int fd);
 /* Receives one message; *ret_fd is a close-on-exec fd, or -1 when none came. Returns its length, 0
  * at EOF, or -errno (-EMSGSIZE: longer than n, and dropped). */
 ssize_t fd_recv(int sock, void *data, size_t n, int *ret_fd);

@@ -169,8 +169,6 @@ bool task_refill_is_on(const struct shm *s, uint32_t pool);
 /* While on, no task of the pool is claimed, but for claims that were under way. Off: wake them. */
 void task_pause(struct shm *s, uint32_t pool, bool on);
 bool task_is_paused(const struct shm *s, uint32_t pool);
-/* Workers of the pool that sleep for want of tasks. */
-uint32_t task_napping(struct shm *s, uint32_t pool);
 void task_set_priority(struct shm *s, uint32_t idx, uint64_t id, uint32_t priority);
 /* Asks a running task to stop (the handler sees it); late: because it should have ended by now. */
 void task_set_cancel(struct shm *s, uint32_t idx, uint64_t id);

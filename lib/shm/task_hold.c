@@ -195,14 +195,6 @@ void task_look_after(struct shm *s, uint32_t pool, uint32_t ms) {
     atomic_store(&s->pools[pool].look_ms, ms);
 }
 
-uint32_t task_napping(struct shm *s, uint32_t pool) {
-    uint32_t n = 0;
-    for (uint32_t w = 0; w * 64 < s->n_slots; w++) {
-        n += (uint32_t)__builtin_popcountll(atomic_load(&s->pools[pool].napping[w]));
-    }
-    return n;
-}
-
 void task_set_priority(struct shm *s, uint32_t idx, uint64_t id, uint32_t priority) {
     uint64_t v;
     struct shm_task *t = task_record(s, idx, id, &v);
