@@ -59,7 +59,10 @@ static struct task_bytes tail_of(struct task_bytes b) {
 static bool output_of(const struct hearthd *d, const struct task_view *v,
                       struct task_bytes *ret_out, struct task_bytes *ret_err) {
     bool ours = v->cause == CAUSE_ERROR || v->cause == CAUSE_START;
-    *ret_out = ours ? (struct task_bytes){0} : tail_of(v->output);
+    *ret_out = (struct task_bytes){0};
+    if (!ours) {
+        *ret_out = tail_of(v->output);
+    }
     *ret_err = tail_of(v->log);
     return v->pool < d->n_pools && d->pools[v->pool].config->kind == POOL_EXEC;
 }
