@@ -207,6 +207,17 @@ struct spooler {
     pid_t pid;
 };
 
+/* Who ends us ends it too; all else here dies with its parent. */
+static volatile pid_t spooler;
+
+static void on_signal(int sig) {
+    if (spooler > 0) {
+        kill(spooler, SIGKILL);
+    }
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
 static int tsp(struct spooler *s, const char *a, const char *b) {
     const char *const env[] = {s->socket, s->tmp, "TS_SLOTS=2", NULL};
     const char *const argv[] = {"tsp", a, b, NULL};
@@ -230,6 +241,7 @@ static void tsp_close(struct peer *p) {
         if (poll(&f, 1, PEER_LIMIT_MS) <= 0) {
             kill(s->pid, SIGKILL);
         }
+        spooler = 0;
         close(s->fd);
     }
     tmp_remove(s->dir);
@@ -260,7 +272,10 @@ static int tsp_open(struct peer *p) {
                     getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0
                 ? -errno
                 : 0;
-        s->pid = r == 0 ? peer.pid : 0;
+        spooler = s->pid = r == 0 ? peer.pid : 0;
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        signal(SIGHUP, on_signal);
     }
     if (r < 0) {
         tsp_close(p);
@@ -341,6 +356,8 @@ static bool is_wanted(unsigned row) {
     return wanted;
 }
 
+static unsigned turns_done;
+
 static int measure_all(void) {
     uint64_t begin = clock_now();
     int r = 0;
@@ -352,11 +369,7 @@ static int measure_all(void) {
             }
         }
     }
-    double load[1] = {0};
-    getloadavg(load, 1);
-    printf("\nHearth beside its peers, two workers each: how many times longer a peer takes\n");
-    bench_note("%u turns on %ld CPUs, load %.1f; `chrt -r 1` before it keeps the load out", turn,
-               sysconf(_SC_NPROCESSORS_ONLN), load[0]);
+    turns_done = turn;
     return r;
 }
 
@@ -389,6 +402,14 @@ static void print_table(const char *title, struct bench_samples table[PEER_ROWS]
     fflush(stdout);
 }
 
+static void print_heading(void) {
+    double load[1] = {0};
+    getloadavg(load, 1);
+    printf("\nHearth beside its peers, two workers each: how many times longer a peer takes\n");
+    bench_note("%u turns on %ld CPUs, load %.1f; `chrt -r 1` before it keeps the load out",
+               turns_done, sysconf(_SC_NPROCESSORS_ONLN), load[0]);
+}
+
 int main(int argc, char **argv) {
     int r = 0;
     only = argc > 1 ? argv + 1 : NULL;
@@ -404,14 +425,6 @@ int main(int argc, char **argv) {
         }
     }
     r = r < 0 ? r : measure_all();
-    if (r == 0) {
-        print_table("Time", wall);
-        if (is_wanted(ROW_MAP)) {
-            bench_note("the first map: Python sends an eighth of it at a time; here each is a task "
-                       "with an end of its own");
-        }
-        print_table("CPU time, all processes", cpu);
-    }
     /* The last first: workers that were forked later have the earlier ones' pipes. */
     for (unsigned i = PEERS; i-- > 0;) {
         if (peers[i].state) {
@@ -419,5 +432,14 @@ int main(int argc, char **argv) {
         }
     }
     child_kill_all();
+    if (r == 0) {
+        print_heading();
+        print_table("Time", wall);
+        if (is_wanted(ROW_MAP)) {
+            bench_note("the first map: Python sends an eighth of it at a time; here each is a task "
+                       "with an end of its own");
+        }
+        print_table("CPU time, all processes", cpu);
+    }
     return r ? 1 : 0;
 }

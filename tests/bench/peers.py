@@ -5,12 +5,19 @@ Reads lines "ROW COUNT" and answers each with "ok", or "no" when it has no such 
 large, queued, as peers.h has them."""
 
 import concurrent.futures
+import ctypes
 import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
 
 FLIGHT = 32
+
+
+def tie():
+    """A worker ends with its parent, however that ends; by itself it would stay (PR_SET_PDEATHSIG is 1)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def nothing(value):
@@ -23,7 +30,7 @@ def true(_):
 
 class Pool:
     def __init__(self):
-        self.pool = multiprocessing.get_context("fork").Pool(2)
+        self.pool = multiprocessing.get_context("fork").Pool(2, initializer=tie)
         self.call = lambda value: self.pool.apply(nothing, (value,))
 
     def stream(self, function, count):
@@ -49,7 +56,7 @@ class Pool:
 class Executor:
     def __init__(self):
         context = multiprocessing.get_context("fork")
-        self.pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
+        self.pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context, initializer=tie)
         self.call = lambda value: self.pool.submit(nothing, value).result()
 
     def stream(self, function, count):
