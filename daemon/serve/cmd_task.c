@@ -70,6 +70,19 @@ int cmd_TASK_CALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return r < 0 ? r : 0;
 }
 
+/* The words of a command that queues many. False: refused, and replied. */
+static bool parse_many(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t first,
+                       struct submit_words *ret) {
+    if (!submit_parse(c, argv, argc, first, ret)) {
+        return false;
+    }
+    if (policy_has(&ret->policy, POLICY_UNIQUE)) {
+        reply_error(c, "ERR of many tasks at most one could have the UNIQUE key");
+        return false;
+    }
+    return true;
+}
+
 int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     uint64_t n;
     if (num_u64(argv[3].data, argv[3].len, &n) < 0 || n == 0 || n > UINT32_MAX) {
@@ -81,14 +94,53 @@ int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         return 0;
     }
     struct submit_words w;
-    if (!submit_parse(c, argv, argc, 4 + (uint32_t)n, &w)) {
+    if (!parse_many(c, argv, argc, 4 + (uint32_t)n, &w)) {
         return 0;
     }
-    if (policy_has(&w.policy, POLICY_UNIQUE)) {
-        reply_error(c, "ERR of many tasks at most one could have the UNIQUE key");
+    return partial_run(c, &w, &(struct partial_input){.payload = argv + 4, .n = (uint32_t)n});
+}
+
+/* CHUNK and DELIMITER; *ret_first: where the options begin. False: refused, and replied. */
+static bool parse_split(struct conn *c, const struct resp_arg *argv, uint32_t argc,
+                        struct partial_input *in, uint32_t *ret_first) {
+    uint32_t at = 4;
+    for (; at + 1 < argc; at += 2) {
+        const struct resp_arg *value = &argv[at + 1];
+        if (resp_is(&argv[at], "CHUNK")) {
+            if (num_u64(value->data, value->len, &in->chunk) < 0 || in->chunk == 0) {
+                reply_error(c, "ERR chunk is not a positive integer");
+                return false;
+            }
+        } else if (resp_is(&argv[at], "DELIMITER")) {
+            if (value->len == 0) {
+                reply_error(c, "ERR the delimiter is empty");
+                return false;
+            }
+            in->delimiter = *value;
+        } else {
+            break;
+        }
+    }
+    *ret_first = at;
+    return true;
+}
+
+int cmd_TASK_MAP(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct partial_input in = {.payload = &argv[3], .delimiter = {"\n", 1}};
+    struct submit_words w;
+    uint32_t first;
+    if (!parse_split(c, argv, argc, &in, &first) || !parse_many(c, argv, argc, first, &w)) {
         return 0;
     }
-    return partial_run(c, &w, argv + 4, (uint32_t)n);
+    if (!c->partial) {
+        partial_split(w.pool, &in);
+    }
+    if (in.payload->len == 0) {
+        submit_done(c, &w);
+        reply_array(c, 0);
+        return 0;
+    }
+    return partial_run(c, &w, &in);
 }
 
 /* ---- looking ---- */

@@ -74,7 +74,7 @@ struct event_wish {
     uint32_t types; /* enum event_type bits */
 };
 
-struct partial;   /* an MSUBMIT under way: cmd_task.c */
+struct partial;   /* an MSUBMIT or MAP under way: partial.c */
 struct managers;  /* cmd_manager.c */
 struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */

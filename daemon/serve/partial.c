@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* TASK.MSUBMIT. The queue's room is checked for all tasks first, so a refusal is the rule before
+/* TASK.MSUBMIT and TASK.MAP. The queue's room is checked for all tasks first, so a refusal is the rule before
  * the first one is queued. What can still fail on the way is memory of the segment: then those
  * already queued are taken back. One that a worker has begun by then cannot be undone; it is told
  * to stop and its result is dropped: in no case does the client hear of it.
@@ -8,21 +8,27 @@
  * nobody else up. The command's words stay in the connection's buffer and are parsed again on a later turn; struct partial says how
  * far it has come. Pushes for tasks that end meanwhile are held back, since the client does not know their ids yet.
  *
+ * TASK.MAP's payload is counted first, since n must be known for that check, and cut as the tasks are queued; where the next
+ * cut begins is kept in between. How many pieces a task gets is settled at the first turn: the pool may change its size.
+ *
  * Fails: replies; -EAGAIN. */
 #include "daemon/serve/partial.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/serve/reply.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/submit.h"
 
-enum { TURN_TASKS = 4096 };
+enum { TURN_TASKS = 4096, CHUNKS_PER_WORKER = 4 };
 
 struct partial {
-    uint32_t done;
+    uint32_t done, n;
+    uint64_t chunk;
+    size_t at; /* of the payload that is split */
     struct {
         uint32_t idx;
         uint64_t id;
@@ -55,16 +61,54 @@ void partial_drop(struct conn *c) {
     }
 }
 
+/* ---- splitting ---- */
+
+/* Where the piece that begins at `at` ends. */
+static size_t piece_end(const struct partial_input *in, size_t at) {
+    const struct resp_arg *all = in->payload, *d = &in->delimiter;
+    const char *found = memmem(all->data + at, all->len - at, d->data, d->len);
+    return found ? (size_t)(found - all->data) + d->len : all->len;
+}
+
+static size_t chunk_end(const struct partial_input *in, size_t at) {
+    for (uint64_t i = 0; i < in->chunk && at < in->payload->len; i++) {
+        at = piece_end(in, at);
+    }
+    return at;
+}
+
+void partial_split(const struct pool *p, struct partial_input *in) {
+    uint64_t pieces = 0, chunks = (uint64_t)p->config->workers * CHUNKS_PER_WORKER;
+    for (size_t at = 0; at < in->payload->len; pieces++) {
+        at = piece_end(in, at);
+    }
+    if (in->chunk == 0) {
+        in->chunk = pieces / chunks + (pieces % chunks != 0);
+    }
+    uint64_t n = pieces == 0 ? 0 : (pieces - 1) / in->chunk + 1;
+    in->n = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX; /* for which no queue has room */
+}
+
+static struct task_bytes next_payload(struct partial *p, const struct partial_input *in) {
+    if (p->chunk == 0) {
+        return (struct task_bytes){in->payload[p->done].data, in->payload[p->done].len};
+    }
+    return (struct task_bytes){in->payload->data + p->at, chunk_end(in, p->at) - p->at};
+}
+
+/* ---- queuing ---- */
+
 /* 0 or the reason for a refusal. */
-static int check(struct conn *c, const struct submit_words *w, const struct resp_arg *payloads,
-                 uint32_t n, uint64_t *ret_bytes) {
+static int check(struct conn *c, const struct submit_words *w, const struct partial_input *in,
+                 uint64_t *ret_bytes) {
     struct task_spec spec = w->spec;
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        bytes += payloads[i].len;
+    uint32_t n = in->n;
+    for (uint32_t i = 0; i < (in->chunk ? 1 : n); i++) {
+        bytes += in->payload[i].len;
     }
     spec.payload.len = 0;
-    bytes += n * tasks_bytes(&spec);
+    bytes += (uint64_t)n * tasks_bytes(&spec);
     *ret_bytes = bytes;
     int r = accounts_may_submit(c, n, bytes);
     if (r == 0 && !room_is_ours(c, w->pool)) {
@@ -73,15 +117,14 @@ static int check(struct conn *c, const struct submit_words *w, const struct resp
     return r < 0 ? r : tasks_room(c->serve->d, w->pool, n, bytes);
 }
 
-static int submit_rest(struct conn *c, struct submit_words *w, const struct resp_arg *payloads,
-                       uint32_t n) {
+static int submit_rest(struct conn *c, struct submit_words *w, const struct partial_input *in) {
     struct partial *p = c->partial;
-    for (uint32_t i = 0; p->done < n; i++) {
+    for (uint32_t i = 0; p->done < p->n; i++) {
         if (i == TURN_TASKS) {
             return -EAGAIN; /* the other clients come first */
         }
         struct task_ref ref;
-        w->spec.payload = (struct task_bytes){payloads[p->done].data, payloads[p->done].len};
+        w->spec.payload = next_payload(p, in);
         int r = submit_new(c, w, &ref);
         if (r < 0) {
             return r;
@@ -89,25 +132,50 @@ static int submit_rest(struct conn *c, struct submit_words *w, const struct resp
         p->task[p->done].idx = ref.idx;
         p->task[p->done].id = ref.id;
         p->done++;
+        p->at += w->spec.payload.len;
         c->live++;
     }
     return 0;
 }
 
-int partial_run(struct conn *c, const struct submit_words *words, const struct resp_arg *payloads,
-                uint32_t n) {
+static int begin(struct conn *c, const struct partial_input *in) {
+    c->partial = calloc(1, sizeof(*c->partial) + in->n * sizeof(c->partial->task[0]));
+    if (!c->partial) {
+        return -ENOMEM;
+    }
+    c->partial->n = in->n;
+    c->partial->chunk = in->chunk;
+    return 0;
+}
+
+static void reply_ids(struct conn *c, const struct submit_words *w) {
+    const struct partial *p = c->partial;
+    reply_array(c, p->n);
+    for (uint32_t i = 0; i < p->n; i++) {
+        char id[TASK_ID_TEXT];
+        size_t len = task_id_text(id, p->task[i].id, p->task[i].idx);
+        reply_bulk(c, id, len);
+    }
+    for (uint32_t i = 0; w->stream && i < p->n; i++) {
+        submit_follow(c, w, p->task[i].idx);
+    }
+}
+
+int partial_run(struct conn *c, const struct submit_words *words,
+                const struct partial_input *input) {
     struct submit_words w = *words;
+    struct partial_input in = *input;
     uint64_t bytes = 0;
-    int r = c->partial ? 0 : check(c, &w, payloads, n, &bytes);
-    if (r == -EBUSY && room_wait(c, &w, n, bytes)) {
+    int r = c->partial ? 0 : check(c, &w, &in, &bytes);
+    if (r == -EBUSY && room_wait(c, &w, in.n, bytes)) {
         return r;
     }
     if (r == 0 && !c->partial) {
-        c->partial = calloc(1, sizeof(*c->partial) + n * sizeof(c->partial->task[0]));
-        r = c->partial ? 0 : -ENOMEM;
+        r = begin(c, &in);
     }
     if (r == 0) {
-        r = submit_rest(c, &w, payloads, n);
+        in.chunk = c->partial->chunk;
+        r = submit_rest(c, &w, &in);
     }
     if (r == -EAGAIN) {
         return r;
@@ -120,15 +188,7 @@ int partial_run(struct conn *c, const struct submit_words *words, const struct r
     } else {
         assert(c->partial);
         submit_done(c, &w);
-        reply_array(c, n);
-        for (uint32_t i = 0; i < n; i++) {
-            char id[TASK_ID_TEXT];
-            size_t len = task_id_text(id, c->partial->task[i].id, c->partial->task[i].idx);
-            reply_bulk(c, id, len);
-        }
-        for (uint32_t i = 0; w.stream && i < n; i++) {
-            submit_follow(c, &w, c->partial->task[i].idx);
-        }
+        reply_ids(c, &w);
     }
     if (c->partial) {
         partial_end(c);

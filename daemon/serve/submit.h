@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What TASK.SUBMIT, CALL and MSUBMIT have in common: where the task goes, its arguments and limits,
+/* What TASK.SUBMIT, CALL, MSUBMIT and MAP have in common: where the task goes, its arguments and limits,
  * and the refusals. */
 #pragma once
 

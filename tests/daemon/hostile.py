@@ -59,6 +59,7 @@ def random_bytes(daemon, watch):
              SUBMIT[:100], SUBMIT] + [pack(*words.split()) for words in (
                  "SUBSCRIBE a", "PSUBSCRIBE *", "HELLO 3", "TASK.SUBMIT demo echo x", "CLIENT REPLY OFF", "CLIENT REPLY SKIP", "RESET",
                  "COMMAND DOCS", "TASK.LIST", "TASK.MSUBMIT demo echo 3 a b c", "CLIENT LIST", "INFO everything", "TASK.NOTIFY ON",
+                 "TASK.MAP demo echo a,b,c DELIMITER , CHUNK 1",
                  "TASK.CALL demo echo x", "TASK.WAIT none", "PUBLISH a b", "QUIT", "CLIENT KILL TYPE replica", "CONFIG GET *")]
     for n in range(2000):
         data = bytearray(b"".join(rnd.choices(parts, k=rnd.randrange(1, 40))) if rnd.random() < .7 else rnd.randbytes(rnd.choice([1, 50, 5000])))

@@ -133,6 +133,7 @@ Test(roles, submitting_to_each_pool) {
         {"TASK.CALL shut echo abc", "-NOPERM User 12342 has no permissions to use pool 'shut'"},
         {"TASK.SUBMIT shut echo abc", "-NOPERM *"},
         {"TASK.MSUBMIT shut echo 1 abc", "-NOPERM *"},
+        {"TASK.MAP shut echo abc", "-NOPERM *"},
         {"TASK.CALL none echo abc", "-NOPOOL *"},
         {"TASK.CALL open echo abc", "\"abc\""},
         {NULL, NULL}};
