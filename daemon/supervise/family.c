@@ -30,7 +30,7 @@ enum { THREADS_MAX = 64, TEXT = 4096 };
 
 /* A file below /proc/PID; false: not to be had. */
 static ssize_t read_proc(pid_t pid, const char *name, char *out, size_t n) {
-    char path[64];
+    char path[96];
     snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
     _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd < 0 ? -1 : read(fd, out, n - 1);

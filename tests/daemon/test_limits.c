@@ -314,7 +314,8 @@ static bool write_file(const char *dir, const char *name, const char *text) {
     char path[600];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
     FILE *f = fopen(path, "w");
-    return f && (fputs(text, f) >= 0) & (fclose(f) == 0);
+    bool good = f && fputs(text, f) >= 0;
+    return f && fclose(f) == 0 && good;
 }
 
 /* Puts this process, and so the daemon, into a cgroup with little memory. False: not to be had here. */
