@@ -193,14 +193,14 @@ static bool split(struct ctl *c, const char *other, const char **ret_value) {
 bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hearth_task *task) {
     static const struct {
         const char *word;
-        enum { PLAIN, TIME, KEY, FLAG } kind;
+        enum { PLAIN, TIME, SIZE, KEY, FLAG } kind;
         const char *other;
     } options[CTL_TASK_WORDS] = {
         {"PRIORITY", PLAIN, NULL}, {"DELAY", TIME, NULL},     {"EXPIRE", TIME, NULL},
         {"DEADLINE", TIME, NULL},  {"RETRY", PLAIN, NULL},    {"ON", PLAIN, NULL},
         {"BACKOFF", TIME, NULL},   {"LIMIT", KEY, NULL},      {"AFTER", KEY, "ok"},
         {"GROUP", PLAIN, NULL},    {"UNIQUE", KEY, "reject"}, {"LAST", FLAG, NULL},
-        {"OWNED", FLAG, NULL}};
+        {"OWNED", FLAG, NULL},     {"SOFT", TIME, NULL},      {"MEMORY", SIZE, NULL}};
     o -= CTL_PRIORITY;
     const char *value = c->value, *second = NULL;
     if (options[o].kind == TIME) {
@@ -209,6 +209,15 @@ bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hear
             return false;
         }
         snprintf(w->numbers[o], sizeof(w->numbers[0]), "%llu", (unsigned long long)ms);
+        value = w->numbers[o];
+    }
+    if (options[o].kind == SIZE) {
+        uint64_t bytes;
+        if (num_size(value, &bytes) < 0) {
+            ctl_usage(c, "not a size: %s (as 64M, 1G)", value);
+            return false;
+        }
+        snprintf(w->numbers[o], sizeof(w->numbers[0]), "%llu", (unsigned long long)bytes);
         value = w->numbers[o];
     }
     if (options[o].kind == KEY && !split(c, options[o].other, &second)) {

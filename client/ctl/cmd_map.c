@@ -353,7 +353,7 @@ static int set_option(struct map *m, int o) {
         break;
     case 't':
         return ctl_duration(c, c->value, &m->map.task.timeout_ms) ? CTL_OK : CTL_USAGE;
-    case CTL_PRIORITY ... CTL_OWNED:
+    case CTL_PRIORITY ... CTL_MEMORY:
         return ctl_task_option(c, o, &m->words, &m->map.task) ? CTL_OK : CTL_USAGE;
     default:
         if (!ctl_count(c, c->value, JOBS_MAX, &n)) {

@@ -37,11 +37,15 @@ enum {
     CTL_STREAM = 8,
     CTL_PRIORITY = 16,
     CTL_BACKOFF = CTL_PRIORITY + 6,
-    CTL_OWNED = CTL_BACKOFF + 6
+    CTL_OWNED = CTL_BACKOFF + 6,
+    CTL_SOFT,
+    CTL_MEMORY
 }; /* letters that are none */
 /* What call, submit and map say about a task beside its time limit. */
 #define CTL_TASK_OPTIONS                                                                           \
-    {"priority", CTL_PRIORITY, "N", "0 to 255, higher is sooner (default: the pool's, 128)"},      \
+    {"soft", CTL_SOFT, "TIME", "it is told to end when it has run so long"},                       \
+        {"memory", CTL_MEMORY, "SIZE", "it is killed when it has more memory (as 64M)"},           \
+        {"priority", CTL_PRIORITY, "N", "0 to 255, higher is sooner (default: the pool's, 128)"},  \
         {"delay", CTL_PRIORITY + 1, "TIME", "not before so long from now"},                        \
         {"expire", CTL_PRIORITY + 2, "TIME", "expired if not begun so long from now"},             \
         {"deadline", CTL_PRIORITY + 3, "TIME",                                                     \
@@ -65,7 +69,7 @@ enum {
     {                                                                                              \
         "last", CTL_BACKOFF + 5, NULL, "with --group: the group takes no more tasks"               \
     }
-enum { CTL_TASK_WORDS = CTL_OWNED - CTL_PRIORITY + 1 };
+enum { CTL_TASK_WORDS = CTL_MEMORY - CTL_PRIORITY + 1 };
 struct ctl_task_words {
     const char *words[3 * CTL_TASK_WORDS]; /* as hearth_task.options */
     char numbers[CTL_TASK_WORDS][24];

@@ -4,16 +4,16 @@
 
 _hearth_options() {
     case $1 in
-    call) echo --in --timeout --stream --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
+    call) echo --in --timeout --stream --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     log) echo --follow ;;
-    submit) echo --in --timeout --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
+    submit) echo --in --timeout --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     wait) echo --any --timeout ;;
-    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
+    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     top) echo --once --delay ;;
     events) echo --follow --type --count --from ;;
-    schedule) echo --in --timeout --replace --misfire --overlap --priority --delay --expire --deadline --retry --on --backoff ;;
+    schedule) echo --in --timeout --replace --misfire --overlap --soft --memory --priority --delay --expire --deadline --retry --on --backoff ;;
     ping) echo --count ;;
     list) echo --left --right --wait ;;
     set) echo --ttl --new --replace --keep ;;
@@ -61,7 +61,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
+        --in | --timeout | --soft | --memory | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then

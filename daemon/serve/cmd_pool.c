@@ -141,7 +141,7 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     }
     const struct pool_config *f = p->config;
     uint64_t now = clock_now();
-    reply_map(c, MAIN_FIELDS + 35 + 2 + 2 * 4);
+    reply_map(c, MAIN_FIELDS + 38 + 2 + 2 * 4);
     reply_main_fields(c, p);
     reply_handlers(c, p);
     reply_field_text(c, "module", f->module ? f->module : "");
@@ -164,6 +164,9 @@ int cmd_POOL_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     reply_field_text(c, "overflow", pool_overflow_names[f->overflow]);
     reply_field_int(c, "max_tasks", (int64_t)f->max_tasks);
     reply_field_int(c, "timeout_ms", f->timeout_ms);
+    reply_field_int(c, "soft_timeout_ms", f->soft_timeout_ms);
+    reply_field_int(c, "memory_max", (int64_t)f->memory_max);
+    reply_field_int(c, "slow_after_ms", f->slow_after_ms);
     reply_field_int(c, "kill_grace_ms", f->kill_grace_ms);
     reply_field_int(c, "max_output", (int64_t)f->max_output);
     reply_field_int(c, "submitted", (int64_t)p->count.submitted);

@@ -80,6 +80,16 @@ Test(ctl, options_say_when_a_task_runs) {
            "--json | wc -l; hearth cancel $id",
            0, "1\n1\n", "");
     expect("printf 'a\nb\n' | hearth map -pk --priority 7 demo.echo", 0, "a\nb\n", "");
+    expect("hearth call --soft 50ms shell sleep 30", 4, "", "soft");
+    expect(
+        "hearth call shell --memory 16M sh -c 'x=$(head -c 64000000 /dev/zero | tr \"\\\\0\" a); "
+        "sleep 30'",
+        3, "", "memory");
+    expect("hearth wait $(hearth submit --soft 5 --memory 1G demo.echo x)", 0, "x", "");
+    expect("hearth schedule add --soft 5 --memory 1G s 'every 1h' demo.echo x | wc -l", 0, "1\n",
+           "");
+    expect("echo a | hearth map -p --soft 5s --memory 256M demo.echo", 0, "a\n", "");
+    expect("hearth call --memory lots demo.echo x", 2, "", "not a size: lots");
     expect("hearth call demo.echo --priority 256", 6, "",
            "priority is not an integer from 0 to 255");
 }

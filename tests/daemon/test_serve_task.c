@@ -296,6 +296,14 @@ Test(serve_task, a_connection_has_its_share) {
     expect(&w, "\"x\"", "TASK.CALL demo echo x"); /* they have ended: the pool has one worker */
 }
 
+Test(serve_task, the_limits_of_a_pool_are_shown) {
+    begin(config("timeout = 9; soft_timeout = 1.5; memory_max = \"256M\"; slow_after = 3;", ""));
+    expect(&w,
+           "*\"timeout_ms\" :9000 \"soft_timeout_ms\" :1500 \"memory_max\" :268435456 "
+           "\"slow_after_ms\" :3000 \"kill_grace_ms\" :200 *",
+           "POOL.INFO demo");
+}
+
 /* ---- pipelines ---- */
 
 static const char submit_words[] = "*4\r\n$11\r\nTASK.SUBMIT\r\n$4\r\ndemo\r\n$4\r\necho\r\n"
