@@ -8,6 +8,8 @@
  * not meet. A failed task is told on standard error and does not stop the others. Ctrl-C cancels
  * what is in the daemon.
  *
+ * With --split it is another matter, which the daemon does: map_split.c.
+ *
  * Fails: the exit status of the tasks that failed if all failed alike, else 1; CTL_LOCAL for
  * files. */
 #include <errno.h>
@@ -42,7 +44,8 @@ struct map {
     struct hearth_map map;
     struct ctl_task_words words;
     const char *out;
-    bool files, null, plain, quiet, summary;
+    bool files, null, plain, quiet, summary, split;
+    const char *chunk;
     struct input *inputs; /* map.window of them */
     size_t hint;          /* where to look for a free one */
     uint64_t done, failed, unread, line;
@@ -342,6 +345,12 @@ static int set_option(struct map *m, int o) {
     case 'p':
         m->plain = true;
         break;
+    case CTL_SPLIT:
+        m->split = true;
+        break;
+    case CTL_CHUNK:
+        m->chunk = c->value;
+        return ctl_count(c, c->value, UINT64_MAX, &n) ? CTL_OK : CTL_USAGE;
     case 'S':
         m->summary = true;
         break;
@@ -403,6 +412,11 @@ static int parse(struct map *m) {
     c->argc = (int)n;
     m->map.n = n;
     m->map.task.args = m->args;
+    if (m->split ? m->files || m->out || n > 1 : m->chunk != NULL) {
+        c->status =
+            ctl_usage(c, "--split takes one input, no --files and no --out; --chunk goes with it");
+        return CTL_STOP;
+    }
     if (m->files && n > 0) {
         c->status =
             ctl_usage(c, "--files takes the names from standard input, not from the command line");
@@ -462,6 +476,12 @@ int cmd_map(struct ctl *c) {
     int status = CTL_LOCAL;
     if (args && parse(&m) == CTL_STOP) {
         return c->status;
+    }
+    if (args && m.split) {
+        return ctl_map_split(c, &(struct ctl_map_split){.task = &m.map.task,
+                                                        .file = m.map.n ? c->argv[0] : "-",
+                                                        .chunk = m.chunk,
+                                                        .null = m.null});
     }
     m.inputs = calloc(m.map.window, sizeof(*m.inputs));
     if (!args || !m.inputs) {

@@ -37,6 +37,10 @@ static const struct ctl_option map_options[] = {
     {"ordered", 'k', NULL, "print results in the order of the input"},
     {"out", 'o', "DIR", "write each result to DIR/NAME.out instead of printing it"},
     {"plain", 'p', NULL, "print results without the name before each line"},
+    {"split", CTL_SPLIT, NULL,
+     "the daemon splits the input into tasks of many lines; results in order"},
+    {"chunk", CTL_CHUNK, "N",
+     "with --split: lines for each task (default: 4 tasks for each worker)"},
     {"jobs", 'j', "N", "tasks in the daemon at a time (default 64)"},
     {"arg", 'a', "ARG", "an argument for the handler; may be repeated"},
     {"timeout", 't', "TIME", "time limit of each run: 500ms, 2s, 1.5m"},
@@ -139,7 +143,8 @@ const struct ctl_command ctl_commands[] = {
      "is met by waiting.\n\n"
      "    hearth map text.words /usr/share/common-licenses/*\n"
      "    find . -name '*.log' -print0 | hearth map compress.deflate -0 --files --out packed\n"
-     "    seq 1000 | hearth map demo.echo --plain | sort -n | tail -1\n",
+     "    seq 1000 | hearth map demo.echo --plain | sort -n | tail -1\n"
+     "    hearth map --split text.words access.log\n",
      map_options, cmd_map},
     {"tasks", "[ID...]", "List tasks, newest first, or show all that is known of some",
      "    hearth tasks --state failed\n    hearth tasks 5f3a9c1e2b7-4d\n", tasks_options,

@@ -35,6 +35,8 @@ struct ctl_option {
 
 enum {
     CTL_STREAM = 8,
+    CTL_SPLIT,
+    CTL_CHUNK,
     CTL_PRIORITY = 16,
     CTL_BACKOFF = CTL_PRIORITY + 6,
     CTL_OWNED = CTL_BACKOFF + 6,
@@ -186,6 +188,16 @@ struct ctl_lines {
  * nothing now; -EFBIG: longer than CTL_PAYLOAD_MAX; -errno. */
 int ctl_line(struct ctl_lines *l, char separator, char **ret, size_t *ret_len);
 bool ctl_read_file(struct ctl *c, const char *name, char **ret, size_t *ret_len);
+
+/* ---- map_split.c ---- */
+struct ctl_map_split {
+    const struct hearth_task *task; /* but the payload */
+    const char *file;               /* the payload */
+    const char *chunk;              /* pieces of each task; NULL: the daemon's choice */
+    bool null;                      /* pieces end with NUL, not with a newline */
+};
+/* Runs it: an exit status. */
+int ctl_map_split(struct ctl *c, const struct ctl_map_split *m);
 
 /* ---- print.c ---- */
 /* Each line of a result with the tag and a TAB before it; an empty result is one empty line. */

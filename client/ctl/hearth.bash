@@ -8,7 +8,7 @@ _hearth_options() {
     log) echo --follow ;;
     submit) echo --in --timeout --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     wait) echo --any --timeout ;;
-    map) echo --files --null --ordered --out --plain --jobs --arg --timeout --summary --quiet --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
+    map) echo --files --null --ordered --out --plain --split --chunk --jobs --arg --timeout --summary --quiet --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     top) echo --once --delay ;;
@@ -61,7 +61,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --soft | --memory | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
+        --in | --timeout | --soft | --memory | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --chunk | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then

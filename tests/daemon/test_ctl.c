@@ -183,6 +183,26 @@ Test(ctl, map_over_lines_bounded_and_in_order) {
 }
 
 /* On a terminal; `script` gives it one, and grep sees the redrawn line as part of a long one. */
+Test(ctl, map_splits_in_the_daemon) {
+    expect("seq 20000 >in; hearth map --split demo.echo in | cmp - in", 0, "", "");
+    expect("hearth map --split --chunk 3 demo.echo <in | cmp - in", 0, "", "");
+    expect("hearth map --split demo.echo in in", 2, "", "--split takes one input");
+    expect("printf 'b\na\nd\nc' | hearth map --split --chunk 2 shell -a sort", 0, "a\nb\nc\nd\n",
+           "");
+    expect("printf 'a\\0b\\0' | hearth map --split -0 --chunk 1 shell -a wc -a -c -t 5", 0,
+           "2\n2\n", "");
+    expect("hearth map --split demo.echo </dev/null", 0, "", "");
+    expect("seq 5 | hearth map --split --chunk 2 demo.fail -a boom", 1, "", "chunk 3: failed: ");
+    expect("seq 5 | hearth map --split --chunk 2 --json demo.echo | grep -c index", 0, "3\n", "");
+    expect("seq 5 | hearth map --chunk 2 demo.echo", 2, "", "--chunk goes with it");
+    expect(
+        "seq 9 | \"$HEARTH_CTL\" map --split --chunk 1 demo.sleep -a 30000 & pid=$!\n"
+        "until hearth tasks --state running | grep -q running; do :; done; kill $pid; wait $pid\n"
+        "while hearth tasks --state running | grep -q running; do :; done\n"
+        "hearth tasks --state cancelled --json | wc -l",
+        0, "9\n", "");
+}
+
 Test(ctl, map_draws_a_bar_with_the_time_left) {
     expect("touch f{1..20}\n"
            "script -qec '\"$HEARTH_CTL\" map demo.sleep -a 40 f*' /dev/null </dev/null >drawn\n"
