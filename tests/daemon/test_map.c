@@ -133,7 +133,7 @@ Test(map, all_or_none) {
     check_chunks("3, 4, 5");
 }
 
-/* 100,000 lines as so many tasks, and as a few: nobody else waits for it. */
+/* 100,000 lines as many tasks, and as two: nobody else waits for it. */
 static void many(const char *chunk, uint32_t want) {
     enum { N = 100000, LINE = 7 };
     char *all = malloc((size_t)N * LINE + 1);
