@@ -193,7 +193,7 @@ int object_ask(struct hearth *h, const struct hearth_reply **ret, const struct h
 }
 
 int object_ask_count(struct hearth *h, uint64_t *ret, const struct hearth_bytes *first, size_t n) {
-    const struct hearth_reply *reply;
+    const struct hearth_reply *reply = NULL;
     int r = object_ask(h, &reply, first, n);
     if (r == 0 && hearth_reply_type(reply) != HEARTH_REPLY_INT) {
         return wrong_reply(h);
@@ -215,7 +215,7 @@ int object_ask_flag(struct hearth *h, int *ret, const struct hearth_bytes *first
 
 int object_ask_text(struct hearth *h, struct hearth_bytes *ret, const struct hearth_bytes *first,
                     size_t n) {
-    const struct hearth_reply *reply;
+    const struct hearth_reply *reply = NULL;
     int r = object_ask(h, &reply, first, n);
     if (r == 0 && hearth_reply_type(reply) == HEARTH_REPLY_NULL) {
         return object_done(h, -ENOENT);
@@ -277,7 +277,7 @@ int object_ask_float(struct hearth *h, double *ret, double by, const struct hear
 
 int object_exec(struct hearth *h, const struct hearth_reply **ret, const struct object_command *c,
                 size_t n) {
-    const struct hearth_reply *reply;
+    const struct hearth_reply *reply = NULL;
     int r = put_transaction(h, c, n);
     r = r ? r : object_ask(h, &reply, WORDS(hearth_text("EXEC.ALL")));
     if (r == 0 && hearth_reply_count(reply) != n) {
@@ -596,7 +596,7 @@ int hearth_value_range(struct hearth *h, struct hearth_bytes name, int64_t from,
     }
     /* an end before the beginning is the first byte to GETRANGE, not nothing */
     const struct object_command both[] = {{len, 2}, {get, 4}};
-    const struct hearth_reply *replies;
+    const struct hearth_reply *replies = NULL;
     int r = object_exec(h, &replies, both, 2);
     if (r == 0) {
         const struct hearth_reply *length = hearth_reply_first(replies);

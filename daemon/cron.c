@@ -152,7 +152,7 @@ static bool read_range(struct reader *r, uint64_t *bits) {
         }
     }
     for (unsigned v = from; v <= to; v += step) {
-        *bits |= UINT64_C(1) << (f->high == 7 ? v % 7 : v);
+        *bits |= UINT64_C(1) << (f->high == 7 ? v % 7 : v % 64);
     }
     return true;
 }

@@ -37,7 +37,7 @@ static int show_number(struct ctl *c, const struct hearth_reply *r) {
 
 /* New ids, a line each; what was no dead letter is told. */
 static int requeue(struct ctl *c) {
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     int status =
         c->argc > 0 ? send_rest(c, "DEAD.REQUEUE", &r) : ctl_usage(c, "which ones? ID is missing");
     if (status != CTL_OK) {
@@ -75,7 +75,7 @@ static int list_dead(struct ctl *c) {
 }
 
 int cmd_dead(struct ctl *c) {
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }
@@ -105,7 +105,7 @@ int cmd_group(struct ctl *c) {
                                            {"info", "GROUP.INFO"},
                                            {"close", "GROUP.CLOSE"},
                                            {"cancel", "GROUP.CANCEL"}};
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }
@@ -130,7 +130,7 @@ int cmd_group(struct ctl *c) {
 }
 
 int cmd_priority(struct ctl *c) {
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }

@@ -12,10 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "client/ctl/ctl.h"
-
-extern char **environ;
 
 /* Waits for the child; its exit status as a shell tells it. */
 static int wait_for(pid_t pid) {

@@ -84,7 +84,7 @@ static int show_ends(struct ctl *c, const struct hearth_reply *r) {
 }
 
 int cmd_pool(struct ctl *c) {
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }
@@ -121,7 +121,7 @@ static void show_config(struct ctl *c, const struct hearth_reply *r) {
 
 int cmd_config(struct ctl *c) {
     static const char *const verbs[] = {"get", "set", "rewrite", "resetstat"};
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }
@@ -143,7 +143,7 @@ int cmd_config(struct ctl *c) {
 
 int cmd_reload(struct ctl *c) {
     const char *const words[] = {"CONFIG", "RELOAD"};
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     if (ctl_option(c) == CTL_STOP) {
         return c->status;
     }

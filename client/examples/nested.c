@@ -37,7 +37,7 @@ static void count_words(struct hearth *h, const char *text, struct hearth_bytes 
 int main(int argc, char **argv) {
     struct hearth *h;
     char prefix[HEARTH_PREFIX_MAX + 1], outer_buf[64], inner_buf[64];
-    struct hearth_bytes outer, inner;
+    struct hearth_bytes outer, inner = hearth_text("");
     int r = hearth_connect(NULL, &h);
     if (r != 0) {
         fprintf(stderr, "cannot connect: %s\n", hearth_strerror(r));

@@ -187,6 +187,9 @@ void accounts_relieve(struct serve *s) {
             struct conn *c = list_entry(it, struct conn, node);
             most = !most || c->charged > most->charged ? c : most;
         }
+        if (!most) {
+            return;
+        }
         s->closed_output++;
         conn_kill(most,
                   "the requests and replies of all clients are over %llu bytes, and %zu of them "

@@ -66,7 +66,7 @@ int cmd_DEAD_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     if (!parse_list(c, argv, argc, &l, &only)) {
         return 0;
     }
-    _cleanup_free_ uint32_t *idx = malloc(l.count * sizeof(*idx));
+    _cleanup_free_ uint32_t *idx = calloc(l.count, sizeof(*idx));
     if (!idx) {
         reply_error(c, "OOM the daemon is out of memory");
         return 0;
@@ -146,7 +146,7 @@ static int requeue(struct conn *c, const struct task_view *v, struct task_ref *r
 static int requeue_one(struct conn *c, const struct resp_arg *id) {
     struct hearthd *d = c->serve->d;
     struct task_view v;
-    struct task_ref ref;
+    struct task_ref ref = {0};
     uint32_t idx;
     int r = find_dead(c, id, &idx) ? task_view(&d->shm, idx, &v) : -ENOENT;
     if (r == 0 &&

@@ -250,7 +250,7 @@ static void look_at_start(struct supervise *s, struct worker *w, uint64_t now) {
 
 static void look_at_zygote(struct supervise *s, struct zygote *z, uint64_t now) {
     uint64_t limit = z->config ? z->config->start_timeout_ms * NS_PER_MS : 0;
-    if (z->state == ZYGOTE_STARTING && !z->killed && now - z->started_ns >= limit) {
+    if (z->config && z->state == ZYGOTE_STARTING && !z->killed && now - z->started_ns >= limit) {
         zygote_failed(s, z, "its module was not loaded within %u ms", z->config->start_timeout_ms);
         zygote_kill(z);
     }

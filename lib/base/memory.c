@@ -21,6 +21,7 @@
 
 static int read_proc(pid_t pid, const char *name, char *out, size_t size) {
     char path[64] = "/proc/self/";
+    out[0] = '\0';
     if (pid != 0) {
         snprintf(path, sizeof(path), "/proc/%d/", (int)pid);
     }

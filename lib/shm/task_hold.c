@@ -110,7 +110,7 @@ int task_recall(struct shm *s, uint32_t idx, uint64_t id) {
 }
 
 int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed) {
-    uint64_t v;
+    uint64_t v = 0;
     struct shm_task *t = task_record(s, idx, id, &v);
     uint32_t state = word_state(v), pool = t ? peek(t->pool) : SHM_POOLS;
     if (!t || (state != TASK_FAILED && state != TASK_LOST && state != TASK_TIMEOUT) ||
