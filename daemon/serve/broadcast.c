@@ -93,15 +93,15 @@ static bool is_first(const struct pool *p, const struct worker *w) {
     return false;
 }
 
-/* Those that would take it now. */
+/* Those that would take it now; one that is warm and has been told to go is about to serve. */
 static uint32_t find_workers(struct conn *c, const struct pool *p, struct broadcast *b) {
     uint32_t n = 0;
     list_for_each (it, &p->workers) {
         const struct worker *w = list_entry(it, struct worker, in_pool);
         struct slot_view v;
         slot_view(&c->serve->d->shm, w->slot, &v);
-        if (v.state == SLOT_SERVING && v.command == SLOT_GO && v.pid == (uint32_t)w->pid &&
-            is_first(p, w)) {
+        if ((v.state == SLOT_SERVING || v.state == SLOT_WARM) && v.command == SLOT_GO &&
+            v.pid == (uint32_t)w->pid && is_first(p, w)) {
             if (b) {
                 b->v[n] = (struct one){.all = b, .slot = w->slot, .pid = w->pid};
                 list_init(&b->v[n].waiter.node);
