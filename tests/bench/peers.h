@@ -9,11 +9,11 @@
 #include "tests/bench/objects.h"
 
 enum peer_row {
-    ROW_CALL,   /* a no-op, one at a time */
-    ROW_FLIGHT, /* no-ops, PEER_FLIGHT under way */
-    ROW_MAP,   /* a map of no-ops, as the peer does it by itself: Python's in pieces of an eighth */
-    ROW_EACH,  /* a map with a task for each */
-    ROW_LARGE, /* 1 MiB there and back */
+    ROW_CALL,    /* a no-op, one at a time */
+    ROW_FLIGHT,  /* no-ops, PEER_FLIGHT under way */
+    ROW_MAP,     /* a map of no-ops in pieces: Python's Pool.map of an eighth each, ours TASK.MAP */
+    ROW_EACH,    /* a map with a task for each */
+    ROW_LARGE,   /* 1 MiB there and back */
     ROW_COMMAND, /* /bin/true by the peer's command line, one at a time */
     ROW_QUEUED,  /* /bin/true, many at once */
     PEER_ROWS
