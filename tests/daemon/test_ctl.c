@@ -1,54 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The hearth command, and the examples of libhearth, against the real daemon. Scripts are given to
- * bash with the private socket in HEARTH_SOCKET and the command as `hearth`. */
+/* The hearth command, and the examples of libhearth, against the real daemon. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/child.h"
-#include "tests/support/daemon.h"
+#include "tests/daemon/ctl_support.h"
 
-static struct daemon d;
-static struct child_output out;
-
-static void begin(void) {
-    cr_assert_eq(daemon_start(&d, NULL), 0);
-    cr_assert_eq(daemon_wait_ready(&d, 20000), 0, "%s", daemon_log(&d));
-}
-
-static void end(void) {
-    child_output_deinit(&out);
-    cr_expect_eq(daemon_stop(&d), 0); /* before child_kill_all(), which would not spare it */
-    child_kill_all();
-}
-
-TestSuite(ctl, .init = begin, .fini = end, .timeout = 90);
-
-static int sh(const char *script) {
-    char whole[8000], socket[200], dir[200];
-    snprintf(whole, sizeof(whole), "set -u; cd \"$DIR\"; hearth() { \"$HEARTH_CTL\" \"$@\"; }\n%s",
-             script);
-    snprintf(socket, sizeof(socket), "HEARTH_SOCKET=%s", d.socket);
-    snprintf(dir, sizeof(dir), "DIR=%s", d.dir);
-    const char *argv[] = {"bash", "-c", whole, NULL};
-    const char *env[] = {socket, dir, NULL};
-    child_output_deinit(&out);
-    cr_assert_eq(child_run(argv, env, NULL, 0, &out), 0);
-    return out.status;
-}
-
-/* Runs a script and compares its exit status and standard output; err is to be found in standard
- * error. */
-static void expect(const char *script, int status, const char *text, const char *err) {
-    int got = sh(script);
-    cr_expect_eq(got, status, "%s\nexit status %d, not %d: %s", script, got, status,
-                 buf_head(&out.err));
-    cr_expect_str_eq(buf_head(&out.out), text, "%s\nstandard output: %s", script,
-                     buf_head(&out.out));
-    cr_expect(strstr(buf_head(&out.err), err), "%s\nstandard error: %s", script,
-              buf_head(&out.err));
-}
+TestSuite(ctl, .init = ctl_begin, .fini = ctl_end, .timeout = 90);
 
 Test(ctl, call_tells_every_end_by_its_exit_status) {
     expect("printf 'a\\0b' | hearth call demo.echo --in - | od -An -c", 0, "   a  \\0   b\n", "");

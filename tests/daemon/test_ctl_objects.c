@@ -1,45 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The hearth command on shared objects, against the real daemon. Scripts are given to bash, as in test_ctl.c. */
+/* The hearth command on shared objects, against the real daemon. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "tests/support/child.h"
-#include "tests/support/daemon.h"
+#include "tests/daemon/ctl_support.h"
 
-static struct daemon d;
-static struct child_output out;
-
-static void begin(void) {
-    cr_assert_eq(daemon_start(&d, NULL), 0);
-    cr_assert_eq(daemon_wait_ready(&d, 20000), 0, "%s", daemon_log(&d));
-}
-
-static void end(void) {
-    child_output_deinit(&out);
-    cr_expect_eq(daemon_stop(&d), 0);
-    child_kill_all();
-}
-
-TestSuite(ctl_objects, .init = begin, .fini = end, .timeout = 90);
-
-static void expect(const char *script, int status, const char *text, const char *err) {
-    char whole[8000], socket[200], dir[200];
-    snprintf(whole, sizeof(whole), "set -u; cd \"$DIR\"; hearth() { \"$HEARTH_CTL\" \"$@\"; }\n%s",
-             script);
-    snprintf(socket, sizeof(socket), "HEARTH_SOCKET=%s", d.socket);
-    snprintf(dir, sizeof(dir), "DIR=%s", d.dir);
-    const char *argv[] = {"bash", "-c", whole, NULL};
-    const char *env[] = {socket, dir, NULL};
-    child_output_deinit(&out);
-    cr_assert_eq(child_run(argv, env, NULL, 0, &out), 0);
-    cr_expect_eq(out.status, status, "%s\nexit status %d, not %d: %s", script, out.status, status,
-                 buf_head(&out.err));
-    cr_expect_str_eq(buf_head(&out.out), text, "%s\nstandard output: %s", script,
-                     buf_head(&out.out));
-    cr_expect(strstr(buf_head(&out.err), err), "%s\nstandard error: %s", script,
-              buf_head(&out.err));
-}
+TestSuite(ctl_objects, .init = ctl_begin, .fini = ctl_end, .timeout = 90);
 
 Test(ctl_objects, values) {
     expect("hearth get v", 8, "", "");
