@@ -5,8 +5,8 @@
  * payload of a blocking call is not copied into it: it is sent from where it lies, between the
  * bytes before and behind it (`direct`).
  *
- * Waiting: a sleeper on another CPU is woken in about 70 us on virtual machines, one that polls
- * sees the byte in 5. So conn_wait() first polls for up to 50 us, giving its CPU away each time
+ * Waiting: a sleeper on another CPU is woken far more slowly, on virtual machines above all, than one that polls
+ * sees the byte. So conn_wait() first polls for up to 50 us, giving its CPU away each time
  * round since the daemon and a worker may need it. That is wasted when the answer takes longer, so
  * each miss doubles how many waits in a row go straight to sleep (up to 63), and each hit halves
  * it. With one CPU there is nothing to win and it never spins.

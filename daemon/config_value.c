@@ -236,15 +236,22 @@ static int read_mode(const struct reader *r, const struct option *o, const confi
     return 0;
 }
 
-static int read_level(const struct reader *r, const struct option *o, const config_setting_t *s,
-                      void *base) {
-    for (unsigned i = 0; i < LOG_LEVELS; i++) {
-        if (is_word(s, log_level_names[i])) {
+/* One of n names; stored as its number. */
+static int read_one_of(const struct reader *r, const struct option *o, const config_setting_t *s,
+                       void *base, const char *const *names, unsigned n, const char *expected) {
+    for (unsigned i = 0; i < n; i++) {
+        if (is_word(s, names[i])) {
             store(o, base, i);
             return 0;
         }
     }
-    return config_fail(r, s, "expected \"err\", \"warning\", \"notice\", \"info\" or \"debug\"");
+    return config_fail(r, s, "expected %s", expected);
+}
+
+static int read_level(const struct reader *r, const struct option *o, const config_setting_t *s,
+                      void *base) {
+    return read_one_of(r, o, s, base, log_level_names, LOG_LEVELS,
+                       "\"err\", \"warning\", \"notice\", \"info\" or \"debug\"");
 }
 
 static const struct {
@@ -277,24 +284,14 @@ static void print_signal(uint64_t number, FILE *f) {
 
 static int read_sizing(const struct reader *r, const struct option *o, const config_setting_t *s,
                        void *base) {
-    for (unsigned i = 0; i < SIZINGS; i++) {
-        if (is_word(s, pool_sizing_names[i])) {
-            store(o, base, i);
-            return 0;
-        }
-    }
-    return config_fail(r, s, "expected \"static\", \"dynamic\" or \"ondemand\"");
+    return read_one_of(r, o, s, base, pool_sizing_names, SIZINGS,
+                       "\"static\", \"dynamic\" or \"ondemand\"");
 }
 
 static int read_overflow(const struct reader *r, const struct option *o, const config_setting_t *s,
                          void *base) {
-    for (unsigned i = 0; i < OVERFLOWS; i++) {
-        if (is_word(s, pool_overflow_names[i])) {
-            store(o, base, i);
-            return 0;
-        }
-    }
-    return config_fail(r, s, "expected \"reject\", \"block\" or \"drop_oldest\"");
+    return read_one_of(r, o, s, base, pool_overflow_names, OVERFLOWS,
+                       "\"reject\", \"block\" or \"drop_oldest\"");
 }
 
 static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,

@@ -6,7 +6,7 @@
  * The picture is shrunk to fit into the box (a lone WIDTH is the box's height too), turned as its
  * EXIF data says, and never enlarged. The result has the format of the input unless one is named.
  *
- * libvips is initialised in the zygote: that takes 30 ms and 4 MB, which the workers then share,
+ * libvips is initialised in the zygote: that takes time and memory once, which the workers then share,
  * and starts no threads yet (the first picture does, in the worker). Its own cache is off (no two
  * tasks ask the same) and it works with one thread: the pool's workers are the parallelism. Loaders
  * that libvips itself calls unfit for untrusted data are blocked, and of the rest only those for
