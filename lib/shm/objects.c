@@ -142,6 +142,11 @@ int objects_change(struct ask *a, bool also, objects_fn *fn) {
     return r ? r : change_shards(a->o, shards, fn, a);
 }
 
+int64_t objects_change_ret(struct ask *a, bool also, objects_fn *fn) {
+    int r = objects_change(a, also, fn);
+    return r < 0 ? r : a->ret;
+}
+
 int objects_look(struct ask *a, objects_fn *fn) {
     int r = may_run(a->o, &a->name);
     return r ? r : ran(op_read(a->o->shm, a->name.shard, fn, a));

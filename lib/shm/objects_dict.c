@@ -301,8 +301,7 @@ int64_t objects_dict_delete(struct objects *o, struct task_bytes name,
     struct ask a = objects_ask(o, name);
     a.many = fields;
     a.n = n;
-    int r = objects_change(&a, false, delete_fields);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, delete_fields);
 }
 
 static int pop_field(struct shm *s, void *arg) {

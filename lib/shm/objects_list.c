@@ -221,8 +221,7 @@ int64_t objects_list_push(struct objects *o, struct task_bytes name, enum object
     a.many = elements;
     a.n = n;
     a.end = end;
-    int r = objects_change(&a, false, push_elements);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, push_elements);
 }
 
 static int pop_element(struct shm *s, void *arg) {
@@ -351,8 +350,7 @@ int64_t objects_list_insert(struct objects *o, struct task_bytes name, int64_t i
     struct ask a = objects_ask(o, name);
     a.from = index;
     a.value = element;
-    int r = objects_change(&a, false, insert_element);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, insert_element);
 }
 
 static int delete_range(struct shm *s, void *arg) {
@@ -378,8 +376,7 @@ int64_t objects_list_delete(struct objects *o, struct task_bytes name, int64_t f
     struct ask a = objects_ask(o, name);
     a.from = from;
     a.by = count;
-    int r = objects_change(&a, false, delete_range);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, delete_range);
 }
 
 static int trim_list(struct shm *s, void *arg) {
@@ -406,8 +403,7 @@ int64_t objects_list_trim(struct objects *o, struct task_bytes name, int64_t fro
     struct ask a = objects_ask(o, name);
     a.from = from;
     a.by = count;
-    int r = objects_change(&a, false, trim_list);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, trim_list);
 }
 
 static int remove_equal(struct shm *s, void *arg) {
@@ -443,6 +439,5 @@ int64_t objects_list_remove(struct objects *o, struct task_bytes name, struct ta
     struct ask a = objects_ask(o, name);
     a.value = element;
     a.by = count;
-    int r = objects_change(&a, false, remove_equal);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, remove_equal);
 }

@@ -78,8 +78,7 @@ int64_t objects_list_insert_beside(struct objects *o, struct task_bytes name,
     a.field = pivot;
     a.value = element;
     a.replace = after;
-    int r = objects_change(&a, false, insert_beside);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, insert_beside);
 }
 
 /* ---- another order ---- */
@@ -143,8 +142,7 @@ static int reverse(struct shm *s, void *arg) {
 
 int64_t objects_list_reverse(struct objects *o, struct task_bytes name) {
     struct ask a = objects_ask(o, name);
-    int r = objects_change(&a, false, reverse);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, reverse);
 }
 
 static int compare(const void *pa, const void *pb, void *arg) {
@@ -187,6 +185,5 @@ static int sort(struct shm *s, void *arg) {
 int64_t objects_list_sort(struct objects *o, struct task_bytes name, unsigned order) {
     struct ask a = objects_ask(o, name);
     a.when = order;
-    int r = objects_change(&a, false, sort);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, sort);
 }

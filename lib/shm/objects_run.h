@@ -55,6 +55,8 @@ static inline void objects_ask_only(struct ask *a, struct objects *o, struct tas
 }
 /* Runs fn under the lock of a->name's shard; with `also`, that of a->to too. */
 int objects_change(struct ask *a, bool also, objects_fn *fn);
+/* The same; on success what fn left in a->ret. */
+int64_t objects_change_ret(struct ask *a, bool also, objects_fn *fn);
 /* Runs fn without a lock if possible. */
 int objects_look(struct ask *a, objects_fn *fn);
 /* The same with the first try inlined, fn included. */

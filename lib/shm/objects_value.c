@@ -144,8 +144,7 @@ int64_t objects_value_append(struct objects *o, struct task_bytes name, struct t
     struct ask a = objects_ask(o, name);
     a.value = more;
     a.by = 1;
-    int r = objects_change(&a, false, write_value);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, write_value);
 }
 
 int64_t objects_value_write(struct objects *o, struct task_bytes name, uint64_t at,
@@ -153,8 +152,7 @@ int64_t objects_value_write(struct objects *o, struct task_bytes name, uint64_t 
     struct ask a = objects_ask(o, name);
     a.value = data;
     a.at = at;
-    int r = objects_change(&a, false, write_value);
-    return r < 0 ? r : a.ret;
+    return objects_change_ret(&a, false, write_value);
 }
 
 static int cut_value(struct shm *s, void *arg) {
