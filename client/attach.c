@@ -14,7 +14,7 @@
 #include "lib/shm/account.h"
 #include "lib/shm/slot.h"
 
-static void drop_fds(struct hearth *h) {
+void attach_drop_fds(struct hearth *h) {
     for (int i = 0; i < h->n_fds; i++) {
         close(h->fds[i]);
     }
@@ -89,7 +89,7 @@ int hearth_attach(struct hearth *h, int readonly) {
     if (r == 0) {
         r = map_segment(h, map, readonly != 0);
     }
-    drop_fds(h);
+    attach_drop_fds(h);
     if (r == 0) {
         h->wanted = h->attached;
     }

@@ -157,6 +157,8 @@ bool stream_pushed(struct hearth *h);
 void stream_ended(struct hearth *h, const char *id, size_t len, const struct hearth_result *r);
 
 /* ---- attach.c ---- */
+/* Closes descriptors that came with a reply and have not been taken. */
+void attach_drop_fds(struct hearth *h);
 /* Lets go of the segment. */
 void attach_end(struct hearth *h);
 /* After a reconnection: attaches again if it was; refused, the connection serves. */

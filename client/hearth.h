@@ -612,6 +612,33 @@ HEARTH_API int hearth_manager_close(struct hearth *h, const char *prefix);
 HEARTH_API int hearth_manager_name(const char *prefix, struct hearth_bytes name, char *buf,
                                    size_t size, struct hearth_bytes *ret);
 
+/* ---- raw blocks ----
+ *
+ * Named memory that is nothing but bytes (multiprocessing's SharedMemory): of a fixed size, zeroes at first, beside the segment, so
+ * hearth_attach() is not needed. The daemon keeps the name and gives descriptors to those who ask (so these go over the connection,
+ * also when the handle is attached); what is written to a block nobody watches over. A block is there until hearth_block_unlink(),
+ * the end of the manager that its name belongs to, the end of the handle (HEARTH_BLOCK_OWNED), or the daemon's end; its memory
+ * until, besides, all have closed and unmapped it. A name has 1 to 255 bytes, and is no key.
+ *
+ * Errors: HEARTH_E_ABSENT: no such block; HEARTH_E_EXISTS; HEARTH_E_ENDED; HEARTH_E_QUOTA, HEARTH_E_OOM: over a limit; HEARTH_E_REFUSED: not for this
+ * user, or a bad name or size; HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, -EINVAL; -EDEADLK from a callback. */
+
+enum hearth_block_flag {
+    HEARTH_BLOCK_OWNED = 1 /* it goes with this handle's connection */
+};
+/* Makes a block of `size` bytes. *ret_fd (NULL: not wanted) is a descriptor of it, close-on-exec, the caller's to close. */
+HEARTH_API int hearth_block_create(struct hearth *h, struct hearth_bytes name, uint64_t size,
+                                   unsigned flags, int *ret_fd);
+/* The same of one that is there. With `readonly` the descriptor cannot be written through, nor made so. *ret_size (may be NULL). */
+HEARTH_API int hearth_block_open(struct hearth *h, struct hearth_bytes name, int readonly,
+                                 int *ret_fd, uint64_t *ret_size);
+/* Takes the name away. */
+HEARTH_API int hearth_block_unlink(struct hearth *h, struct hearth_bytes name);
+/* Maps all of a block; it stays mapped when fd is closed. 0 or -errno (-EACCES: fd is for reading). *ret_size may be NULL. Any
+ * thread; no handle is needed. */
+HEARTH_API int hearth_block_map(int fd, int readonly, void **ret, uint64_t *ret_size);
+HEARTH_API int hearth_block_unmap(void *at, uint64_t size);
+
 /* ---- any command ---- */
 
 enum hearth_reply_type {

@@ -97,6 +97,7 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         {"overflow", HEARTH_E_NUMBER},    {"NaN or Infinity", HEARTH_E_NUMBER},
         {"no such key", HEARTH_E_ABSENT}, {"index out of range", HEARTH_E_ABSENT},
         {"into double", HEARTH_E_NUMBER}, {"UNEXPECTED", HEARTH_E_UNEXPECTED},
+        {"NOBLOCK", HEARTH_E_ABSENT},     {"EXISTS there is", HEARTH_E_EXISTS},
         {"OOM command", HEARTH_E_OOM},    {"maximum allowed size", -EMSGSIZE},
     };
     const char *text = hearth_reply_text(r, NULL);

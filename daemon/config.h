@@ -112,9 +112,11 @@ struct config_limits {
     /* of one user, all his connections together; 0: no limit */
     uint32_t user_clients, user_tasks, user_results;
     uint64_t user_task_bytes;
-    uint32_t events_kept;     /* of the past, for EVENTS.READ */
-    uint32_t follow_stall_ms; /* until a follower is closed that holds a task up */
-    uint64_t clients_memory;  /* bytes of requests and replies of all connections together */
+    uint32_t blocks_max;                     /* raw blocks, ... */
+    uint64_t blocks_bytes, user_block_bytes; /* ... all together, and of one user; 0: no limit */
+    uint32_t events_kept;                    /* of the past, for EVENTS.READ */
+    uint32_t follow_stall_ms;                /* until a follower is closed that holds a task up */
+    uint64_t clients_memory; /* bytes of requests and replies of all connections together */
 };
 
 /* Keys that are to have other values: "pools.demo.workers" and the value as one writes it in the

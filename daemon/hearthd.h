@@ -101,6 +101,8 @@ struct hearthd {
     struct config *config;
     struct shm shm;
     int bell_fd;
+    /* Processes of modules send the end of a socketpair through [1], which makes it a connection: serve/door.c. */
+    int door_fds[2];
     struct pool *pools;
     uint32_t n_pools;
     struct worker **workers; /* by slot; NULL: none */

@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
@@ -200,7 +201,8 @@ static int open_base(struct hearthd *d) {
     d->base = event_base_new_with_config(c);
     event_config_free(c);
     d->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!d->base || d->bell_fd < 0) {
+    bool door = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, d->door_fds) == 0;
+    if (!d->base || d->bell_fd < 0 || !door) {
         log_err(NULL, "cannot make the event loop: %s", strerror(errno));
         return -ENOMEM;
     }
@@ -377,6 +379,11 @@ static void close_all(struct run *run) {
     if (d->bell_fd >= 0) {
         close(d->bell_fd);
     }
+    for (int i = 0; i < 2; i++) {
+        if (d->door_fds[i] >= 0) {
+            close(d->door_fds[i]);
+        }
+    }
     shm_detach(&d->shm);
     d->config = config_free(d->config);
     free(d->reload_error);
@@ -390,7 +397,7 @@ int main(int argc, char **argv) {
 
     d->started_ns = clock_now();
     d->started_wall_ms = clock_wall_ms();
-    d->bell_fd = d->shm.fd = d->shm.bell_fd = -1;
+    d->bell_fd = d->shm.fd = d->shm.bell_fd = d->door_fds[0] = d->door_fds[1] = -1;
     parse(argc, argv, &o);
     fill_stdio();
     /* Fixed, or the C library would learn from one large request to keep tens of MiB for ever. */

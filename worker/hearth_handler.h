@@ -267,6 +267,22 @@ struct hearth_objects {
     int64_t (*list_reverse)(struct hearth_bytes name);
     /* Sorts in place; flags of enum hearth_order. The length. -EDOM: an element is no number. */
     int64_t (*list_sort)(struct hearth_bytes name, unsigned order);
+
+    /* ---- raw blocks: named memory that is nothing but bytes, beside the segment ----
+     *
+     * Of a fixed size, zeroes at first, mapped whole; what is written there nobody watches over. The daemon keeps the names and is
+     * asked by each of these calls, which therefore take some hundred microseconds; they may be used in init() too, and what is
+     * mapped there is so in every worker. A mapping stays, whatever becomes of the name, until block_unmap() or the end of the
+     * process: not with the task. A name has 1 to 255 bytes and is no key. Errors: -EEXIST, -ENOENT, -EIDRM, -EDQUOT and -ENOMEM
+     * (over a limit), -EINVAL (a bad name or size), -EACCES, -ETIMEDOUT (the daemon does not answer). */
+
+    /* Makes one; *ret: where it is mapped (NULL: it is not to be). */
+    int (*block_create)(struct hearth_bytes name, uint64_t size, void **ret);
+    /* Maps one that is there; *ret_size may be NULL. */
+    int (*block_open)(struct hearth_bytes name, int readonly, void **ret, uint64_t *ret_size);
+    /* Takes the name away. */
+    int (*block_unlink)(struct hearth_bytes name);
+    int (*block_unmap)(void *at, uint64_t size);
 };
 
 /* What a handler may call. */

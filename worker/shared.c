@@ -13,6 +13,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/shm/objects.h"
+#include "worker/block.h"
 
 enum { LOOK_MS = 100 }; /* how often a wait looks whether its task was cancelled */
 
@@ -559,6 +560,10 @@ static const struct hearth_objects table = {
     .list_count = shared_list_count,
     .list_reverse = shared_list_reverse,
     .list_sort = shared_list_sort,
+    .block_create = block_create,
+    .block_open = block_open,
+    .block_unlink = block_unlink,
+    .block_unmap = block_unmap,
 };
 
 const struct hearth_objects *shared_table(void) {

@@ -218,6 +218,12 @@ const struct ctl_command ctl_commands[] = {
      "more. The exit status is the command's. `list` shows the managers that are open.\n\n"
      "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
      no_options, cmd_manager},
+    {"block", "VERB [WORD...]", "Raw blocks of shared memory",
+     "create NAME SIZE (as 64M), list [PATTERN], show NAME..., rm NAME..., read NAME [FROM [COUNT]]\n"
+     "(bytes to standard output), write NAME [AT] (from standard input).\n\n"
+     "    hearth block create frame 1M; hearth block write frame <frame.raw\n"
+     "    hearth block read frame 0 16 | xxd; hearth block rm frame\n",
+     no_options, cmd_block},
     {"pool", "resize|recycle|broadcast|pause|resume|drain POOL [WORD...]", "Steer a pool",
      "resize POOL N, or MIN MAX: how many workers there are to be. recycle POOL [reload]: replace "
      "them\n"

@@ -112,6 +112,7 @@ _hearth() {
             esac
             ;;
         group) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'wait info close cancel' -- "$cur") ;;
+        block) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'create list show read write rm' -- "$cur") ;;
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pool)
             case $operands in
@@ -122,7 +123,7 @@ _hearth() {
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set
-            incr del expire keys manager pool config reload fsck raw exit' -- "$cur") ;;
+            incr del expire keys manager block pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi
 }

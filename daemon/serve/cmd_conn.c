@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "daemon/serve/client.h"
+#include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/follow.h"
 #include "daemon/serve/manager.h"
@@ -119,6 +120,7 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     follow_conn_ends(c);
     multi_free(c);
     managers_conn_ends(c);
+    blocks_conn_ends(c);
     c->proto = 2;
     c->notify = c->no_evict = c->no_touch = false;
     c->reply_mode = REPLY_ON;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/manager.h"
@@ -47,6 +48,7 @@ void managers_close(struct serve *s) {
 
 static void end(struct serve *s, uint32_t i, struct conn *owner) {
     manager_end(&s->d->shm, s->managers->at[i].id);
+    blocks_manager_ends(s, s->managers->at[i].id);
     s->managers->at[i].id = 0;
     s->managers->n--;
     owner->managers--;

@@ -13,6 +13,7 @@
 
 #include "daemon/events.h"
 #include "daemon/schedule.h"
+#include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
 #include "daemon/times.h"

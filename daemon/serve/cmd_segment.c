@@ -4,8 +4,7 @@
  * SEGMENT.CHECK is the one command without a bound: it goes through all there is, and everybody who wants to change something
  * in shared memory waits until it is done (a second or so for each gigabyte in use). So it is the administrators'.
  *
- * SEGMENT.ATTACH sends its reply itself, because descriptors travel beside bytes: the output must be empty then, so that the
- * reply is the next thing the client reads. A descriptor for reading only is a new opening of the memfd, whose mode lets nobody
+ * SEGMENT.ATTACH passes descriptors beside its reply (output_pass()). A descriptor for reading only is a new opening of the memfd, whose mode lets nobody
  * but the daemon's user open it anew.
  *
  * Fails: replies; -EAGAIN while a lock is busy. */
@@ -13,7 +12,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -90,45 +88,9 @@ int cmd_SEGMENT_CHECK(struct conn *c, const struct resp_arg *argv, uint32_t argc
 
 /* ---- SEGMENT.ATTACH ---- */
 
-/* Sends the first reply of an empty output with descriptors; what the socket does not take waits in the output. */
-static void send_with(struct conn *c, const int *fds, size_t n) {
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(2 * sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(char *)(uintptr_t)buf_head(&c->out), buf_len(&c->out)};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.space,
-                       .msg_controllen = CMSG_SPACE(n * sizeof(int))};
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    h->cmsg_level = SOL_SOCKET;
-    h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(n * sizeof(int));
-    memcpy(CMSG_DATA(h), fds, n * sizeof(int));
-    ssize_t sent;
-    do {
-        sent = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (sent < 0 && errno == EINTR);
-    if (sent <= 0) {
-        c->broken = true; /* the reply without its descriptors would be a lie */
-        return;
-    }
-    buf_consume(&c->out, (size_t)sent);
-    c->out_sent += (uint64_t)sent;
-    c->bytes_out += (uint64_t)sent;
-    c->serve->bytes_out += (uint64_t)sent;
-}
-
 static bool can_attach(struct conn *c, bool readonly) {
     if (c->roles & (readonly ? ROLE_MAP | ROLE_MAP_READ : ROLE_MAP)) {
-        if (conn_pending(c) == 0 || (output_flush(c) == 0 && conn_pending(c) == 0)) {
-            if (!c->muted && !c->exec) {
-                return true;
-            }
-        }
-        reply_error(c, "ERR SEGMENT.ATTACH comes after all replies have been read");
-        return false;
+        return output_can_pass(c, "SEGMENT.ATTACH");
     }
     roles_refuse(c, "segment.attach");
     return false;
@@ -146,7 +108,7 @@ static void attach_reading(struct conn *c) {
     reply_map(c, 2);
     reply_field_int(c, "daemon", s->me);
     reply_field_int(c, "size", (int64_t)s->size);
-    send_with(c, &fd, 1);
+    output_pass(c, &fd, 1);
 }
 
 int cmd_SEGMENT_ATTACH(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
@@ -178,6 +140,6 @@ int cmd_SEGMENT_ATTACH(struct conn *c, const struct resp_arg *argv, uint32_t arg
     reply_field_int(c, "generation", gen);
     reply_field_int(c, "daemon", d->shm.me);
     reply_field_int(c, "size", (int64_t)d->shm.size);
-    send_with(c, fds, 2);
+    output_pass(c, fds, 2);
     return 0;
 }

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/follow.h"
@@ -98,6 +99,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     block_end(c);
     mapped_conn_ends(c);
     managers_conn_ends(c);
+    blocks_conn_ends(c);
     leases_conn_ends(c);
     pubsub_drop(c);
     follow_conn_ends(c);

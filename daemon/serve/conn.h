@@ -76,6 +76,7 @@ struct event_wish {
 
 struct partial;   /* an MSUBMIT or MAP under way: partial.c */
 struct managers;  /* cmd_manager.c */
+struct blocks;    /* blocks.c */
 struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */
 struct peer;      /* mapped.c */
@@ -148,6 +149,7 @@ struct conn {
     struct buf held;        /* pushes that must not go out before the reply of `partial` or EXEC */
     struct peer *peer;      /* has the segment mapped: mapped.c; NULL: not */
     uint32_t managers;      /* that it has open: cmd_manager.c */
+    uint32_t blocks;        /* that go with it: blocks.c */
     struct multi *multi;    /* NULL: neither queues nor watches */
     struct task_ref *owned; /* tasks that end with it; some have ended already */
     uint32_t n_owned, cap_owned;
@@ -219,6 +221,8 @@ struct serve {
     struct roles *roles, *roles_next; /* roles.c */
     struct mapped *mapped;            /* mapped.c */
     struct managers *managers;
+    struct blocks *blocks;
+    struct event *ev_door; /* door.c */
     struct wait_keys *wait_keys;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */
@@ -268,6 +272,12 @@ int output_flush(struct conn *c);
 int output_bytes(struct conn *c, struct buf *to, uint32_t idx, const struct task_bytes *bytes);
 /* The same as a bulk string. */
 int output_bulk(struct conn *c, struct buf *to, uint32_t idx, const struct task_bytes *bytes);
+/* May a command that passes descriptors with its reply go on? False: it has been told why not. */
+bool output_can_pass(struct conn *c, const char *command);
+/* Sends the reply just made with n (at most OUTPUT_FDS) descriptors, which stay the caller's. What the socket does not take
+ * at once waits in the output. */
+enum { OUTPUT_FDS = 2 };
+void output_pass(struct conn *c, const int *fds, size_t n);
 /* Drops all output. */
 void output_deinit(struct conn *c);
 

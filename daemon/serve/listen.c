@@ -29,6 +29,7 @@
 
 #include "daemon/log.h"
 #include "daemon/notify.h"
+#include "daemon/serve/blocks.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
@@ -234,7 +235,7 @@ static void refuse(struct serve *s, int fd, const char *text, const char *why) {
 
 /* 0, or -EAGAIN: enough for now. */
 static int accept_one(struct serve *s) {
-    if (s->n_conns - s->n_own >= s->conns_max) {
+    if (s->n_conns - s->n_own + blocks_count(s) >= s->conns_max) {
         pause_accepting(s);
         return -EAGAIN;
     }

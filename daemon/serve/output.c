@@ -7,6 +7,9 @@
  *     out:   [+OK $40000.....][ .. $50000...][ .. ]     positions count all bytes ever put into out,
  *     refs:                   ^ at           ^ at       so they stay right when sent bytes are consumed
  *
+ * Descriptors travel beside bytes, so a reply that passes some is sent at once, out of an output that was empty before it: it
+ * is the next thing the client reads.
+ *
  * MSG_NOSIGNAL: a client that is gone is -EPIPE, not a signal.
  * Fails: -ENOMEM, and the errors of send(2). */
 #include <assert.h>
@@ -17,6 +20,7 @@
 #include <sys/uio.h>
 
 #include "daemon/serve/conn.h"
+#include "daemon/serve/reply.h"
 
 enum {
     PIECES = 16, /* of one sendmsg() */
@@ -172,4 +176,46 @@ int output_flush(struct conn *c) {
     }
     c->blocked_write = conn_pending(c) > 0; /* go on when the socket says so, after the others */
     return 0;
+}
+
+/* ---- descriptors ---- */
+
+bool output_can_pass(struct conn *c, const char *command) {
+    if (conn_pending(c) == 0 || (output_flush(c) == 0 && conn_pending(c) == 0)) {
+        if (!c->muted && !c->exec) {
+            return true;
+        }
+    }
+    reply_errorf(c, "ERR %s comes after all replies have been read", command);
+    return false;
+}
+
+void output_pass(struct conn *c, const int *fds, size_t n) {
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(OUTPUT_FDS * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(char *)(uintptr_t)buf_head(&c->out), buf_len(&c->out)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    assert(n > 0 && n <= OUTPUT_FDS);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(h), fds, n * sizeof(int));
+    ssize_t sent;
+    do {
+        sent = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent <= 0) {
+        c->broken = true; /* the reply without its descriptors would be a lie */
+        return;
+    }
+    buf_consume(&c->out, (size_t)sent);
+    c->out_sent += (uint64_t)sent;
+    c->bytes_out += (uint64_t)sent;
+    c->serve->bytes_out += (uint64_t)sent;
 }

@@ -18,7 +18,9 @@
 
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/serve/blocks.h"
 #include "daemon/serve/conn.h"
+#include "daemon/serve/door.h"
 #include "daemon/serve/events_push.h"
 #include "daemon/serve/group.h"
 #include "daemon/serve/keyspace.h"
@@ -39,17 +41,18 @@ enum {
 };
 
 /* How many clients the descriptors suffice for, after asking for more. Workers come first: a daemon
- * full of clients must still be able to replace one. */
+ * full of clients must still be able to replace one. Raw blocks share with the clients what is left. */
 static uint32_t clients_that_fit(const struct hearthd *d) {
     uint64_t own = FILES_OWN;
     for (uint32_t i = 0; i < d->config->n_pools; i++) {
         const struct pool_config *p = &d->config->pools[i];
         own += 4 + (uint64_t)p->workers * FILES_WORKER * (p->kind == POOL_PROGRAM ? 2 : 1);
     }
-    uint64_t wanted = d->config->limits.max_clients + own;
+    const struct config_limits *l = &d->config->limits;
+    uint64_t wanted = (uint64_t)l->max_clients + l->blocks_max + own;
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) < 0) {
-        return d->config->limits.max_clients;
+        return l->max_clients;
     }
     if (r.rlim_cur < wanted) {
         r.rlim_cur = r.rlim_max < wanted ? r.rlim_max : wanted;
@@ -57,15 +60,17 @@ static uint32_t clients_that_fit(const struct hearthd *d) {
         getrlimit(RLIMIT_NOFILE, &r);
     }
     if (r.rlim_cur >= wanted) {
-        return UINT32_MAX; /* max_clients is the limit, and refuses */
+        return UINT32_MAX; /* max_clients and blocks_max are the limits, and refuse */
     }
     uint64_t fit = r.rlim_cur > own ? r.rlim_cur - own : 0;
     fit = fit > FILES_CLIENTS_MIN ? fit : FILES_CLIENTS_MIN;
+    if (fit >= l->max_clients) {
+        return (uint32_t)fit; /* only when there are blocks besides */
+    }
     log_warn(LOG_ABOUT(.message = MESSAGE_NO_FILES),
              "the limit of %llu open files allows about %llu clients, not the max_clients of %u; "
              "more will have to wait",
-             (unsigned long long)r.rlim_cur, (unsigned long long)fit,
-             d->config->limits.max_clients);
+             (unsigned long long)r.rlim_cur, (unsigned long long)fit, l->max_clients);
     return (uint32_t)fit;
 }
 
@@ -95,6 +100,8 @@ static int open_parts(struct serve *s) {
     r = r < 0 ? r : mapped_open(s);
     r = r < 0 ? r : wait_keys_open(s);
     r = r < 0 ? r : managers_open(s);
+    r = r < 0 ? r : blocks_open(s);
+    r = r < 0 ? r : door_open(s);
     return r < 0 ? r : listen_open(s);
 }
 
@@ -273,6 +280,8 @@ void serve_close(struct hearthd *d) {
     roles_close(s);
     wait_keys_close(s);
     managers_close(s);
+    blocks_close(s);
+    door_close(s);
     if (s->ev_retry) {
         event_free(s->ev_retry);
     }

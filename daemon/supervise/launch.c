@@ -8,8 +8,8 @@
  * run in it: all signals are blocked around the vfork, and are unblocked in the child after every
  * disposition is the default again (exec would keep the ignored ones).
  *
- * Descriptors: the three are first moved above everything that may be in their way, then put to 3,
- * 4 and 5; all others are closed. The environment is ours without what the service manager meant
+ * Descriptors: the four are first moved above everything that may be in their way, then put to 3,
+ * 4, 5 and 6; all others are closed. The environment is ours without what the service manager meant
  * for us alone.
  *
  * Fails: -errno and the name of the step. */
@@ -29,7 +29,7 @@
 
 #include "lib/base/cleanup.h"
 
-enum { FIRST_FD = 3, ABOVE = 16 };
+enum { FIRST_FD = 3, FDS = ARRAY_SIZE(((struct launch *)0)->fds), ABOVE = 16 };
 
 struct failure {
     volatile int error;
@@ -89,9 +89,9 @@ static _Noreturn void fail(struct failure *f, const char *what) {
 }
 
 static void place_fds(const struct launch *l, struct failure *f) {
-    int moved[3];
+    int moved[FDS];
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FDS; i++) {
         moved[i] = fcntl(l->fds[i], F_DUPFD_CLOEXEC, ABOVE);
         if (moved[i] < 0) {
             fail(f, "descriptors");
@@ -104,12 +104,12 @@ static void place_fds(const struct launch *l, struct failure *f) {
     if (dup2(null_fd, 0) < 0 || dup2(2, 1) < 0) {
         fail(f, "descriptors");
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FDS; i++) {
         if (dup2(moved[i], FIRST_FD + i) < 0) {
             fail(f, "descriptors");
         }
     }
-    if (close_range(FIRST_FD + 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
+    if (close_range(FIRST_FD + FDS, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
         fail(f, "descriptors");
     }
 }

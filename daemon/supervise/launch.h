@@ -11,7 +11,7 @@ struct launch {
     const char *path;
     char *const *argv;
     const char *const *env; /* "NAME=value" over our own; NULL-terminated */
-    int fds[3];             /* become 3, 4 and 5 */
+    int fds[4];             /* become 3, 4, 5 and 6 */
     const char *directory;
     int nice;                      /* added to ours */
     struct rlimit files;           /* RLIMIT_NOFILE, unless below: ours is raised for clients */

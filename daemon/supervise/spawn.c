@@ -133,7 +133,7 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
         .path = worker_path(),
         .argv = argv,
         .env = (const char *const *)c->env.v,
-        .fds = {sock, s->d->shm.fd, s->d->bell_fd},
+        .fds = {sock, s->d->shm.fd, s->d->bell_fd, s->d->door_fds[1]},
         .directory = c->working_directory,
         .nice = c->nice,
         .files = s->files,

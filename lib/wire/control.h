@@ -19,6 +19,9 @@ enum control_fd {
     CONTROL_FD_SOCKET = 3, /* SOCK_SEQPACKET, carries struct control_msg; EOF: the daemon is gone */
     CONTROL_FD_SEGMENT = 4, /* the segment's memfd */
     CONTROL_FD_BELL = 5,    /* eventfd towards the daemon */
+    /* SOCK_SEQPACKET, shared by all: whose one end of a SOCK_STREAM socketpair is sent here, with one byte, has a connection
+     * to the daemon by the other, as any client has; the pair's maker is who it is */
+    CONTROL_FD_DOOR = 6,
 };
 
 enum control_kind {

@@ -18,6 +18,7 @@
 #define IS(b, text) ((b).len == strlen(text) && memcmp((b).data, text, (b).len) == 0)
 
 static int init_result;
+static void *warm; /* a block that the zygote has mapped */
 
 static int check_values(struct hearth_task *task, const struct hearth_api *api) {
     const struct hearth_objects *o = api->objects;
@@ -151,6 +152,40 @@ static int check_transactions(struct hearth_task *task, const struct hearth_api 
     return 0;
 }
 
+static int check_blocks(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    const char *name = api->id(task);
+    void *a, *b, *c;
+    uint64_t size = 0;
+    CHECK(o->block_create(T(name), 5000, &a) == 0 && o->block_create(T(name), 5000, &b) == -EEXIST);
+    memcpy((char *)a + 4995, "right", 5);
+    CHECK(o->block_open(T(name), 1, &b, &size) == 0 && size == 5000);
+    CHECK(memcmp((char *)b + 4995, "right", 5) == 0 && a != b);
+    CHECK(o->block_unlink(T(name)) == 0 && o->block_unlink(T(name)) == -ENOENT);
+    CHECK(o->block_open(T(name), 0, &c, NULL) == -ENOENT);
+    memcpy(a, "left", 4); /* without a name it is there all the same */
+    CHECK(memcmp(b, "left", 4) == 0);
+    CHECK(o->block_unmap(a, size) == 0 && o->block_unmap(b, size) == 0);
+    CHECK(o->block_create(T(name), 0, NULL) == -EINVAL &&
+          o->block_create(T(""), 1, NULL) == -EINVAL);
+    CHECK(o->block_create(T("@00000000000000ff:x"), 1, NULL) == -EIDRM);
+    CHECK(o->block_create(T(name), UINT64_C(1) << 40, NULL) == -EDQUOT);
+    CHECK(warm && memcmp(warm, "made in init", 12) == 0);
+    return 0;
+}
+
+/* fill BLOCK: each byte of it becomes the payload's first. */
+static int shared_fill(struct hearth_task *task, const struct hearth_api *api) {
+    void *at;
+    uint64_t size;
+    int r = api->objects->block_open(api->arg(task, 0), 0, &at, &size);
+    if (r < 0) {
+        return api->fail(task, -r, "%s", strerror(-r));
+    }
+    memset(at, *(const char *)api->payload(task).data, size);
+    return api->objects->block_unmap(at, size);
+}
+
 static int shared_check(struct hearth_task *task, const struct hearth_api *api) {
     CHECK(HEARTH_HAS(api, objects) && api->objects->size == sizeof(struct hearth_objects));
     CHECK(init_result == -EPERM); /* there is no slot in the zygote */
@@ -158,6 +193,7 @@ static int shared_check(struct hearth_task *task, const struct hearth_api *api) 
     r = r ? r : check_dicts(task, api);
     r = r ? r : check_lists(task, api);
     r = r ? r : check_transactions(task, api);
+    r = r ? r : check_blocks(task, api);
     return r ? r : api->write(task, "well", 4);
 }
 
@@ -212,6 +248,9 @@ static int shared_init(const struct hearth_api *api, int argc, const char *const
     (void)argc;
     (void)argv;
     init_result = api->objects->exists(hearth_text("t:v"));
+    if (api->objects->block_create(T("warm"), 12, &warm) == 0) {
+        memcpy(warm, "made in init", 12);
+    }
     return 0;
 }
 
@@ -220,6 +259,7 @@ static const struct hearth_handler handlers[] = {
     {"pop", "LIST MS waits for an element", shared_pop},
     {"stop", "NAME stops in a transaction", shared_stop},
     {"push", "LIST... get the payload", shared_push},
+    {"fill", "BLOCK gets the payload's first byte all over", shared_fill},
     {"count", "VALUE LIST grow by one", shared_count},
     {0},
 };
