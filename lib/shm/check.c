@@ -24,6 +24,7 @@
 #include "lib/shm/list.h"
 #include "lib/shm/manager.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/sync_private.h"
 #include "lib/shm/task.h"
 
 struct walk {
@@ -32,6 +33,8 @@ struct walk {
     uint64_t *owned; /* offsets some word owns, sorted */
     size_t n, cap, at;
     uint64_t owned_keys[SHM_MANAGERS]; /* of the shard in hand, by manager */
+    uint64_t syncs;                    /* sync objects of the shard in hand */
+    uint64_t waiting;                  /* parties in lines */
     struct {
         uint64_t bytes, objects;
     } uses[SHM_ACCOUNTS]; /* what accounts have, counted */
@@ -208,6 +211,44 @@ static int check_list(struct part *p, struct shm_list *l) {
 
 static int check_key(void *arg, struct shm_node *n);
 
+/* The line of an object: each party in its owner's seat, and as many as are counted. */
+static void check_line(struct walk *w, uint32_t shard, const struct shm_sync *o) {
+    uint64_t off = get(&o->first), prev = 0, n = 0, self = sync_off(w->s, o);
+    uint64_t first = sync_off(w->s, &w->s->seats[0].waiting);
+    for (; off && n < w->s->n_seats; n++) {
+        uint64_t seat = (off - first) / sizeof(struct shm_seat);
+        if (off < first || (off - first) % sizeof(struct shm_seat) || seat >= w->s->n_seats) {
+            break;
+        }
+        const struct shm_party *p = &w->s->seats[seat].waiting;
+        if (get(&p->object) != self || party_state(get(&p->state)) != PARTY_WAITS ||
+            get(&p->prev) != prev || owner_slot(party_owner(p)) != seat) {
+            break;
+        }
+        prev = off;
+        off = get(&p->next);
+    }
+    if (off || get(&o->last) != prev || n != get(&o->waiting) || (n && !(get(&o->word) & SYNC_W))) {
+        wrong(w, "an object of shard %u: those who wait for it do not stand in line", shard);
+    }
+    w->waiting += n;
+}
+
+static int check_sync(struct part *p, uint64_t off, bool whole) {
+    const struct shm_sync *o = sync_at(p->w->s, off);
+    int r = own_part(p, off, sizeof(*o));
+    if (r || !o) {
+        return r;
+    }
+    p->w->syncs++;
+    check_line(p->w, p->who, o);
+    if (sync_shard(o) != p->who || (get(&o->place) >> 32 == SYNC_LIVES) != whole) {
+        wrong(p->w, "a %s of shard %u is in another place", key_type_names[sync_type(o)], p->who);
+    }
+    p->what = "a sync object";
+    return walked(p, sync_blocks(p->w->s, o, own_part, p));
+}
+
 static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole) {
     struct shm_object *o = alloc_ptr(w->s, off, sizeof(*o));
     if (!o) {
@@ -218,6 +259,9 @@ static int check_object(struct walk *w, uint32_t shard, uint64_t off, bool whole
                      .what = "object of shard",
                      .who = shard,
                      .account = kind == DOOMED_KEYS ? FLUSHED : (int)object_account(o)};
+    if (key_is_sync(kind)) {
+        return check_sync(&p, off, whole);
+    }
     int r = own_part(&p, off, sizeof(*o));
     if (r) {
         return r;
@@ -273,13 +317,13 @@ static int check_key(void *arg, struct shm_node *n) {
     unsigned account = key_record_account(k);
     p->w->uses[account].bytes += alloc_size(p->w->s, (uint64_t)((uint8_t *)n - p->w->s->base));
     p->w->uses[account].objects += p->account != FLUSHED;
-    if (kind == KEY_DICT || kind == KEY_LIST) {
+    if (kind == KEY_DICT || kind == KEY_LIST || key_is_sync(kind)) {
         const struct shm_object *o = alloc_ptr(p->w->s, get(&k->object), sizeof(*o));
         if (o && ((get(&o->kind) & 0xff) != kind || object_account(o) != account)) {
             wrong(p->w, "a key of shard %u and its object are of different types or accounts",
                   p->who);
         }
-        return check_object(p->w, p->who, get(&k->object), true);
+        return check_object(p->w, p->who, get(&k->object), p->keyspace);
     }
     if (kind != KEY_VALUE || get(&k->len) > len - offsetof(struct shm_key, bytes)) {
         wrong(p->w, "a key of shard %u has an unknown type or length", p->who);
@@ -301,16 +345,77 @@ static int check_chain(struct walk *w, uint32_t shard, const _Atomic uint64_t *f
     return r;
 }
 
+/* The list of the shard's sync objects, and blocks of former ones, which are nobody's. */
+static int check_syncs(struct walk *w, uint32_t shard) {
+    struct shm_shard *d = &w->s->shards[shard];
+    uint64_t off = get(&d->syncs), prev = 0, n = 0, most = w->s->size / sizeof(struct shm_sync);
+    const struct shm_sync *o;
+    for (; (o = sync_at(w->s, off)) && n < most; n++) {
+        if (get(&o->prev) != prev || sync_shard(o) != shard) {
+            break;
+        }
+        prev = off;
+        off = get(&o->next);
+    }
+    if (off || n != w->syncs) {
+        wrong(w, "shard %u: %llu sync objects are listed, there are %llu", shard,
+              (unsigned long long)n, (unsigned long long)w->syncs);
+    }
+    uint64_t blocks = w->report->blocks, bytes = w->report->block_bytes;
+    int r = 0;
+    for (off = get(&d->sync_free); r == 0 && off;) {
+        o = alloc_ptr(w->s, off, sizeof(*o));
+        r = own(w, off, sizeof(*o), "free sync object of shard", shard);
+        off = o ? get(&o->link) : 0;
+    }
+    w->report->blocks = blocks; /* kept for later, not in use */
+    w->report->block_bytes = bytes;
+    return r;
+}
+
+/* What a party owns: of one that waits, or has been given something and not come for it yet. */
+static int check_party(struct walk *w, uint32_t seat, const struct shm_party *p) {
+    uint64_t state = get(&p->state);
+    const struct sync_kind *k = sync_kind_of(party_kind(state));
+    struct part part = {.w = w, .what = "what is handed over", .who = seat, .account = NOBODY};
+    bool has = party_state(state) == PARTY_WAITS || party_answer(state) >= 0;
+    if (!get(&p->object) || !has || !k || !k->party_blocks) {
+        return 0;
+    }
+    return walked(&part, k->party_blocks(w->s, p, own_part, &part, &part.account));
+}
+
+/* Who waits stands in a line; what parties own. */
+static int check_seats(struct walk *w) {
+    uint64_t waiting = 0;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < w->s->n_seats; i++) {
+        const struct shm_party *p = &w->s->seats[i].waiting;
+        waiting += get(&p->object) && party_state(get(&p->state)) == PARTY_WAITS;
+        r = check_party(w, i, p);
+    }
+    if (r) {
+        return r;
+    }
+    if (waiting != w->waiting) {
+        wrong(w, "%llu wait for sync objects, %llu stand in lines", (unsigned long long)waiting,
+              (unsigned long long)w->waiting);
+    }
+    return 0;
+}
+
 static int collect_shard(struct walk *w, uint32_t i) {
     struct shm_shard *d = &w->s->shards[i];
     struct part p = {.w = w, .what = "the keys", .who = i, .account = NOBODY, .keyspace = true};
     memset(w->owned_keys, 0, sizeof(w->owned_keys));
+    w->syncs = 0;
     int r = check_hash(&p, &d->keys, check_key);
     if (r == 0) {
         check_managers(w, i);
     }
     r = r ? r : check_chain(w, i, &d->garbage, false);
-    return r ? r : check_chain(w, i, &d->doomed, true);
+    r = r ? r : check_chain(w, i, &d->doomed, true);
+    return r ? r : check_syncs(w, i);
 }
 
 static void check_accounts(struct walk *w) {
@@ -334,6 +439,10 @@ static int collect(struct walk *w) {
         if (r) {
             return r;
         }
+    }
+    int e = check_seats(w);
+    if (e) {
+        return e;
     }
     for (uint32_t i = 0; i < w->s->n_slots; i++) {
         int r = own(w, get(&w->s->slots[i].undo_more), 1, "log of slot", i);

@@ -67,9 +67,10 @@ int key_copy(struct shm *s, const struct key *key, const struct key_name *to) {
     uint64_t at_ms = key_expire(key);
     enum key_type type = key_type(key);
     struct key made;
-    int r = type == KEY_DICT   ? copy_dict(s, &from, to)
-            : type == KEY_LIST ? copy_list(s, &from, to)
-                               : copy_value(s, &from, to);
+    int r = type == KEY_DICT    ? copy_dict(s, &from, to)
+            : type == KEY_LIST  ? copy_list(s, &from, to)
+            : type == KEY_VALUE ? copy_value(s, &from, to)
+                                : -EOPNOTSUPP;
     if (r == 0 && at_ms) {
         r = key_find(s, to, &made);
         r = r ? r : key_set_expire(s, &made, at_ms);

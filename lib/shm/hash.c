@@ -720,6 +720,10 @@ static int drop_nodes(struct apart *a, _Atomic uint64_t *b, bool clear) {
         struct shm_node *n = node_at(a->s, slot);
         if (n && a->node) {
             r = a->node(a->arg, n);
+            r = r ? r : tx_need(a->s, 8);
+            if (r) {
+                break;
+            }
         }
         tx_set(a->s, &a->h->count, get(&a->h->count) - 1);
         op_free(a->s, a->shard, slot & OFF_MASK);
@@ -728,7 +732,7 @@ static int drop_nodes(struct apart *a, _Atomic uint64_t *b, bool clear) {
         }
         a->budget--;
     }
-    return r;
+    return r ? r : tx_need(a->s, 8);
 }
 
 /* Frees the nodes of the last bucket, then the bucket. */

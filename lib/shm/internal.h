@@ -60,7 +60,7 @@ static inline uint32_t owner_gen(uint32_t owner) {
 }
 
 /* Kind of an object among the doomed: a whole table of keys (keys_flush()). */
-enum { DOOMED_KEYS = 4 };
+enum { DOOMED_KEYS = 255 };
 
 /* What a chunk is used for, for check.c. False: its head makes no sense. All zero: free, or inside
  * of a run. */

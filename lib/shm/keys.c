@@ -24,11 +24,14 @@
 #include "lib/shm/lock.h"
 #include "lib/shm/manager.h"
 #include "lib/shm/op.h"
+#include "lib/shm/sync_private.h"
 
-const char *const key_type_names[KEY_TYPES] = {"none", "string", "hash", "list"};
+const char *const key_type_names[KEY_TYPES] = {
+    "none",      "string", "hash",      "list",    "lock",  "rlock", "rwlock",
+    "semaphore", "event",  "condition", "barrier", "queue", "pipe",  "array"};
 
 enum { TAKE_APART = 16 };
-_Static_assert((int)DOOMED_KEYS == (int)KEY_TYPES, "a kind of its own");
+_Static_assert((int)DOOMED_KEYS > (int)KEY_TYPES, "a kind of its own");
 
 #define KEY_HEAD offsetof(struct shm_key, bytes)
 
@@ -173,6 +176,9 @@ static void key_came(struct shm *s, const struct key *key, int sign) {
 
 static int make_object(struct shm *s, unsigned shard, enum key_type type, uint64_t *ret_off) {
     account_pays(s, shard, s->account);
+    if (key_is_sync(type)) {
+        return sync_make(s, shard, type, ret_off);
+    }
     int r = alloc_tx(s, sizeof(struct shm_object), ret_off);
     if (r == 0) {
         struct shm_object *o = (void *)(s->base + *ret_off);
@@ -273,20 +279,27 @@ static int unlink_key(struct shm *s, struct key *key) {
     return r ? r : hash_del(s, key->name.shard, &d->keys, &key->ref);
 }
 
-int key_delete(struct shm *s, struct key *key) {
-    struct shm_shard *d = &s->shards[key->name.shard];
-    uint64_t object = get(&key->k->object);
-    bool owns = key_type(key) == KEY_DICT || key_type(key) == KEY_LIST;
-    int r = unlink_key(s, key);
-    if (r == 0 && owns) {
-        struct shm_object *o = alloc_ptr(s, object, sizeof(*o));
-        r = tx_need(s, 4);
-        if (r == 0 && o) {
-            tx_set(s, &o->link, get(&d->doomed));
-            tx_set(s, &d->doomed, object);
-        }
+/* The object of a key that goes joins those to be taken apart. */
+static int doom_object(struct shm *s, unsigned shard, enum key_type type, uint64_t off) {
+    struct shm_shard *d = &s->shards[shard];
+    if (key_is_sync(type)) {
+        return sync_doom(s, shard, off);
+    }
+    struct shm_object *o =
+        type == KEY_DICT || type == KEY_LIST ? alloc_ptr(s, off, sizeof(*o)) : NULL;
+    int r = tx_need(s, 4);
+    if (r == 0 && o) {
+        tx_set(s, &o->link, get(&d->doomed));
+        tx_set(s, &d->doomed, off);
     }
     return r;
+}
+
+int key_delete(struct shm *s, struct key *key) {
+    uint64_t object = get(&key->k->object);
+    enum key_type type = key_type(key);
+    int r = unlink_key(s, key);
+    return r ? r : doom_object(s, key->name.shard, type, object);
 }
 
 int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
@@ -307,7 +320,8 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
     if (r) {
         return r == -ESTALE ? -EBADMSG : r;
     }
-    r = tx_need(s, 8);
+    r = key_is_sync(key_type(&moved)) ? sync_renamed(s, get(&moved.k->object), to->shard) : 0;
+    r = r ? r : tx_need(s, 8);
     if (r == 0) {
         tx_set(s, &d->moved, get(&d->moved) + 1);
         count_expiring(s, to->shard, false, key_expire(&moved) != 0);
@@ -563,6 +577,7 @@ int keys_flush(struct shm *s, unsigned shard) {
     account_flushed(s, shard);
     tx_set(s, &d->version, get(&d->version) + 1);
     tx_set(s, &d->moved, get(&d->moved) + 1);
+    tx_set(s, &d->flushes, get(&d->flushes) + 1);
     return 0;
 }
 
@@ -612,6 +627,13 @@ uint64_t key_memory(struct shm *s, const struct key *key, uint32_t samples) {
         return own;
     }
     own += alloc_size(s, get(&key->k->object));
+    if (key_is_sync(key_type(key))) {
+        const struct shm_sync *y = sync_at(s, get(&key->k->object));
+        if (y) {
+            sync_blocks(s, y, weigh_block, &w);
+        }
+        return own + w.bytes;
+    }
     if (key_type(key) == KEY_LIST) { /* few blocks for many elements: all of them are counted */
         list_blocks(s, &o->list, weigh_block, &w);
         return own + w.bytes;
@@ -629,23 +651,15 @@ struct doom {
 };
 
 /* A key of a flushed table goes: its object joins the doomed. */
-static int doom_object(void *arg, struct shm_node *n) {
+static int doom_node(void *arg, struct shm_node *n) {
     struct doom *w = arg;
     size_t len;
     const struct shm_key *k = hash_value(w->s, n, &len);
     enum key_type type = k && len >= KEY_HEAD ? key_record_type(k) : KEY_NONE;
-    struct shm_shard *d = &w->s->shards[w->shard];
     if (type != KEY_NONE) { /* its account has one object fewer since the flush */
         account_add(w->s, w->shard, key_record_account(k), -node_bytes(w->s, n), 0);
     }
-    if (type == KEY_DICT || type == KEY_LIST) {
-        struct shm_object *o = alloc_ptr(w->s, get(&k->object), sizeof(*o));
-        if (o) {
-            tx_set(w->s, &o->link, get(&d->doomed));
-            tx_set(w->s, &d->doomed, get(&k->object));
-        }
-    }
-    return 0;
+    return type == KEY_NONE ? 0 : doom_object(w->s, w->shard, type, get(&k->object));
 }
 
 static int take_object_apart(struct shm *s, unsigned shard, struct shm_object *o) {
@@ -654,7 +668,7 @@ static int take_object_apart(struct shm *s, unsigned shard, struct shm_object *o
     case KEY_LIST:
         return list_take_apart(s, shard, &o->list, TAKE_APART);
     case DOOMED_KEYS:
-        return hash_take_apart(s, shard, &o->dict, TAKE_APART, doom_object, &w);
+        return hash_take_apart(s, shard, &o->dict, TAKE_APART, doom_node, &w);
     default:
         return hash_take_apart(s, shard, &o->dict, TAKE_APART, NULL, NULL);
     }
@@ -667,8 +681,9 @@ int keys_take_apart(struct shm *s, unsigned shard) {
         return 0;
     }
     struct shm_object *o = alloc_ptr(s, off, sizeof(*o));
+    int r;
     op_changes(s, shard);
-    if (!o) {
+    if (!o || (key_is_sync(get(&o->kind) & 0xff) && !sync_at(s, off))) {
         tx_set(s, &d->doomed,
                0); /* damaged by somebody: what is behind it cannot be found any more */
         return 0;
@@ -678,7 +693,11 @@ int keys_take_apart(struct shm *s, unsigned shard) {
     } else {
         account_pays(s, shard, object_account(o));
     }
-    int r = take_object_apart(s, shard, o);
+    if (key_is_sync(get(&o->kind) & 0xff)) {
+        r = sync_take_apart(s, shard, (void *)o);
+        return r ? r : get(&d->doomed) != 0;
+    }
+    r = take_object_apart(s, shard, o);
     if (r) {
         return r;
     }

@@ -14,9 +14,28 @@
 #include "lib/shm/segment.h"
 #include "lib/shm/task.h" /* struct task_bytes */
 
-enum key_type { KEY_NONE, KEY_VALUE, KEY_DICT, KEY_LIST, KEY_TYPES };
+enum key_type {
+    KEY_NONE,
+    KEY_VALUE,
+    KEY_DICT,
+    KEY_LIST,
+    KEY_LOCK, /* from here on: sync objects (sync.h) */
+    KEY_RLOCK,
+    KEY_RWLOCK,
+    KEY_SEM,
+    KEY_EVENT,
+    KEY_COND,
+    KEY_BARRIER,
+    KEY_QUEUE,
+    KEY_PIPE,
+    KEY_ARRAY,
+    KEY_TYPES
+};
 extern const char
-    *const key_type_names[KEY_TYPES]; /* as TYPE says: "none" "string" "hash" "list" */
+    *const key_type_names[KEY_TYPES]; /* as TYPE says: "none" "string" "hash" "list" "lock" ... */
+static inline bool key_is_sync(enum key_type type) {
+    return type >= KEY_LOCK && type < KEY_TYPES;
+}
 
 enum key_encoding { KEY_BYTES, KEY_INTEGER };
 
@@ -91,7 +110,7 @@ int key_delete(struct shm *s, struct key *key);
 /* Gives the key another name (no key has it; both shards are held). A value or object is not copied, but for
  * the record of the key itself, which holds a value's bytes. */
 int key_rename(struct shm *s, struct key *key, const struct key_name *to);
-/* Makes a copy under another name that no key has; both shards are held. The expiry too. What finds the key again afterwards
+/* Makes a copy under another name that no key has; both shards are held. The expiry too. -EOPNOTSUPP: a sync object. What finds the key again afterwards
  * looks it up: it may have moved. */
 int key_copy(struct shm *s, const struct key *key, const struct key_name *to);
 /* ms since 1970, 0: never. */

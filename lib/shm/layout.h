@@ -5,6 +5,8 @@
  *   0            header        magic, version, signature, where the rest is, the doorbell's words
  *   pools_off    pools         SHM_POOLS records: name, two rings of hints: front and ready
  *   slots_off    slots         one per attached process: life, hand, counters, undo log
+ *   seats_off    seats         who holds and waits for sync objects: one per slot, the rest for the daemon's connections
+ *   granted_off  granted       one bit per seat: its wait may be over
  *   done_off     done ring     hints of ended tasks, towards the daemon
  *   free_off     free map      one bit per task record: 1 = probably free
  *   tasks_off    task records  256 bytes each
@@ -30,7 +32,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 12u
+#define SHM_VERSION 13u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -44,8 +46,10 @@ enum {
     SHM_CLASSES = 32, /* size classes of small blocks, see alloc.c */
     SHM_INLINE_IN = 64, /* a task's input up to this size lives in its record */
     SHM_INLINE_OUT = 32,
-    SHM_STREAM = 16384, /* bytes of a task's stream, its head included */
-    SHM_MADE = 64,      /* names of new keys that a shard remembers */
+    SHM_STREAM = 16384,  /* bytes of a task's stream, its head included */
+    SHM_MADE = 64,       /* names of new keys that a shard remembers */
+    SHM_SYNC_WORDS = 16, /* of a sync object that belong to its kind */
+    SHM_PARTY_WORDS = 4, /* of a party, likewise */
 };
 
 /* A bounded ring of hints (task indices), many producers and consumers, see ring.c. */
@@ -230,7 +234,10 @@ struct shm_shard {
     _Atomic uint32_t waiters;  /* 1: somebody may sleep on `bell` */
     _Atomic uint32_t bell;     /* futex: +1 after a commit while somebody waits */
     struct shm_hash keys;
-    _Atomic uint64_t made; /* +1 when a name is given to a key that was not there, ... */
+    _Atomic uint64_t syncs;     /* sync objects of the shard, linked by next and prev */
+    _Atomic uint64_t sync_free; /* blocks of former ones, linked by their first words */
+    _Atomic uint64_t flushes;   /* +1 when all keys of the shard were removed at once */
+    _Atomic uint64_t made;      /* +1 when a name is given to a key that was not there, ... */
     _Atomic uint64_t made_last[SHM_MADE]; /* ... and the hashes of the last ones, in turn: WATCH */
 };
 
@@ -280,6 +287,51 @@ struct shm_object {
     };
 };
 
+/* Who waits for a sync object, or holds some of it (sync_private.h). Lies in a seat (the one thing its owner waits for) or in a
+ * block of its own (holders). Under the lock of the object's shard; an idle one (object 0) and an answered one are the owner's. */
+struct shm_party {
+    _Atomic uint64_t next, prev; /* offsets of parties of the same object */
+    _Atomic uint64_t object;     /* offset of the shm_sync; 0: idle */
+    _Atomic uint64_t
+        state; /* enum party_state (8) | kind, enum key_type (8) | mode (8) | 0 (8) | answer (32, signed) */
+    _Atomic uint64_t who;                   /* owner word (32) | birth of the object << 32 */
+    _Atomic uint64_t since;                 /* clock_now() in ms when it came */
+    _Atomic uint64_t count;                 /* of what it wants or has */
+    _Atomic uint64_t data[SHM_PARTY_WORDS]; /* the kind's */
+};
+
+/* One who can hold and wait: slot i is seat i; the seats behind the slots are the daemon's to give to connections. */
+struct shm_seat {
+    _Alignas(SHM_LINE) _Atomic uint32_t gen; /* of a connection's; a slot has its own */
+    _Atomic uint32_t pid, uid;
+    _Atomic uint32_t bell;    /* futex of a slot: +1 when its wait may be over */
+    _Atomic uint64_t conn;    /* the daemon's name for the connection; 0: the seat is free */
+    _Atomic uint64_t shards;  /* in which it has ever held or waited for something */
+    _Atomic uint32_t by;      /* owner word of the daemon that gave it out */
+    _Atomic uint32_t asleep;  /* 1: it may sleep on the bell */
+    struct shm_party waiting; /* the one thing it waits for */
+};
+
+/* A sync object. The block is never anything else: given back, it lies in a list of its shard for the next one, so that who
+ * still has its offset finds a word with another serial. All under the shard's lock but for `word` while its bit W is
+ * clear, and `extra`, which is its owner's. */
+struct shm_sync {
+    _Atomic uint64_t link;        /* next of the doomed, or of the free ones */
+    _Atomic uint64_t kind;        /* enum key_type (8) | 0 (8) | account (8) */
+    _Atomic uint64_t word;        /* owner (31) | W (1) | serial << 32; sync_private.h */
+    _Atomic uint64_t extra;       /* of an rlock: times its owner has it beyond the first */
+    _Atomic uint64_t next, prev;  /* of the shard's sync objects */
+    _Atomic uint64_t place;       /* number of the shard (32) | enum sync_state << 32 */
+    _Atomic uint64_t since;       /* ms, when the owner came; 0: not known */
+    _Atomic uint64_t first, last; /* parties that wait, in order */
+    _Atomic uint64_t waiting;     /* how many */
+    _Atomic uint64_t holders; /* parties that hold, where that is not in the word: linked blocks */
+    _Atomic uint64_t n_holders;
+    _Atomic uint64_t birth; /* +1 when the block becomes another object */
+    _Atomic uint64_t reserved[2];
+    _Atomic uint64_t words[SHM_SYNC_WORDS]; /* the kind's */
+};
+
 /* The value of a node in shard.keys: what a key is. For values the bytes follow. */
 struct shm_key {
     _Atomic uint64_t
@@ -299,9 +351,9 @@ struct shm_header {
     uint32_t signature; /* over sizes and offsets of every struct here */
     uint64_t size;
     uint64_t created_ms;
-    uint64_t pools_off, slots_off, done_off, free_off, tasks_off, shards_off, managers_off,
-        uses_off, accounts_off, arenas_off, chunks_off, map_off, data_off;
-    uint32_t pools, slots, tasks, managers, chunks;
+    uint64_t pools_off, slots_off, seats_off, granted_off, done_off, free_off, tasks_off,
+        shards_off, managers_off, uses_off, accounts_off, arenas_off, chunks_off, map_off, data_off;
+    uint32_t pools, slots, seats, tasks, managers, chunks;
     uint64_t seed; /* of the hash of keys and fields */
     _Alignas(SHM_LINE) _Atomic uint64_t next_id;
     _Atomic uint64_t free_hint;                    /* word of the free map where searching begins */
@@ -318,9 +370,17 @@ struct shm_header {
     _Atomic uint64_t watched;       /* shards with keys the daemon's clients wait for */
     _Atomic uint64_t touched; /* those of them in which something was committed since it looked */
     struct shm_ring done;
+    _Alignas(SHM_LINE) _Atomic uint32_t
+        seats_used;             /* seats from here on have never been given out */
+    _Atomic uint32_t seat_hint; /* where looking for a free seat begins */
+    _Atomic uint32_t parked;    /* 1: somebody has waited for a sync object */
+    _Atomic uint32_t granted;   /* 1: there may be bits in the map of granted seats */
+    _Atomic uint64_t strays;    /* shards that a sync object was moved to from another */
 };
 
 _Static_assert(sizeof(struct shm_task) == 256, "a queued task costs 256 bytes and its payload");
 _Static_assert(sizeof(struct shm_stream) == SHM_STREAM, "one chunk");
 _Static_assert(sizeof(struct shm_chunk) == 32, "chunk head");
+_Static_assert(sizeof(struct shm_seat) == 128, "two lines");
+_Static_assert(sizeof(struct shm_sync) == 256, "a size class of the allocator");
 _Static_assert(sizeof(pthread_mutex_t) <= 64, "life word");

@@ -25,6 +25,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/lock.h"
+#include "lib/shm/sync_private.h"
 
 enum { READ_TRIES = 32, RETIRE = 8, RECLAIM = 64, SWEEP = 16 };
 #define RECLAIM_NS (200 * UINT64_C(1000)) /* beyond the handle's patience */
@@ -111,6 +112,7 @@ static void forget_vacated(struct shm *s, uint64_t off, uint64_t size) {
 
 void op_mark(const struct shm *s, struct op_mark *ret) {
     ret->entries = s->tx_entries;
+    ret->pins = s->after.pins;
     ret->vacated.n = s->vacated.n;
     for (uint32_t i = 0; i < s->vacated.n && i < ARRAY_SIZE(s->vacated.at); i++) {
         ret->vacated.at[i] = s->vacated.at[i];
@@ -119,6 +121,7 @@ void op_mark(const struct shm *s, struct op_mark *ret) {
 
 void op_undo(struct shm *s, const struct op_mark *mark) {
     tx_abort_to(s, mark->entries);
+    sync_unpin(s, mark->pins);
     s->vacated.n = mark->vacated.n;
     for (uint32_t i = 0; i < s->vacated.n && i < ARRAY_SIZE(s->vacated.at); i++) {
         s->vacated.at[i] = mark->vacated.at[i];
@@ -223,6 +226,10 @@ static void tell_upkeep(struct shm *s, uint64_t shards) {
 
 /* ---- running ---- */
 
+static bool is_success(int r) {
+    return r >= 0 || r == -EINPROGRESS;
+}
+
 static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, void *arg),
                      void *arg) {
     int r = take_shards(s, shards);
@@ -233,27 +240,33 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     s->op_short = false;
     s->vacated.n = 0;
     s->op_grown = 0;
+    s->after.pins = s->after.wakes = 0;
     r = fn(s, arg);
     if (s->op_short) {
         r = -ENOBUFS; /* whatever was made of it inside: some of it was not done */
-    } else if (r >= 0 && s->op_grown) {
+    } else if (is_success(r) && s->op_grown) {
         int e = account_check(s, 0);
         r = e ? e : r;
     }
-    if (r >= 0) {
+    if (is_success(r)) {
         tx_commit(s);
     } else {
         tx_abort(s);
+        s->after.wakes = 0;
     }
-    end_changes(s, r >= 0);
+    sync_unpin(s, 0);
+    end_changes(s, is_success(r));
     s->op_depth = 0;
     alloc_unlock(s);
-    if (r >= 0) {
+    if (is_success(r)) {
         retire_some(s, shards);
     }
     s->op_shards = 0;
     drop_shards(s, shards);
-    if (r >= 0) {
+    if (s->after.wakes) {
+        sync_ring(s);
+    }
+    if (is_success(r)) {
         tell_upkeep(s, shards);
     }
     return r;
@@ -265,11 +278,11 @@ static int run_inner(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     assert((shards & ~s->op_shards) == 0);
     op_mark(s, &mark);
     int r = fn(s, arg);
-    if (r >= 0 && s->op_grown) {
+    if (is_success(r) && s->op_grown) {
         int e = account_check(s, mark.entries);
         r = e ? e : r;
     }
-    if (r < 0) {
+    if (!is_success(r)) {
         op_undo(s, &mark);
     }
     return r;

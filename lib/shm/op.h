@@ -15,7 +15,7 @@
 #define OP_ALL UINT64_MAX
 
 /* Runs fn with the shards locked. fn returns 0 or a positive value (committed; op_run returns it), or a negative one
- * (everything is as before; op_run returns it). It may be run again from the beginning when the undo log was too small,
+ * (everything is as before; op_run returns it), but for -EINPROGRESS, which is committed too: it stands in line (sync.h). It may be run again from the beginning when the undo log was too small,
  * so it must not keep anything of an earlier run. -EAGAIN: a lock is busy beyond the handle's patience.
  * -ENOMEM: ... though all that was deleted has been given back, and some of what has expired. While deleted things are left and
  * patience has run out it is -EAGAIN instead. -EDQUOT: it took more than the limit of an account (shm.over) lets it. Nested: fn's
@@ -35,7 +35,7 @@ bool op_is_spare(const struct shm *s, const void *at, uint64_t len);
 
 /* A place in an operation to which it can be undone. */
 struct op_mark {
-    uint32_t entries;
+    uint32_t entries, pins;
     struct shm_vacated vacated;
 };
 void op_mark(const struct shm *s, struct op_mark *ret);

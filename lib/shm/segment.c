@@ -30,6 +30,7 @@
 #include "lib/shm/ring.h"
 
 enum { DONE_RING_MAX = 16384, FRONT_RING_MAX = 4096, SLOTS_MAX = 1024, TASKS_MAX = 16 << 20 };
+enum { SEATS_FEW = 64, SEATS_MAX = 32768, SEAT_SHARE = 64 }; /* a 64th of it, at most 4 MiB */
 enum { MANAGERS_FEW = 16, MANAGERS_FEW_SIZE = 16 << 20 };
 
 /* FNV-1a over everything a process built differently would disagree on. */
@@ -39,6 +40,8 @@ static uint32_t layout_signature(void) {
         sizeof(struct shm_header),
         sizeof(struct shm_pool),
         sizeof(struct shm_slot),
+        sizeof(struct shm_seat),
+        sizeof(struct shm_sync),
         sizeof(struct shm_shard),
         sizeof(struct shm_manager),
         sizeof(struct shm_key),
@@ -81,6 +84,13 @@ static uint64_t power_of_two(uint64_t at_least) {
     return v;
 }
 
+/* Seats for slots, and for connections as many as the segment is large enough for. */
+static uint32_t seat_count(uint64_t size, uint32_t slots) {
+    uint64_t more = size / SEAT_SHARE / sizeof(struct shm_seat);
+    more = more < SEATS_FEW ? SEATS_FEW : more > SEATS_MAX ? SEATS_MAX : more;
+    return slots + (uint32_t)more;
+}
+
 static uint64_t done_capacity(uint32_t tasks) {
     uint64_t want = power_of_two((uint64_t)tasks * 2);
     return want < DONE_RING_MAX ? want : DONE_RING_MAX;
@@ -94,6 +104,7 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
                              .size = size,
                              .pools = SHM_POOLS,
                              .slots = slots,
+                             .seats = seat_count(size, slots),
                              .tasks = tasks,
                              .managers = size < MANAGERS_FEW_SIZE ? MANAGERS_FEW : SHM_MANAGERS};
     uint64_t at = align_up(sizeof(*h), 4096);
@@ -101,6 +112,10 @@ static int lay_out(struct shm_header *h, uint64_t size, uint32_t slots, uint32_t
     at = align_up(at + SHM_POOLS * sizeof(struct shm_pool), 4096);
     h->slots_off = at;
     at = align_up(at + slots * sizeof(struct shm_slot), 4096);
+    h->seats_off = at;
+    at += h->seats * sizeof(struct shm_seat);
+    h->granted_off = at;
+    at = align_up(at + ((uint64_t)h->seats + 63) / 64 * 8, 4096);
     h->done_off = at;
     at += done_capacity(tasks) * 8;
     h->free_off = at;
@@ -148,6 +163,8 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .head = (void *)base,
         .pools = (void *)(base + h->pools_off),
         .slots = (void *)(base + h->slots_off),
+        .seats = (void *)(base + h->seats_off),
+        .granted = (void *)(base + h->granted_off),
         .free_map = (void *)(base + h->free_off),
         .tasks = (void *)(base + h->tasks_off),
         .shards = (void *)(base + h->shards_off),
@@ -162,6 +179,7 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .tx_room = SHM_UNDO,
         .op_arena = -1,
         .n_slots = h->slots,
+        .n_seats = h->seats,
         .n_tasks = h->tasks,
         .n_managers = h->managers,
         .n_chunks = h->chunks,
@@ -286,6 +304,7 @@ void shm_share(const struct shm *s, struct shm *ret) {
     ret->tx_room = SHM_UNDO;
     ret->tx_entries = 0;
     ret->spin_ns = 0;
+    ret->actor = 0;
     assert(ret->op_shards == 0 && ret->op_depth == 0 && ret->op_arena < 0 && !ret->op_chunks);
     memset(ret->seen, 0, sizeof(ret->seen));
 }

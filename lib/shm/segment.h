@@ -20,6 +20,7 @@ struct shm_manager;
 struct shm_account;
 struct shm_use;
 struct shm_chunk;
+struct shm_seat;
 
 /* Bytes that an operation took out of use and a roll-back may bring back. */
 struct shm_vacated {
@@ -35,6 +36,13 @@ struct shm_seen {
     uint64_t slot; /* offset of the word that refers to its node; 0: unused */
 };
 enum { SHM_SEEN = 16 };
+
+/* What sync.c does when the operation under way has ended: words of locks that it holds on to, and seats to be woken. */
+struct shm_sync_after {
+    uint32_t pins, wakes; /* wakes: one more than there is room for: some are missing */
+    uint64_t pin[16];     /* offsets of sync objects */
+    uint32_t wake[16];    /* numbers of seats */
+};
 
 struct shm {
     uint8_t *base; /* NULL: not attached */
@@ -75,11 +83,15 @@ struct shm {
     uint32_t op_swept;          /* ... and that went because room was needed; the same */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
+    uint32_t actor; /* owner word that it holds and waits for (sync.h); 0: `me` */
+    struct shm_sync_after after;
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;
     struct shm_pool *pools;
     struct shm_slot *slots;
+    struct shm_seat *seats;
+    _Atomic uint64_t *granted; /* a bit for each seat */
     _Atomic uint64_t *free_map;
     struct shm_task *tasks;
     struct shm_shard *shards;
@@ -90,7 +102,7 @@ struct shm {
     struct shm_chunk *chunks;
     _Atomic uint64_t *chunk_map;
     uint64_t data_off, seed;
-    uint32_t n_slots, n_tasks, n_managers, n_chunks;
+    uint32_t n_slots, n_seats, n_tasks, n_managers, n_chunks;
 };
 
 struct shm_params {

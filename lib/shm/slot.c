@@ -17,6 +17,7 @@
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
 #include "lib/shm/op.h"
+#include "lib/shm/sync_private.h"
 
 const char *const slot_state_names[] = {"free", "starting", "warm", "serving", "retired"};
 
@@ -55,6 +56,7 @@ int slot_reserve(struct shm *s, uint32_t pool, uint32_t *ret_slot, uint32_t *ret
         put(&d->deadline_ns, 0);
         put(&d->finished, 0);
         put(&d->undo_count, 0);
+        sync_seat_reset(s, i);
         atomic_store(&d->state, SLOT_STARTING);
         *ret_slot = i;
         *ret_gen = get32(&d->gen);
@@ -103,6 +105,10 @@ int slot_bury(struct shm *s, uint32_t slot, uint32_t gen) {
         op_wake_for_dead(&s->shards[i]);
     }
     atomic_fetch_or(&s->head->touched, get(&s->head->watched));
+    r = sync_bury_slot(s, owner_word(slot, gen));
+    if (r) {
+        return r;
+    }
     uint32_t pool = get32(&d->pool);
     if (pool < SHM_POOLS) {
         atomic_fetch_and(&s->pools[pool].napping[slot / 64], ~(UINT64_C(1) << (slot % 64)));

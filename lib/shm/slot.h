@@ -47,7 +47,7 @@ void slot_command(struct shm *s, uint32_t slot,
  * signal, let go. */
 void slot_hold(struct shm *s, uint32_t slot, bool on);
 /* After the owner is dead (its pidfd said so): rolls its transaction back, forgets its sleep,
- * completes its counters. -EAGAIN: somebody else is at it; try later. Call task_reap() between this
+ * completes its counters, releases what it held of sync objects. -EAGAIN: somebody else is at it; try later. Call task_reap() between this
  * and slot_release(). Idempotent. */
 int slot_bury(struct shm *s, uint32_t slot, uint32_t gen);
 void slot_release(struct shm *s, uint32_t slot, uint32_t gen);
