@@ -114,6 +114,9 @@ struct config_limits {
     uint64_t user_task_bytes;
     uint32_t blocks_max;                     /* raw blocks, ... */
     uint64_t blocks_bytes, user_block_bytes; /* ... all together, and of one user; 0: no limit */
+    uint32_t max_processes;                  /* that have not ended */
+    uint32_t user_processes;                 /* of one user; 0: no limit */
+    uint64_t process_output;                 /* bytes kept of what one writes */
     uint32_t events_kept;                    /* of the past, for EVENTS.READ */
     uint32_t follow_stall_ms;                /* until a follower is closed that holds a task up */
     uint64_t clients_memory; /* bytes of requests and replies of all connections together */
@@ -142,7 +145,8 @@ struct config {
     uint32_t lock_timeout_ms; /* a lock of the segment held by a process that does nothing */
     enum log_level log_level;
     /* names or numbers of users, @ before those of groups, "*": everybody who can connect */
-    struct config_strings read_users, write_users, admin_users, map_users, map_read_users;
+    struct config_strings read_users, write_users, admin_users, map_users, map_read_users,
+        proc_users;
     struct config_limits limits;
     struct pool_config *pools;
     uint32_t n_pools;

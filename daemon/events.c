@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "daemon/proc.h"
 #include "daemon/times.h"
 #include "lib/base/clock.h"
 
@@ -48,7 +49,7 @@ struct events {
     struct times *times[SHM_POOLS]; /* TIMES_KINDS each */
 };
 
-const char *const event_type_names[EVENT_TYPES] = {"task", "worker", "pool", "schedule"};
+const char *const event_type_names[EVENT_TYPES] = {"task", "worker", "pool", "schedule", "proc"};
 
 static const struct kind {
     enum event_type type;
@@ -217,6 +218,17 @@ void events_schedule(struct hearthd *d, enum event_kind kind, const char *name, 
     }
 }
 
+void events_proc(struct hearthd *d, enum event_kind kind, const struct proc *p, uint64_t number,
+                 const char *text) {
+    if (d->events) {
+        struct record *r = add(d->events, kind, NO_POOL);
+        r->pid = p->pid;
+        r->numbers[0] = p->id;
+        r->numbers[1] = number;
+        add_text(r, text);
+    }
+}
+
 /* ---- reading ---- */
 
 uint64_t events_first(const struct hearthd *d) {
@@ -289,7 +301,7 @@ void events_view(const struct hearthd *d, uint64_t seq, struct event_view *ret) 
     put_number(ret, "seq", seq);
     put_number(ret, "time_ms", r->at_ms);
     put_text(ret, "event", k->name);
-    if (k->type != EVENTS_SCHEDULE) {
+    if (k->type != EVENTS_SCHEDULE && k->type != EVENTS_PROC) {
         put_text(ret, "pool", r->pool < d->n_pools ? d->pools[r->pool].config->name : "?");
     }
     if (r->id) {
@@ -297,6 +309,11 @@ void events_view(const struct hearthd *d, uint64_t seq, struct event_view *ret) 
     }
     if (k->type == EVENTS_WORKER) {
         put_number(ret, "worker_pid", (uint64_t)r->pid);
+    }
+    if (k->type == EVENTS_PROC) {
+        const struct proc *p = proc_by_id(d, r->numbers[0]);
+        put_text(ret, "name", p ? p->spec.name : "");
+        put_number(ret, "pid", (uint64_t)r->pid);
     }
     for (int i = 0; i < 2; i++) {
         if (k->numbers[i][0]) {

@@ -10,6 +10,8 @@
 #include "daemon/hearthd.h"
 #include "lib/shm/task.h"
 
+struct proc;
+
 enum event_kind {
 #define EVENT(id, ...) EVENT_##id,
 #include "daemon/events.def"
@@ -22,9 +24,10 @@ enum event_type {
     EVENTS_WORKER = 2,
     EVENTS_POOL = 4,
     EVENTS_SCHEDULE = 8,
-    EVENTS_ALL = 15,
+    EVENTS_PROC = 16,
+    EVENTS_ALL = 31,
 };
-enum { EVENT_TYPES = 4 };
+enum { EVENT_TYPES = 5 };
 extern const char
     *const event_type_names[EVENT_TYPES]; /* "task" "worker" ...; 1 << index is the type */
 
@@ -49,6 +52,10 @@ void events_pool(struct hearthd *d, enum event_kind kind, const struct pool *p, 
 /* ref NULL: there is no task. */
 void events_schedule(struct hearthd *d, enum event_kind kind, const char *name, uint64_t number,
                      const struct task_ref *ref);
+
+/* number: behind its id. */
+void events_proc(struct hearthd *d, enum event_kind kind, const struct proc *p, uint64_t number,
+                 const char *text);
 
 /* ---- reading ---- */
 /* Numbers grow by one from event to event, also across restarts of the daemon; those from first on

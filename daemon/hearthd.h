@@ -25,6 +25,7 @@ struct supervise;
 struct serve;
 struct users;
 struct lease;
+struct procs;
 
 /*  STARTING --all first workers warm--> READY <--warm again-- FAILING (back-off; last_error: why)
  *  any --stop--> STOPPING   */
@@ -115,6 +116,7 @@ struct hearthd {
     struct timetable *timetable;
     struct streams *streams;
     struct supervise *supervise;
+    struct procs *procs; /* daemon/proc.h; made by supervise_open() */
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */
     bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */

@@ -41,6 +41,7 @@ void block_end(struct conn *c) {
     leases_unwait(c);
     room_leave(c);
     group_unwait(&c->group);
+    proc_unwait(&c->proc);
     if (c->timer) {
         event_del(c->timer);
     }
@@ -186,6 +187,14 @@ int block_group(struct conn *c, uint64_t timeout_ms) {
         return -ENOMEM;
     }
     c->block = BLOCK_GROUP;
+    return 0;
+}
+
+int block_proc(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_PROC;
     return 0;
 }
 

@@ -26,7 +26,7 @@ static void reply_flags(struct conn *c, const struct command *cmd) {
         {CMD_WRITE, "write"},       {CMD_READ, "readonly"},   {CMD_GROWS, "denyoom"},
         {CMD_ADMIN, "admin"},       {CMD_PUBSUB, "pubsub"},   {CMD_BLOCKING, "blocking"},
         {CMD_FAST, "fast"},         {CMD_NO_AUTH, "no_auth"}, {CMD_MOVABLE, "movablekeys"},
-        {CMD_NO_MULTI, "no_multi"}, {CMD_SUBMIT, "submit"},
+        {CMD_NO_MULTI, "no_multi"}, {CMD_SUBMIT, "submit"},   {CMD_PROC, "proc"},
     };
     uint32_t n = 0, shown = cmd->flags;
     if (cmd->args[0] >= 'A' && cmd->args[0] <= 'Z') {

@@ -12,6 +12,7 @@
 #include "daemon/serve/metrics.h"
 
 #include "daemon/events.h"
+#include "daemon/proc.h"
 #include "daemon/schedule.h"
 #include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
@@ -25,6 +26,12 @@ enum metric_type { GAUGE, COUNTER };
 
 static uint64_t events_count(const struct hearthd *d) {
     return events_next(d) - events_origin(d);
+}
+
+static struct proc_stats processes(const struct hearthd *d) {
+    struct proc_stats stats;
+    proc_stats(d, &stats);
+    return stats;
 }
 
 /* ---- INFO ---- */

@@ -43,6 +43,7 @@
 #include "daemon/serve/mapped.h"
 #include "daemon/serve/multi.h"
 #include "daemon/serve/partial.h"
+#include "daemon/serve/passed.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
@@ -121,6 +122,7 @@ void conn_free(struct conn *c) {
     list_del(&c->ready);
     list_del(&c->node);
     multi_free(c);
+    passed_free(c);
     resp_reader_deinit(&c->reader);
     buf_deinit(&c->in);
     buf_deinit(&c->held);
@@ -314,7 +316,7 @@ static void conn_read(struct conn *c) {
             conn_kill(c, "no memory for its request");
             break;
         }
-        ssize_t n = recv(c->fd, data, size, MSG_DONTWAIT);
+        ssize_t n = c->passed ? passed_recv(c, data, size) : recv(c->fd, data, size, MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             break;
         }
@@ -371,6 +373,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->follows);
     list_init(&c->room.node);
     list_init(&c->group.node);
+    list_init(&c->proc.node);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

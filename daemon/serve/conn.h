@@ -11,6 +11,7 @@
 
 #include "daemon/hearthd.h"
 #include "daemon/groups.h"
+#include "daemon/proc.h"
 #include "daemon/tasks.h"
 #include "daemon/users.h"
 #include "lib/base/buf.h"
@@ -37,6 +38,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
  *    |  |--POOL.DRAIN-> DRAIN -+
  *    |  |--GROUP.WAIT-> GROUP -+
  *    |  |--POOL.BROADCAST  BROADCAST
+ *    |  |--PROC.WAIT-> PROC --+
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
@@ -53,6 +55,7 @@ enum conn_block {
     BLOCK_ROOM,
     BLOCK_GROUP,
     BLOCK_BROADCAST,
+    BLOCK_PROC,
 };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
@@ -81,6 +84,7 @@ struct multi;     /* MULTI and WATCH: cmd_multi.c */
 struct keyspace;  /* keyspace.c */
 struct peer;      /* mapped.c */
 struct broadcast; /* broadcast.c */
+struct passed;    /* passed.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
 
@@ -129,6 +133,7 @@ struct conn {
     uint32_t n_many;
     const struct pool *drain;    /* BLOCK_DRAIN */
     struct group_waiter group;   /* BLOCK_GROUP */
+    struct proc_waiter proc;     /* BLOCK_PROC */
     struct broadcast *broadcast; /* BLOCK_BROADCAST */
     struct conn_keys *keys;      /* BLPOP and its kin */
     struct event_wish wish;      /* BLOCK_EVENTS */
@@ -153,6 +158,8 @@ struct conn {
     struct multi *multi;    /* NULL: neither queues nor watches */
     struct task_ref *owned; /* tasks that end with it; some have ended already */
     uint32_t n_owned, cap_owned;
+    bool owns_procs;       /* processes too */
+    struct passed *passed; /* descriptors that were sent along: passed.c; NULL: takes none */
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
@@ -297,6 +304,8 @@ void block_drain_turn(struct serve *s);
 int block_next(struct conn *c, uint64_t timeout_ms);
 /* GROUP.WAIT: the caller sets c->group. As block_wait(). */
 int block_group(struct conn *c, uint64_t timeout_ms);
+/* PROC.WAIT: the caller sets c->proc. As block_wait(). */
+int block_proc(struct conn *c, uint64_t timeout_ms);
 /* The rest of it is in room.c. As block_wait(). */
 int block_room(struct conn *c, uint64_t timeout_ms);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
@@ -310,7 +319,7 @@ void block_end(struct conn *c);
 /* Room for one task more that ends with the connection. 0 or -ENOMEM. */
 int owned_room(struct conn *c);
 void owned_add(struct conn *c, const struct task_ref *t); /* room has been made */
-/* Cancels them. */
+/* Cancels them, and ends processes. */
 void owned_end(struct conn *c);
 
 /* ---- serve.c ---- */

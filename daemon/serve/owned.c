@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Tasks that end with their connection (OWNED). The connection keeps a list of them; those that have
+/* Tasks, and processes, that end with their connection (OWNED). The connection keeps a list of them; those that have
  * ended are thrown out of it whenever it is full, before it grows. They are cancelled when the dead
  * connection is buried, at the end of the turn: never while subscribers are being walked, nor from
  * within a command.
@@ -51,6 +51,9 @@ void owned_end(struct conn *c) {
         if (tasks_is_live(d, c->owned[i].idx, c->owned[i].id)) {
             tasks_cancel(d, c->owned[i].idx, who);
         }
+    }
+    if (c->owns_procs) {
+        proc_client_ends(d, c->id);
     }
     free(c->owned);
     c->owned = NULL;

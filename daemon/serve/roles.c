@@ -29,8 +29,9 @@ struct members {
     uint32_t n;
 };
 
-enum { READ, WRITE, ADMIN, MAP, MAP_READ, LISTS };
-static const uint32_t role_of[LISTS] = {ROLE_READ, ROLE_WRITE, ROLE_ADMIN, ROLE_MAP, ROLE_MAP_READ};
+enum { READ, WRITE, ADMIN, MAP, MAP_READ, PROC, LISTS };
+static const uint32_t role_of[LISTS] = {ROLE_READ, ROLE_WRITE,    ROLE_ADMIN,
+                                        ROLE_MAP,  ROLE_MAP_READ, ROLE_PROC};
 
 struct roles {
     struct members lists[LISTS];
@@ -91,8 +92,9 @@ static const struct pool_config *part_of(const struct config *c, const struct po
 }
 
 static int roles_make(struct hearthd *d, const struct config *c, struct roles **ret) {
-    const struct config_strings *names[LISTS] = {&c->read_users, &c->write_users, &c->admin_users,
-                                                 &c->map_users, &c->map_read_users};
+    const struct config_strings *names[LISTS] = {&c->read_users,     &c->write_users,
+                                                 &c->admin_users,    &c->map_users,
+                                                 &c->map_read_users, &c->proc_users};
     static char *nobody;
     static const struct config_strings none = {.v = &nobody};
     struct roles *made = calloc(1, sizeof(*made));

@@ -10,6 +10,7 @@ enum role {
     ROLE_WRITE = CMD_WRITE,
     ROLE_ADMIN = CMD_ADMIN,
     ROLE_SUBMIT = CMD_SUBMIT, /* to some pool; which ones: conn.may_submit */
+    ROLE_PROC = CMD_PROC,
     ROLE_MAP = 1 << 29,
     ROLE_MAP_READ = 1 << 30,
 };

@@ -26,7 +26,7 @@
 
 #include "lib/base/cleanup.h"
 
-enum { THREADS_MAX = 64, TEXT = 4096 };
+enum { THREADS_MAX = 64, TEXT = 4096, OWN_CHILDREN = 64 * 1024, ENVIRONMENT = 128 * 1024 };
 
 /* A file below /proc/PID; false: not to be had. */
 static ssize_t read_proc(pid_t pid, const char *name, char *out, size_t n) {
@@ -164,7 +164,7 @@ static bool has_word(const char *text, size_t n, const char *word) {
 
 static void add_orphan(void *arg, pid_t child) {
     const struct seeking *k = arg;
-    static char text[128 * 1024 + 1];
+    static char text[ENVIRONMENT + 1];
     ssize_t n = read_proc(child, "environ", text, sizeof(text));
     if (n > 0 && has_word(text, (size_t)n, k->word)) {
         struct adding a = {k->f, getpid()};
@@ -178,6 +178,47 @@ void family_collect_orphans(const char *word, struct family *ret) {
     each_child(getpid(), getpid(), add_orphan, &k);
     for (uint32_t i = 0, n = ret->n; i < n; i++) {
         family_add(ret, ret->pid[i]);
+    }
+}
+
+void family_each_orphan(bool (*known)(void *arg, pid_t child),
+                        void (*fn)(void *arg, pid_t child, const char *env, size_t len),
+                        void *arg) {
+    static char children[OWN_CHILDREN], env[ENVIRONMENT + 1];
+    char name[64], *end;
+    snprintf(name, sizeof(name), "task/%d/children", (int)getpid());
+    if (read_proc(getpid(), name, children, sizeof(children)) <= 0) {
+        return;
+    }
+    for (char *at = children;; at = end + 1) {
+        long child = strtol(at, &end, 10);
+        if (end == at || *end != ' ') {
+            return; /* all were seen, or the last number may have been cut */
+        }
+        if (!known(arg, (pid_t)child)) {
+            ssize_t n = read_proc((pid_t)child, "environ", env, sizeof(env));
+            if (n > 0) {
+                fn(arg, (pid_t)child, env, (size_t)n);
+            }
+        }
+    }
+}
+
+const char *family_variable(const char *env, size_t len, const char *name) {
+    size_t n = strlen(name);
+    for (size_t at = 0; at < len; at += strlen(env + at) + 1) {
+        if (strncmp(env + at, name, n) == 0 && env[at + n] == '=') {
+            return env + at + n + 1;
+        }
+    }
+    return NULL;
+}
+
+void family_add_child(struct family *f, pid_t child) {
+    uint32_t i = f->n;
+    add_child(&(struct adding){f, getpid()}, child);
+    if (f->n > i) {
+        family_add(f, child);
     }
 }
 

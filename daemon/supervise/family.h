@@ -3,6 +3,7 @@
  * process group or session. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -26,6 +27,14 @@ void family_release(struct family *f);
 /* Children of this process whose environment has this word in it, with their descendants: orphans of
  * a command, which come to us. */
 void family_collect_orphans(const char *word, struct family *ret);
+
+/* The same one by one: fn is called for each child that is not `known`, with its environment (NUL-terminated words). */
+void family_each_orphan(bool (*known)(void *arg, pid_t child),
+                        void (*fn)(void *arg, pid_t child, const char *env, size_t len), void *arg);
+/* The value of a variable in such an environment; NULL. */
+const char *family_variable(const char *env, size_t len, const char *name);
+/* Adds a child of this process, and what descends from it. */
+void family_add_child(struct family *f, pid_t child);
 
 /* Bytes of memory of its own that a process has: heap, stacks, copies, not what is mapped from files
  * or shared. 0: there is no such process. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fork and exec of a zygote by vfork(): the daemon is stopped until the exec has happened, some 200
+/* fork and exec of a zygote, or of a process that a client wants, by vfork(): the daemon is stopped until the exec has happened, some 200
  * microseconds, and no page table is copied, so that the start costs the same whatever the daemon
  * has mapped.
  *
@@ -8,8 +8,8 @@
  * run in it: all signals are blocked around the vfork, and are unblocked in the child after every
  * disposition is the default again (exec would keep the ignored ones).
  *
- * Descriptors: the four are first moved above everything that may be in their way, then put to 3,
- * 4, 5 and 6; all others are closed. The environment is ours without what the service manager meant
+ * Descriptors: those for it are first moved above everything that may be in their way, then put to
+ * their places; all others are closed. The environment is ours without what the service manager meant
  * for us alone.
  *
  * Fails: -errno and the name of the step. */
@@ -29,7 +29,7 @@
 
 #include "lib/base/cleanup.h"
 
-enum { FIRST_FD = 3, FDS = ARRAY_SIZE(((struct launch *)0)->fds), ABOVE = 16 };
+enum { FDS = ARRAY_SIZE(((struct launch *)0)->fds), ABOVE = 16 };
 
 struct failure {
     volatile int error;
@@ -88,15 +88,8 @@ static _Noreturn void fail(struct failure *f, const char *what) {
     _exit(127);
 }
 
-static void place_fds(const struct launch *l, struct failure *f) {
-    int moved[FDS];
-
-    for (int i = 0; i < FDS; i++) {
-        moved[i] = fcntl(l->fds[i], F_DUPFD_CLOEXEC, ABOVE);
-        if (moved[i] < 0) {
-            fail(f, "descriptors");
-        }
-    }
+/* What it writes goes where ours goes: into the log. */
+static void keep_output(struct failure *f) {
     int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null_fd < 0) {
         fail(f, "/dev/null");
@@ -104,12 +97,26 @@ static void place_fds(const struct launch *l, struct failure *f) {
     if (dup2(null_fd, 0) < 0 || dup2(2, 1) < 0) {
         fail(f, "descriptors");
     }
-    for (int i = 0; i < FDS; i++) {
-        if (dup2(moved[i], FIRST_FD + i) < 0) {
+}
+
+static void place_fds(const struct launch *l, struct failure *f) {
+    int moved[FDS];
+
+    for (int i = 0; i < l->n_fds; i++) {
+        moved[i] = fcntl(l->fds[i], F_DUPFD_CLOEXEC, ABOVE);
+        if (moved[i] < 0) {
             fail(f, "descriptors");
         }
     }
-    if (close_range(FIRST_FD + FDS, ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
+    if (l->first_fd > 0) {
+        keep_output(f);
+    }
+    for (int i = 0; i < l->n_fds; i++) {
+        if (dup2(moved[i], l->first_fd + i) < 0) {
+            fail(f, "descriptors");
+        }
+    }
+    if (close_range((unsigned)(l->first_fd + l->n_fds), ~0U, CLOSE_RANGE_CLOEXEC) < 0) {
         fail(f, "descriptors");
     }
 }

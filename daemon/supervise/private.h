@@ -266,6 +266,8 @@ static inline struct zygote *zygote_other(const struct supervise *s, const struc
 bool reap_turn(struct supervise *s);
 /* Waits for children that nobody knows: orphans of workers' commands. */
 void reap_orphans(struct supervise *s);
+/* Is it a worker or a zygote? */
+bool supervise_knows(struct supervise *s, pid_t pid);
 /* Notices a worker's end. */
 void worker_died(struct supervise *s, struct worker *w);
 /* "signal 11 (SIGSEGV), core dumped", "exit status 3". */

@@ -31,6 +31,7 @@
 #include "daemon/events.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
+#include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -317,6 +318,10 @@ static struct zygote *zygote_by_pid(struct supervise *s, pid_t pid) {
     return NULL;
 }
 
+bool supervise_knows(struct supervise *s, pid_t pid) {
+    return worker_by_pid(s, pid) || zygote_by_pid(s, pid);
+}
+
 /* A worker may have died before CONTROL_SPAWNED told us its pid. */
 static bool any_asked(struct supervise *s) {
     for (uint32_t i = 0; i < s->slots; i++) {
@@ -335,9 +340,12 @@ void reap_orphans(struct supervise *s) {
         if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0) {
             return;
         }
+        struct proc *p = procs_by_pid(s->d->procs, si.si_pid);
         struct worker *w = worker_by_pid(s, si.si_pid);
         struct zygote *z = zygote_by_pid(s, si.si_pid);
-        if (w) {
+        if (p) {
+            procs_reap(p);
+        } else if (w) {
             worker_died(s, w);
             if (!fetch_status(s, watch_of(w))) {
                 return;
@@ -352,6 +360,7 @@ void reap_orphans(struct supervise *s) {
             return; /* the next word of a zygote brings us here again */
         } else {
             waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
+            procs_orphan_ended(s->d);
         }
     }
 }

@@ -134,6 +134,8 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
         .argv = argv,
         .env = (const char *const *)c->env.v,
         .fds = {sock, s->d->shm.fd, s->d->bell_fd, s->d->door_fds[1]},
+        .n_fds = 4,
+        .first_fd = 3,
         .directory = c->working_directory,
         .nice = c->nice,
         .files = s->files,

@@ -22,6 +22,7 @@
 
 #include "daemon/log.h"
 #include "daemon/supervise/private.h"
+#include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 
@@ -100,7 +101,12 @@ int supervise_open(struct hearthd *d) {
         log_err(NULL, "cannot start the supervisor: out of memory");
         return -ENOMEM;
     }
-    int r = open_pools(s);
+    int r = procs_open(d);
+    if (r < 0) {
+        log_err(NULL, "cannot keep the book of processes: %s", strerror(-r));
+        return r;
+    }
+    r = open_pools(s);
     if (r < 0) {
         return r;
     }
@@ -181,7 +187,7 @@ static void hear_zygotes(struct supervise *s) {
 }
 
 bool supervise_has_news(struct hearthd *d) {
-    return d->supervise->look || d->check_deadlines || d->check_sizes ||
+    return d->supervise->look || procs_have_news(d) || d->check_deadlines || d->check_sizes ||
            shm_news(&d->shm) != d->supervise->news;
 }
 
@@ -189,6 +195,7 @@ void supervise_turn(struct hearthd *d) {
     struct supervise *s = d->supervise;
     uint32_t news = shm_news(&d->shm);
 
+    procs_turn(d);
     if (!s->look && news == s->news && !d->check_deadlines && !d->check_sizes &&
         list_empty(&s->dead) && s->removing == 0) {
         return;
@@ -201,6 +208,7 @@ void supervise_turn(struct hearthd *d) {
     if (s->orphans) {
         reap_orphans(s);
         reap_turn(s);
+        procs_turn(d);
     }
     for (uint32_t i = 0; i < d->n_pools; i++) {
         list_for_each_safe (it, &d->pools[i].workers) {
@@ -245,6 +253,7 @@ void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
 
     s->stop_at_ns = deadline_ns;
     s->look = true;
+    procs_stop(d, deadline_ns);
     for (uint32_t i = 0; i < d->n_pools; i++) {
         d->pools[i].state = POOL_STOPPING;
         list_for_each (it, &d->pools[i].workers) {
@@ -266,7 +275,7 @@ bool supervise_stopped(struct hearthd *d) {
             return false;
         }
     }
-    return true;
+    return procs_stopped(d);
 }
 
 static void forget(struct supervise *s) {
@@ -306,6 +315,7 @@ void supervise_close(struct hearthd *d) {
         }
     }
     reap_everything();
+    procs_close(d);
     forget(s);
     if (s->timer) {
         event_free(s->timer);

@@ -22,8 +22,9 @@ enum command_flag {
     CMD_MOVABLE = 1 << 9,   /* has keys that its key specification does not tell */
     CMD_NO_MULTI = 1 << 10, /* refused between MULTI and EXEC */
     CMD_SUBMIT = 1 << 11,   /* queues tasks */
+    CMD_PROC = 1 << 12,     /* starts processes, or meddles with them */
     /* What a user must have been granted: these flags are the roles too (daemon/serve/roles.h). */
-    CMD_ROLES = CMD_READ | CMD_WRITE | CMD_ADMIN | CMD_SUBMIT,
+    CMD_ROLES = CMD_READ | CMD_WRITE | CMD_ADMIN | CMD_SUBMIT | CMD_PROC,
 };
 
 /* Where the keys are, as COMMAND INFO tells it: position of the first one, of the last one (from

@@ -84,7 +84,7 @@ def check_seeing():
     yield from same("man/hearthd.8: figures", {f"{k}: {v}" for k, v in table.items()}, {f"{k}: {v}" for k, v in shown.items()})
     page = tree.read("lib/wire/PROTOCOL.md")
     kinds = dict(re.findall(r'^EVENT\((\w+), \w+, "([\w.]+)"', tree.read("daemon/events.def"), re.M))
-    rows = set(re.findall(r"`((?:task|worker|pool|schedule)\.[a-z]+)`", page.split("### Events")[1].split("#### EVENTS.READ")[0]))
+    rows = set(re.findall(r"`((?:task|worker|pool|schedule|proc)\.[a-z]+)`", page.split("### Events")[1].split("#### EVENTS.READ")[0]))
     yield from same("lib/wire/PROTOCOL.md: events", set(kinds.values()), rows)
     code = "".join(tree.read(p) for p in tree.files(".c") if p.startswith("daemon/"))
     yield from same("daemon/*.c tells no event", set(kinds), set(re.findall(r"\bEVENT_(\w+)", code)) & set(kinds))

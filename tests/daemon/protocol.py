@@ -11,7 +11,8 @@ import subprocess
 from rig import Daemon, Tap
 
 ID = re.compile(r"\b[0-9a-f]{11,}-[0-9a-f]+\b")
-LOOSE = re.compile(r'(?<=_us"\n)( *\d+\) \(integer\)) \d+|(?<=_pid"\n)( *\d+\) \(integer\)) \d+|(?<=by client) \d+')
+LOOSE = re.compile(r'(?<=_us"\n)( *\d+\) \(integer\)) \d+|(?<=_pid"\n)( *\d+\) \(integer\)) \d+|(?<=by client) \d+'
+                   r'|(?<="id"\n)( *\d+\)) "\d+"|(?<="pid"\n)( *\d+\) \(integer\)) \d+')
 FOREVER = ("SUBSCRIBE", "PSUBSCRIBE")
 
 

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/* PROC.*: processes that the daemon starts and watches for clients (daemon/proc.h).
+ *
+ * Everybody may see them and wait for their ends, as for tasks. Starting, signalling and reading what they wrote is the
+ * role proc, and another user's are the administrators'.
+ *
+ * The words of PROC.START are read once, into a struct proc_spec whose strings lie in one copy of the request, since words of a
+ * request have no NUL behind them. Descriptors are taken off the connection's queue as they are named, also when the command
+ * is refused, so that the next one does not get them.
+ *
+ * Fails: replies. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/proc.h"
+#include "daemon/serve/dispatch.h"
+#include "daemon/serve/passed.h"
+#include "daemon/serve/reply.h"
+#include "daemon/serve/roles.h"
+#include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
+#include "lib/base/num.h"
+
+enum { INFO_FIELDS = 24, COMMAND_TEXT = 1024 };
+
+/* ---- the words of PROC.START ---- */
+
+struct starting {
+    struct conn *c;
+    const struct resp_arg *argv;
+    uint32_t argc, at;
+    struct proc_spec spec;
+    int fds[3];
+    bool owned;
+    char *text; /* the words, each with a NUL behind it */
+    const char **words;
+    const char **env_out;
+    uint32_t n_env;
+};
+
+/* The next word of those of an option; NULL: there is none. */
+static const char *word(struct starting *k) {
+    return k->at < k->argc ? k->words[k->at++] : NULL;
+}
+
+static bool refuse(struct starting *k, const char *text) {
+    reply_error(k->c, text);
+    return false;
+}
+
+static bool number(struct starting *k, uint64_t max, uint32_t *ret) {
+    uint64_t v;
+    const char *text = word(k);
+    if (!text || num_u64(text, strlen(text), &v) < 0 || v > max) {
+        return refuse(k, "ERR value is not an integer or out of range");
+    }
+    *ret = (uint32_t)v;
+    return true;
+}
+
+static bool read_name(struct starting *k) {
+    const char *ok = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    const char *name = word(k);
+    size_t n = name ? strlen(name) : 0;
+    if (n == 0 || n > PROC_NAME_MAX || strspn(name, ok) != n || (*name >= '0' && *name <= '9')) {
+        return refuse(k, "ERR a name has 1 to 64 of A-Z, a-z, 0-9, _, - and ., and no digit first");
+    }
+    k->spec.name = name;
+    return true;
+}
+
+static bool read_restart(struct starting *k) {
+    const char *text = word(k);
+    for (int i = 0; text && i < PROC_RESTARTS; i++) {
+        if (strcasecmp(text, proc_restart_names[i]) == 0) {
+            k->spec.restart = (enum proc_restart)i;
+            return true;
+        }
+    }
+    return refuse(k, "ERR RESTART is never, on-failure or always");
+}
+
+static bool read_fd(struct starting *k, bool null) {
+    uint32_t n;
+    if (!number(k, 2, &n)) {
+        return false;
+    }
+    if (k->fds[n] >= 0 || k->spec.null[n]) {
+        return refuse(k, "ERR a descriptor is named twice");
+    }
+    k->spec.null[n] = null;
+    if (!null && (k->fds[n] = passed_take(k->c)) < 0) {
+        return refuse(k, k->c->passed ? "ERR a descriptor was not sent along"
+                                      : "ERR PROC.PASS comes before descriptors are sent along");
+    }
+    return true;
+}
+
+static bool read_env(struct starting *k) {
+    const char *text = word(k);
+    if (!text || *text == '=' || !strchr(text, '=')) {
+        return refuse(k, "ERR ENV takes NAME=value");
+    }
+    k->env_out[k->n_env++] = text;
+    return true;
+}
+
+static bool read_dir(struct starting *k) {
+    k->spec.directory = word(k);
+    return (k->spec.directory && *k->spec.directory == '/') ||
+           refuse(k, "ERR DIR takes an absolute path");
+}
+
+static bool read_option(struct starting *k, const char *name) {
+    if (strcasecmp(name, "NAME") == 0) {
+        return read_name(k);
+    } else if (strcasecmp(name, "DIR") == 0) {
+        return read_dir(k);
+    } else if (strcasecmp(name, "ENV") == 0) {
+        return read_env(k);
+    } else if (strcasecmp(name, "FD") == 0 || strcasecmp(name, "NULL") == 0) {
+        return read_fd(k, strcasecmp(name, "NULL") == 0);
+    } else if (strcasecmp(name, "RESTART") == 0) {
+        return read_restart(k);
+    } else if (strcasecmp(name, "BACKOFF") == 0) {
+        return number(k, 86400000, &k->spec.backoff_ms);
+    } else if (strcasecmp(name, "MAX") == 0) {
+        return number(k, 1000000, &k->spec.max_restarts) && number(k, 86400000, &k->spec.window_ms);
+    } else if (strcasecmp(name, "STOP") == 0) {
+        return number(k, 86400000, &k->spec.stop_ms);
+    } else if (strcasecmp(name, "OWNED") == 0) {
+        k->owned = true;
+        return true;
+    }
+    reply_syntax(k->c);
+    return false;
+}
+
+/* Copies the request. */
+static bool copy_words(struct starting *k) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < k->argc; i++) {
+        bytes += k->argv[i].len + 1;
+        if (memchr(k->argv[i].data, '\0', k->argv[i].len)) {
+            return refuse(k, "ERR a word of a command cannot have a NUL in it");
+        }
+    }
+    k->words = calloc(3 * (size_t)k->argc + 3, sizeof(*k->words));
+    k->text = malloc(bytes);
+    if (!k->words || !k->text) {
+        return refuse(k, "OOM the daemon is out of memory");
+    }
+    char *at = k->text;
+    for (uint32_t i = 0; i < k->argc; i++) {
+        k->words[i] = at;
+        at = (char *)mempcpy(at, k->argv[i].data, k->argv[i].len);
+        *at++ = '\0';
+    }
+    k->env_out = k->words + k->argc + 1;
+    return true;
+}
+
+static bool read_start(struct starting *k) {
+    if (k->argc > PROC_WORDS_MAX) {
+        return refuse(k, "ERR a command has up to 4096 words");
+    }
+    if (!copy_words(k)) {
+        return false;
+    }
+    for (k->at = 1; k->at < k->argc;) {
+        const char *name = word(k);
+        if (strcasecmp(name, "COMMAND") == 0) {
+            break;
+        }
+        if (!read_option(k, name)) {
+            return false;
+        }
+    }
+    if (k->at >= k->argc || k->words[k->at][0] == '\0') {
+        reply_syntax(k->c);
+        return false;
+    }
+    k->spec.argv = k->words + k->at; /* a NULL follows the last word */
+    k->spec.env = k->env_out;
+    return true;
+}
+
+static void start(struct starting *k) {
+    struct hearthd *d = k->c->serve->d;
+    char why[128];
+    struct proc *p;
+    if (d->stopping) {
+        reply_error(k->c, "ERR the daemon is stopping");
+        return;
+    }
+    int r = proc_start(d, &k->spec, k->fds, k->c->uid, k->owned ? k->c->id : 0, &p, why);
+    if (r == -EEXIST) {
+        reply_errorf(k->c, "EXISTS %s", why);
+    } else if (r == -EDQUOT) {
+        reply_errorf(k->c, "QUOTA %s", why);
+    } else if (r < 0) {
+        reply_errorf(k->c, "ERR it cannot be started: %s", why);
+    } else {
+        k->c->owns_procs |= k->owned;
+        reply_map(k->c, 2);
+        reply_text(k->c, "id");
+        reply_textf(k->c, "%llu", (unsigned long long)p->id);
+        reply_field_int(k->c, "pid", p->pid);
+    }
+}
+
+int cmd_PROC_START(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    struct starting k = {
+        .c = c,
+        .argv = argv,
+        .argc = argc,
+        .fds = {-1, -1, -1},
+        .spec = {.name = "",
+                 .directory = "/",
+                 .backoff_ms = PROC_BACKOFF_MS,
+                 .window_ms = PROC_WINDOW_MS,
+                 .stop_ms = PROC_STOP_MS},
+    };
+    if (read_start(&k)) {
+        start(&k);
+    }
+    for (int i = 0; i < 3; i++) {
+        if (k.fds[i] >= 0) {
+            close(k.fds[i]);
+        }
+    }
+    free(k.words);
+    free(k.text);
+    return 0;
+}
+
+int cmd_PROC_PASS(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argv;
+    (void)argc;
+    if (passed_open(c) < 0) {
+        reply_error(c, "OOM the daemon is out of memory");
+    } else {
+        reply_ok(c);
+    }
+    return 0;
+}
+
+/* ---- the others ---- */
+
+static struct proc *proc_arg(struct conn *c, const struct resp_arg *a) {
+    struct proc *p = proc_find(c->serve->d, a->data, a->len);
+    if (!p) {
+        reply_error(c, "NOPROC there is no such process");
+    }
+    return p;
+}
+
+/* One that the user may meddle with. */
+static struct proc *own_proc(struct conn *c, const struct resp_arg *a, const char *command) {
+    struct proc *p = proc_arg(c, a);
+    if (p && p->uid != c->uid && !(c->roles & ROLE_ADMIN)) {
+        roles_refuse(c, command);
+        return NULL;
+    }
+    return p;
+}
+
+static void reply_command(struct conn *c, const struct proc *p) {
+    char text[COMMAND_TEXT];
+    size_t n = 0;
+    for (const char *const *w = p->spec.argv; *w && n < sizeof(text) - 1; w++) {
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n ? " " : "", *w);
+    }
+    reply_text(c, "command");
+    reply_bulk(c, text, n < sizeof(text) ? n : sizeof(text) - 1);
+}
+
+static uint64_t us_of(const struct timeval *tv) {
+    return (uint64_t)tv->tv_sec * 1000000 + (uint64_t)tv->tv_usec;
+}
+
+static void reply_info(struct conn *c, const struct proc *p) {
+    bool over = p->ended != 0 && !p->failed;
+    bool exited = over && WIFEXITED(p->status);
+    int sig = over && WIFSIGNALED(p->status) ? WTERMSIG(p->status) : 0;
+    reply_map(c, INFO_FIELDS);
+    reply_text(c, "id");
+    reply_textf(c, "%llu", (unsigned long long)p->id);
+    reply_field_text(c, "name", p->spec.name);
+    reply_field_text(c, "state", proc_state_names[p->state]);
+    reply_field_int(c, "pid", p->pid);
+    reply_field_int(c, "ppid", p->pid ? getpid() : 0);
+    reply_field_int(c, "uid", p->uid);
+    reply_field_int(c, "client", (int64_t)p->client);
+    reply_command(c, p);
+    reply_field_text(c, "directory", p->spec.directory);
+    reply_field_int(c, "started_ms", (int64_t)p->since);
+    reply_field_int(c, "ended_ms", (int64_t)p->ended);
+    reply_field_int(c, "runs", p->runs);
+    reply_field_text(c, "restart", proc_restart_names[p->spec.restart]);
+    reply_field_int(c, "pause_ms", p->state == PROC_PAUSING ? p->pause_ms : 0);
+    reply_field_text(c, "cause", p->why);
+    reply_field_int(c, "exit_status", exited ? WEXITSTATUS(p->status) : -1);
+    reply_field_int(c, "signal", sig);
+    reply_field_int(c, "core", sig && WCOREDUMP(p->status));
+    reply_field_int(c, "user_us", (int64_t)us_of(&p->usage.ru_utime));
+    reply_field_int(c, "system_us", (int64_t)us_of(&p->usage.ru_stime));
+    reply_field_int(c, "max_rss_kib", p->usage.ru_maxrss);
+    reply_field_int(c, "page_faults", p->usage.ru_majflt);
+    reply_field_int(c, "written", (int64_t)p->written);
+    reply_field_int(c, "kept", (int64_t)buf_len(&p->output));
+}
+
+static void wait_ended(struct proc_waiter *w, const struct proc *p) {
+    struct conn *c = container_of(w, struct conn, proc);
+    reply_info(c, p);
+    block_end(c);
+}
+
+int cmd_PROC_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint64_t ms = UINT64_MAX;
+    if (argc != 2 && (argc != 4 || !resp_is(&argv[2], "TIMEOUT"))) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (argc == 4 &&
+        (num_u64(argv[3].data, argv[3].len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS)) {
+        reply_error(c, "ERR timeout is not an integer or out of range");
+        return 0;
+    }
+    struct proc *p = proc_arg(c, &argv[1]);
+    if (!p) {
+        return 0;
+    }
+    if (p->state == PROC_ENDED) {
+        reply_info(c, p);
+    } else if (ms == 0) {
+        reply_null_array(c);
+    } else if (block_proc(c, ms) < 0) {
+        reply_error(c, "OOM the daemon is out of memory");
+    } else {
+        c->proc.ended = wait_ended;
+        proc_wait(p, &c->proc);
+    }
+    return 0;
+}
+
+int cmd_PROC_SIGNAL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    bool terminate = resp_is(&argv[2], "TERMINATE");
+    bool alone = argc == 4 && resp_is(&argv[3], "ALONE");
+    int sig = terminate ? SIGTERM : proc_signal_number(argv[2].data, argv[2].len);
+    if (argc > 4 || (argc == 4 && (!alone || terminate))) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (sig == 0) {
+        reply_error(c, "ERR there is no such signal");
+        return 0;
+    }
+    struct proc *p = own_proc(c, &argv[1], "proc.signal");
+    if (!p) {
+        return 0;
+    }
+    if (p->state == PROC_ENDED) {
+        reply_int(c, 0);
+        return 0;
+    }
+    if (terminate || (sig == SIGKILL && !alone)) {
+        proc_stop(p, !terminate);
+        reply_int(c, 1);
+    } else {
+        reply_int(c, proc_signal(p, sig, alone) == 0);
+    }
+    return 0;
+}
+
+int cmd_PROC_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    const struct hearthd *d = c->serve->d;
+    struct proc_stats stats;
+    (void)argv;
+    (void)argc;
+    proc_stats(d, &stats);
+    reply_array(c, stats.running + stats.kept);
+    for (const struct proc *p = proc_next(d, NULL); p; p = proc_next(d, p)) {
+        reply_info(c, p);
+    }
+    return 0;
+}
+
+int cmd_PROC_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    const struct proc *p = proc_arg(c, &argv[1]);
+    if (p) {
+        reply_info(c, p);
+    }
+    return 0;
+}
+
+/* [offset of the first byte, bytes, whether it has ended]. */
+int cmd_PROC_LOG(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    uint64_t from = 0;
+    if ((argc != 2 && argc != 4) || (argc == 4 && !resp_is(&argv[2], "FROM"))) {
+        reply_syntax(c);
+        return 0;
+    }
+    if (argc == 4 && num_u64(argv[3].data, argv[3].len, &from) < 0) {
+        reply_error(c, "ERR value is not an integer or out of range");
+        return 0;
+    }
+    const struct proc *p = own_proc(c, &argv[1], "proc.log");
+    if (!p) {
+        return 0;
+    }
+    size_t len = buf_len(&p->output);
+    uint64_t most = c->serve->d->config->limits.process_output;
+    size_t skip = len > most ? len - (size_t)most : 0;
+    uint64_t first = p->written - len + skip;
+    if (from > first) {
+        skip = from < p->written ? skip + (size_t)(from - first) : len;
+        first = from < p->written ? from : p->written;
+    }
+    reply_array(c, 3);
+    reply_int(c, (int64_t)first);
+    reply_bulk(c, len ? buf_head(&p->output) + skip : "", len - skip);
+    reply_int(c, p->state == PROC_ENDED);
+    return 0;
+}
+
+int cmd_PROC_REMOVE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
+    (void)argc;
+    struct proc *p = own_proc(c, &argv[1], "proc.remove");
+    if (!p) {
+        return 0;
+    }
+    if (p->state != PROC_ENDED) {
+        reply_error(c, "RUNNING it has not ended");
+    } else {
+        proc_remove(p);
+        reply_ok(c);
+    }
+    return 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The book of processes (daemon/proc.h) as supervise/ sees it. */
+#pragma once
+
+#include "daemon/proc.h"
+
+enum { PROCS_HASH = 1024 };
+
+struct procs {
+    struct list all, news;
+    struct proc *by_pid[PROCS_HASH];
+    uint32_t n_live, n_kept;
+    uint64_t next_id;
+    uint64_t next_due_ns;
+    struct event *timer;
+    int null_fd;
+    bool retime; /* something is due, or is due at another time than before */
+    bool sweep;  /* a run is over: what it left behind is looked for */
+    struct proc_stats stats;
+};
+
+/* ---- proc.c ---- */
+int procs_open(struct hearthd *d); /* sets d->procs; 0 or -errno */
+void procs_close(struct hearthd *d);
+bool procs_have_news(const struct hearthd *d);
+void procs_turn(struct hearthd *d);
+/* Tells all to end; SIGKILL at deadline_ns at the latest. */
+void procs_stop(struct hearthd *d, uint64_t deadline_ns);
+bool procs_stopped(const struct hearthd *d);
+/* A child that nobody knows has ended: its own children are ours now. */
+void procs_orphan_ended(struct hearthd *d);
+/* To be looked at in the next turn. */
+void procs_news(struct proc *p);
+/* The one that runs with this number; NULL. */
+struct proc *procs_by_pid(const struct procs *ps, pid_t pid);
+/* Waits for it, if it has ended. */
+bool procs_reap(struct proc *p);
+/* Lets go of the descriptors it is started with. */
+void procs_close_fds(struct proc *p);
+
+/* ---- proc_run.c ---- */
+/* The process itself: sets pid, pidfd and out_fd. 0, or -errno and the step that failed. */
+int procs_launch(struct proc *p, const char **ret_what);
+/* Takes what it writes from now on. 0 or -ENOMEM. */
+int procs_output_watch(struct proc *p);
+/* Takes what its pipe holds. */
+void procs_output_take(struct proc *p);
