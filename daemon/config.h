@@ -137,6 +137,7 @@ struct config {
     char *socket_owner;   /* user name or number; "": the daemon's own */
     char *socket_group;
     uint64_t segment_size; /* bytes */
+    char *segment_path;    /* "auto", "none", or absolute */
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;
     uint32_t result_keep_ms;

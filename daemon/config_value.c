@@ -51,6 +51,7 @@ const unsigned config_n_options = ARRAY_SIZE(config_options);
 
 const char *const config_type_names[TYPES] = {
     [TYPE_SOCKET] = "path",
+    [TYPE_SEGMENT] = "path",
     [TYPE_MODE] = "mode",
     [TYPE_USER] = "user",
     [TYPE_GROUP] = "group",
@@ -362,6 +363,15 @@ static int read_socket(const struct reader *r, const struct option *o, const con
     return store_string(o, base, text);
 }
 
+static int read_segment(const struct reader *r, const struct option *o, const config_setting_t *s,
+                        void *base) {
+    const char *text = is_string(s) ? config_setting_get_string(s) : "";
+    if (*text != '/' && strcmp(text, "auto") != 0 && strcmp(text, "none") != 0) {
+        return config_fail(r, s, "expected \"auto\", \"none\", or an absolute path");
+    }
+    return store_string(o, base, text);
+}
+
 static int read_user(const struct reader *r, const struct option *o, const config_setting_t *s,
                      void *base) {
     bool user = o->type == TYPE_USER;
@@ -583,17 +593,29 @@ typedef int read_fn(const struct reader *r, const struct option *o, const config
                     void *base);
 
 static read_fn *const readers[TYPES] = {
-    [TYPE_SOCKET] = read_socket,     [TYPE_MODE] = read_mode,
-    [TYPE_USER] = read_user,         [TYPE_GROUP] = read_user,
-    [TYPE_SIZE] = read_size,         [TYPE_SIZE_INHERIT] = read_size_inherit,
-    [TYPE_COUNT] = read_count,       [TYPE_COUNT_INHERIT] = read_count_inherit,
-    [TYPE_NUMBER] = read_count,      [TYPE_SECONDS] = read_seconds,
-    [TYPE_LEVEL] = read_level,       [TYPE_NAME] = read_name,
-    [TYPE_WORKERS] = read_workers,   [TYPE_MODULE] = read_module,
-    [TYPE_SIZING] = read_sizing,     [TYPE_DIRECTORY] = read_directory,
-    [TYPE_WORDS] = read_words,       [TYPE_ENV] = read_words,
-    [TYPE_USERS] = read_words,       [TYPE_BOOL] = read_bool,
-    [TYPE_OVERFLOW] = read_overflow, [TYPE_SIGNAL] = read_signal,
+    [TYPE_SOCKET] = read_socket,
+    [TYPE_SEGMENT] = read_segment,
+    [TYPE_MODE] = read_mode,
+    [TYPE_USER] = read_user,
+    [TYPE_GROUP] = read_user,
+    [TYPE_SIZE] = read_size,
+    [TYPE_SIZE_INHERIT] = read_size_inherit,
+    [TYPE_COUNT] = read_count,
+    [TYPE_COUNT_INHERIT] = read_count_inherit,
+    [TYPE_NUMBER] = read_count,
+    [TYPE_SECONDS] = read_seconds,
+    [TYPE_LEVEL] = read_level,
+    [TYPE_NAME] = read_name,
+    [TYPE_WORKERS] = read_workers,
+    [TYPE_MODULE] = read_module,
+    [TYPE_SIZING] = read_sizing,
+    [TYPE_DIRECTORY] = read_directory,
+    [TYPE_WORDS] = read_words,
+    [TYPE_ENV] = read_words,
+    [TYPE_USERS] = read_words,
+    [TYPE_BOOL] = read_bool,
+    [TYPE_OVERFLOW] = read_overflow,
+    [TYPE_SIGNAL] = read_signal,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -713,6 +735,7 @@ void config_value_show(const struct option *o, const void *base, FILE *f) {
         fputs(pool_sizing_names[fetch(o, base)], f);
         return;
     case TYPE_SOCKET:
+    case TYPE_SEGMENT:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:
@@ -807,6 +830,7 @@ int config_value_copy(const struct option *o, const void *from, void *to) {
     void *b = (char *)to + o->offset;
     switch (o->type) {
     case TYPE_SOCKET:
+    case TYPE_SEGMENT:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:
@@ -827,6 +851,7 @@ void config_value_free(const struct option *o, void *base) {
     void *at = (char *)base + o->offset;
     switch (o->type) {
     case TYPE_SOCKET:
+    case TYPE_SEGMENT:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:

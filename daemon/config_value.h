@@ -12,6 +12,7 @@ enum option_section { SECTION_TOP, SECTION_LIMITS, SECTION_POOL, SECTION_RLIMITS
 
 enum option_type {
     TYPE_SOCKET,
+    TYPE_SEGMENT,
     TYPE_MODE,
     TYPE_USER,
     TYPE_GROUP,

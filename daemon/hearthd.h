@@ -51,6 +51,9 @@ struct pool {
     enum pool_state state;
     char **handlers; /* as the zygote reported them; the index is the handler's number */
     uint32_t n_handlers;
+    bool
+        handlers_adopted; /* they are a former daemon's, and no worker of ours has named them yet */
+    bool handlers_kept;   /* a successor would find them in the segment */
     struct pool_counters count;
     uint64_t claims_seen, bytes_seen; /* sums over live workers at the last look: pool_queued() */
     struct list workers;              /* struct worker.in_pool */
@@ -119,6 +122,8 @@ struct hearthd {
     struct procs *procs; /* daemon/proc.h; made by supervise_open() */
     struct serve *serve;
     bool stopping;        /* no new connections or tasks */
+    bool kept;            /* the segment outlives us, and what is queued in it: keep.h */
+    bool found;           /* it is a former daemon's */
     bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */
     bool check_sizes;     /* tasks were queued in a pool with its size_bell set */
     /* Puts another configuration in force, checked and whole, which is consumed; `by` is for the log.

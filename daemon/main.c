@@ -6,9 +6,9 @@
  * listening, so that early clients wait in its backlog instead of being refused) -> zygotes, all at
  * once -> every pool warm -> READY=1, accept
  *
- * Signals. SIGTERM and SIGINT: no new connections or tasks; queued tasks end at once, running ones
- * may finish within stop_timeout; both kinds end LOST with CAUSE_STOPPING (attempt tells them
- * apart); then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
+ * Signals. SIGTERM and SIGINT: no new connections or tasks; running tasks may finish within stop_timeout. If the segment
+ * outlives us (keep.h), queued tasks stay in it for the next daemon, and what had to be killed is tried again there if it may
+ * be; else queued ones end at once, and both kinds end LOST with CAUSE_STOPPING (attempt tells them apart). Then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
  * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: the configuration
  * is read again, and put in force if it is good (reload.c); if we were started from a terminal that
  * is gone now, it means that, and we stop. SIGPIPE is ignored.
@@ -33,16 +33,18 @@
 
 #include "daemon/config.h"
 #include "daemon/hearthd.h"
+#include "daemon/keep.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/notify.h"
+#include "daemon/recover.h"
 #include "daemon/reload.h"
 #include "daemon/serve/serve.h"
 #include "daemon/supervise/supervise.h"
 #include "daemon/tasks.h"
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
-#include "lib/shm/slot.h"
+#include "lib/shm/keys.h"
 
 enum {
     KEEP_BLOCK = 4 * 1024 * 1024, /* larger blocks of memory go back to the kernel when freed */
@@ -167,31 +169,6 @@ static int load_config(const struct options *o, struct config **ret) {
 
 /* ---- opening ---- */
 
-static int open_segment(struct hearthd *d) {
-    uint32_t slot, gen;
-    struct shm_params params = {
-        .size = d->config->segment_size,
-        .slots = supervise_slots(d->config),
-        .tasks = d->config->tasks_max,
-    };
-    int r = shm_create(&d->shm, &params);
-    if (r < 0) {
-        log_err(NULL, "cannot make a segment of %llu bytes: %s",
-                (unsigned long long)d->config->segment_size,
-                r == -EINVAL ? "too small for its pools and tasks_max" : strerror(-r));
-        return r;
-    }
-    d->shm.patience_ns = 0; /* it only tries, and comes back */
-    r = slot_reserve(&d->shm, UINT32_MAX, &slot, &gen);
-    if (r == 0) {
-        r = slot_attach(&d->shm, slot, gen);
-    }
-    if (r < 0) {
-        log_err(NULL, "cannot attach to the segment: %s", strerror(-r));
-    }
-    return r;
-}
-
 static int open_base(struct hearthd *d) {
     struct event_config *c = event_config_new();
     if (!c) {
@@ -225,7 +202,9 @@ static void stop(struct run *run, const char *why) {
         serve_accepting(d, false);
     }
     supervise_stop(d, clock_now() + wait);
-    tasks_end_all_queued(d, TASK_LOST, CAUSE_STOPPING);
+    if (!d->kept) {
+        tasks_end_all_queued(d, TASK_LOST, CAUSE_STOPPING);
+    }
 }
 
 static void on_signal(evutil_socket_t sig, short what, void *arg) {
@@ -258,7 +237,8 @@ static int open_signals(struct run *run) {
 
 static int open_all(struct run *run) {
     struct hearthd *d = &run->d;
-    int r = open_segment(d);
+    int r = keep_open(d);
+    r = r < 0 ? r : recover_slots(d);
 
     if (r == 0) {
         r = open_base(d);
@@ -271,6 +251,9 @@ static int open_all(struct run *run) {
     }
     if (r == 0) {
         r = supervise_open(d); /* the zygotes load their modules while we go on */
+    }
+    if (r == 0) {
+        r = recover_tasks(d);
     }
     if (r == 0) {
         r = serve_open(d);
@@ -361,11 +344,19 @@ static int run_loop(struct run *run) {
     return 0;
 }
 
+/* Nothing is left in the segment that anybody could ask a successor for. */
+static bool is_empty(struct hearthd *d) {
+    struct tasks_stats n;
+    tasks_stats(d, &n);
+    return n.live + n.kept + n.fetched + n.dead == 0 && keys_count(&d->shm) == 0;
+}
+
 static void close_all(struct run *run) {
     struct hearthd *d = &run->d;
 
     serve_close(d); /* first: it may still look at pools and workers */
     supervise_close(d);
+    bool all_done = d->tasks && is_empty(d);
     tasks_close(d);
     run->loop = loop_close(run->loop);
     for (int i = 0; i < STOP_SIGNALS; i++) {
@@ -384,7 +375,7 @@ static void close_all(struct run *run) {
             close(d->door_fds[i]);
         }
     }
-    shm_detach(&d->shm);
+    keep_close(d, all_done);
     d->config = config_free(d->config);
     free(d->reload_error);
     libevent_global_shutdown();

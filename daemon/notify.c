@@ -25,22 +25,62 @@
 #include "lib/base/clock.h"
 #include "lib/base/fd.h"
 
-static void say(const char *text, int flags) {
+/* fd -1: none goes with it. 0 or -errno. */
+static int send_to(const char *text, int fd_with, int flags) {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     size_t n = path ? strlen(path) : 0;
     if (n < 2 || n >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@')) {
-        return;
+        return -ENOENT;
     }
     memcpy(to.sun_path, path, n);
     if (path[0] == '@') {
         to.sun_path[0] = '\0';
     }
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-        (void)sendto(fd, text, strlen(text), flags | MSG_NOSIGNAL, (struct sockaddr *)&to, len);
+    if (fd < 0) {
+        return -errno;
     }
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(char *)(uintptr_t)text, strlen(text)};
+    struct msghdr m = {.msg_name = &to,
+                       .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1};
+    if (fd_with >= 0) {
+        m.msg_control = control.space;
+        m.msg_controllen = sizeof(control.space);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd_with, sizeof(int));
+    }
+    ssize_t sent;
+    do {
+        sent = sendmsg(fd, &m, flags | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : 0;
+}
+
+static void say(const char *text, int flags) {
+    (void)send_to(text, -1, flags); /* of no consequence */
+}
+
+/* FDPOLL=0: a memfd, or a pidfd, is not to be dropped because it can be read. */
+int notify_store(const char *name, int fd) {
+    char text[128];
+    snprintf(text, sizeof(text), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+    return send_to(text, fd, 0);
+}
+
+int notify_unstore(const char *name) {
+    char text[128];
+    snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+    return send_to(text, -1, 0);
 }
 
 void notify_ready(void) {
@@ -80,36 +120,78 @@ uint64_t notify_watchdog_interval(void) {
     return sd_watchdog_enabled(0, &usec) > 0 ? usec / 2 : 0;
 }
 
-static void names_free(char **names) {
-    for (size_t i = 0; names && names[i]; i++) {
-        free(names[i]);
+/* ---- what we were started with ---- */
+
+enum { PASSED_MAX = 4096 };
+
+/* names[i] is of descriptor SD_LISTEN_FDS_START + i; NULL: it has been taken. */
+static struct {
+    char **names;
+    int n; /* or an errno */
+    bool known;
+} passed;
+
+/* The variables are removed from the environment, so that no child takes them for its own. */
+static int look(void) {
+    if (!passed.known) {
+        passed.known = true;
+        passed.n = sd_listen_fds_with_names(1, &passed.names);
+        passed.n = passed.n > PASSED_MAX ? -EMFILE : passed.n;
     }
-    free(names);
+    return passed.n;
 }
 
-/* Which of the n passed descriptors is called `name`, or is the only one. An index or -ENOTUNIQ. */
-static int choose(char *const *names, int n, const char *name) {
-    int found = -1;
-    for (int i = 0; names && names[i] && i < n; i++) {
-        if (!strcmp(names[i], name)) {
+static const char *name_of(int i) {
+    return passed.names && passed.names[i] ? passed.names[i] : "";
+}
+
+static bool is_stored(int i) {
+    return strncmp(name_of(i), "hearth-", strlen("hearth-")) == 0;
+}
+
+int passed_fd(const char *name, int *at) {
+    for (int n = look(); *at < n; ++*at) {
+        if (strcmp(name_of(*at), name) == 0) {
+            return SD_LISTEN_FDS_START + (*at)++;
+        }
+    }
+    return -ENOENT;
+}
+
+bool passed_any(void) {
+    bool any = false;
+    for (int i = 0; i < look(); i++) {
+        any |= !is_stored(i);
+    }
+    return any;
+}
+
+/* The one that is called `name`, or the only one that is not from the store. An index; -ENOENT: there are none but those;
+ * -ENOTUNIQ. */
+static int choose(const char *name) {
+    int found = -1, only = -1, others = 0;
+    for (int i = 0; i < passed.n; i++) {
+        if (is_stored(i)) {
+            continue;
+        }
+        others++;
+        only = i;
+        if (strcmp(name_of(i), name) == 0) {
             if (found >= 0) {
                 return -ENOTUNIQ;
             }
             found = i;
         }
     }
-    return found >= 0 ? found : n == 1 ? 0 : -ENOTUNIQ;
+    return found >= 0 ? found : others == 1 ? only : others == 0 ? -ENOENT : -ENOTUNIQ;
 }
 
 int listen_fds_take(const char *name, int *ret_fd) {
-    char **names = NULL;
-    int n = sd_listen_fds_with_names(1, &names);
+    int n = look();
     if (n <= 0) {
-        names_free(names);
         return n < 0 ? n : -ENOENT;
     }
-    int chosen = choose(names, n, name);
-    names_free(names);
+    int chosen = choose(name);
     if (chosen < 0) {
         return chosen;
     }

@@ -27,6 +27,11 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
  * plan now that had none). False: this is its end; *ret_dead then says that it had retries, and belongs
  * to the dead letters. */
 bool schedule_retry(struct hearthd *d, uint32_t idx, const struct task_view *v, bool *ret_dead);
+/* Of a task that a former daemon has left, waiting, queued or running: makes the plan anew that its record asks for. A task that
+ * is queued and would have had to wait for its turn waits for it again. 1: it has a plan; 0: it needs none; -ENOMEM. */
+int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v);
+/* Has it used up its retries? Of one that has ended. */
+bool schedule_is_dead_letter(struct hearthd *d, const struct task_view *v);
 bool schedule_knows(const struct hearthd *d, uint32_t idx); /* has it a plan? */
 /* It has ended for good: no more of it happens here, but what was noted of its attempts stays. */
 void schedule_ended(struct hearthd *d, uint32_t idx);

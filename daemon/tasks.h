@@ -15,6 +15,13 @@
 int tasks_open(struct hearthd *d);
 void tasks_close(struct hearthd *d);
 
+/* Takes over the tasks that a former daemon has left in the segment; its workers are dead and buried, and the pools are there. What
+ * has ended without its end being told is told now; what waits goes on waiting. 0 or -ENOMEM, -ENOBUFS. */
+struct tasks_recovered {
+    uint32_t waiting, kept;
+};
+int tasks_recover(struct hearthd *d, struct tasks_recovered *ret);
+
 /* ---- submitting ---- */
 /* Checks the pool's limits and queues; the workers are woken by hearthd_flush_wakes(). 0; -EBUSY:
  * queue_max or queue_bytes reached (nothing queued); -ENOMEM: segment or table full, even after

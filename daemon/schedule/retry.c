@@ -38,6 +38,11 @@ enum retry_kind schedule_kind(const struct task_view *v) {
     }
 }
 
+/* The daemon's end is no fault of the task's. */
+static bool cost_a_worker(const struct task_view *v) {
+    return v->state == TASK_LOST && v->cause != CAUSE_DAEMON;
+}
+
 /* SplitMix64. */
 static uint64_t random_next(struct schedule *s) {
     uint64_t z = s->random += UINT64_C(0x9e3779b97f4a7c15);
@@ -79,7 +84,7 @@ static void note(struct plan *p, const struct task_view *v) {
 static bool put_back(struct schedule *s, struct pool *pool, uint32_t idx, const struct task_view *v,
                      uint64_t pause) {
     struct plan *p = &s->plans[idx];
-    int r = task_retry(&s->d->shm, idx, v->id, v->state == TASK_LOST);
+    int r = task_retry(&s->d->shm, idx, v->id, cost_a_worker(v));
     if (r == -EAGAIN) {
         p->due_ns = clock_now() + STUCK_NS;
         plan_move(s, idx, STUCK);
@@ -114,11 +119,20 @@ bool schedule_retry(struct hearthd *d, uint32_t idx, const struct task_view *v, 
     if (p->place != STUCK) {
         note(p, v);
     }
-    bool poison = v->kills + (v->state == TASK_LOST) >= pool->config->poison;
+    bool poison = v->kills + cost_a_worker(v) >= pool->config->poison;
     uint64_t pause = pause_of(s, &policy, v->attempt);
     bool in_time = !policy.deadline_ns || clock_now() + pause < policy.deadline_ns;
     bool again = !poison && v->attempt <= policy.retries && policy.retry_on >> kind & 1 &&
                  in_time && put_back(s, pool, idx, v, pause);
     *ret_dead = !again;
     return again;
+}
+
+bool schedule_is_dead_letter(struct hearthd *d, const struct task_view *v) {
+    struct policy policy;
+    if (schedule_kind(v) == RETRY_KINDS || v->pool >= d->n_pools) {
+        return false;
+    }
+    policy_get(&v->policy, d->pools[v->pool].config, &policy);
+    return policy.retries > 0;
 }

@@ -154,6 +154,26 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
     return room(s, p->index, spec->uid) < 0 ? -ENOMEM : 1;
 }
 
+static int join_all(struct schedule *s, uint32_t idx, const struct pool *p,
+                    const struct policy *policy) {
+    struct plan *plan = &s->plans[idx];
+    if (plan->expire_ns) {
+        time_push(s, idx, TIME_EXPIRE, plan->expire_ns);
+    }
+    if (plan->deadline_ns) {
+        time_push(s, idx, TIME_DEADLINE, plan->deadline_ns);
+    }
+    int r = gate_join(s, idx, policy);
+    if (r == 0 && policy && policy_has(policy, POLICY_UNIQUE)) {
+        plan->unique = names_hold(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
+        r = plan->unique ? 0 : -ENOMEM;
+        if (r == 0) {
+            plan->unique->idx = idx;
+        }
+    }
+    return r ? r : after_join(s, idx, policy);
+}
+
 int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
                  const struct task_spec *spec, const struct task_ref *ref) {
     struct schedule *s = d->schedule;
@@ -163,21 +183,7 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
     plan->key = plan_key(p, due, spec->priority);
     plan->expire_ns = expiry(p, policy, now);
     plan->deadline_ns = policy ? policy->deadline_ns : 0;
-    if (plan->expire_ns) {
-        time_push(s, ref->idx, TIME_EXPIRE, plan->expire_ns);
-    }
-    if (plan->deadline_ns) {
-        time_push(s, ref->idx, TIME_DEADLINE, plan->deadline_ns);
-    }
-    int r = gate_join(s, ref->idx, policy);
-    if (r == 0 && policy && policy_has(policy, POLICY_UNIQUE)) {
-        plan->unique = names_hold(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
-        r = plan->unique ? 0 : -ENOMEM;
-        if (r == 0) {
-            plan->unique->idx = ref->idx;
-        }
-    }
-    r = r ? r : after_join(s, ref->idx, policy);
+    int r = join_all(s, ref->idx, p, policy);
     if (plan->after) {
         /* nothing ends from within a submission: so it is looked at in the next turn */
         plan->due_ns = due;
@@ -187,6 +193,43 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
         plan_wait(s, ref->idx, due);
     }
     return r;
+}
+
+/* What the front ring held, and what was not in its turn, goes through our hands again. */
+static bool take_back(struct hearthd *d, const struct pool *p, uint32_t idx,
+                      const struct task_view *v, const struct policy *policy) {
+    bool own_turn = v->priority != p->config->priority || p->config->fair ||
+                    policy_has(policy, POLICY_LIMIT_KEY) || policy_has(policy, POLICY_AFTER) ||
+                    policy_has(policy, POLICY_AFTER_GROUP);
+    return v->state == TASK_QUEUED && own_turn && task_recall(&d->shm, idx, v->id) == 0;
+}
+
+int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v) {
+    struct schedule *s = d->schedule;
+    const struct pool *p = &d->pools[v->pool];
+    struct policy policy;
+    policy_get(&v->policy, p->config, &policy);
+    bool held = v->state == TASK_WAITING || take_back(d, p, idx, v, &policy);
+    if (!held && !policy.set && p->config->expire_ms == 0 && v->attempt == 0) {
+        return 0;
+    }
+    if (room(s, p->index, v->uid) < 0) {
+        return -ENOMEM;
+    }
+    struct plan *plan = plan_new(s, idx, v->id, p->index, v->uid);
+    uint64_t due = policy.due_ns > v->submitted_ns ? policy.due_ns : v->submitted_ns;
+    plan->key = plan_key(p, due, v->priority);
+    plan->expire_ns = v->attempt ? 0 : expiry(p, &policy, v->submitted_ns);
+    plan->deadline_ns = policy.deadline_ns;
+    int r = join_all(s, idx, p, &policy);
+    if (held) {
+        /* in the next turn, when every other task is known, too */
+        uint64_t now = clock_now();
+        plan->due_ns = due > now ? due : now;
+        plan_move(s, idx, DELAYED);
+        time_push(s, idx, TIME_DUE, plan->due_ns);
+    }
+    return r < 0 ? r : 1;
 }
 
 void schedule_drop_unique(struct hearthd *d, uint32_t idx) {

@@ -159,7 +159,7 @@ int cmd_POOL_BROADCAST(struct conn *c, const struct resp_arg *argv, uint32_t arg
     if (!p || !submit_parse(c, argv, argc, 4, &w)) {
         return 0;
     }
-    if (w.policy.set || w.owned || w.last || w.stream || w.spec.priority != p->config->priority) {
+    if (w.policy.set || w.last || w.stream || w.spec.priority != p->config->priority) {
         reply_error(c, "ERR a broadcast has no options but ARG and TIMEOUT");
         return 0;
     }

@@ -124,7 +124,8 @@ static int requeue(struct conn *c, const struct task_view *v, struct task_ref *r
     policy_get(&v->policy, p->config, &policy);
     policy.set &=
         ~(1u << POLICY_DUE | 1u << POLICY_EXPIRE | 1u << POLICY_DEADLINE | 1u << POLICY_AFTER |
-          1u << POLICY_AFTER_MODE | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP);
+          1u << POLICY_AFTER_MODE | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP |
+          1u << POLICY_OWNED);
     uint32_t other;
     if (policy_has(&policy, POLICY_UNIQUE) && schedule_unique(d, p, &policy.unique_key, &other)) {
         return -EEXIST;

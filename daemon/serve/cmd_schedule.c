@@ -124,8 +124,9 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         return 0;
     }
     const uint32_t never =
-        1u << POLICY_UNIQUE | 1u << POLICY_AFTER | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP;
-    if ((task.policy.set & never) || task.owned || task.stream || task.last) {
+        1u << POLICY_UNIQUE | 1u << POLICY_AFTER | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP |
+        1u << POLICY_OWNED;
+    if ((task.policy.set & never) || task.stream || task.last) {
         reply_error(
             c, "ERR a schedule's task has no UNIQUE (see OVERLAP), AFTER, GROUP, OWNED, STREAM");
         return 0;

@@ -20,10 +20,11 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "lib/shm/adopt.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/task.h"
 
-enum { RETRY_US = 1000 };
+enum { RETRY_US = 1000, LOOK_S = 1 };
 
 struct peer {
     struct list node; /* mapped.peers or mapped.dying */
@@ -38,12 +39,15 @@ struct peer {
 struct mapped {
     struct list peers, dying;
     struct event *retry;
+    struct event *look; /* at those that a former daemon let in: they cannot ring us */
     uint32_t n;
 };
 
 static void peer_free(struct peer *p) {
     event_del(&p->ev);
-    close(p->pidfd);
+    if (p->pidfd >= 0) {
+        close(p->pidfd);
+    }
     list_del(&p->node);
     if (p->conn) {
         p->conn->peer = NULL;
@@ -105,6 +109,65 @@ static void on_exit_of(evutil_socket_t fd, short what, void *arg) {
     dies(p);
 }
 
+/* ---- those of a former daemon ---- */
+
+static int adopt(struct serve *s, uint32_t slot, const struct slot_view *v) {
+    struct peer *p = calloc(1, sizeof(*p));
+    if (!p) {
+        return -ENOMEM;
+    }
+    *p = (struct peer){.serve = s, .slot = slot, .gen = v->gen, .pid = (pid_t)v->pid};
+    p->pidfd = pidfd_open(p->pid, 0);
+    event_assign(&p->ev, s->d->base, p->pidfd, EV_READ, on_exit_of, p);
+    list_append(&s->mapped->peers, &p->node);
+    s->mapped->n++;
+    if (p->pidfd < 0 || slot_life(&s->d->shm, slot) != SLOT_ALIVE) {
+        dies(p);
+    } else {
+        event_add(&p->ev, NULL);
+    }
+    return 0;
+}
+
+/* Their connections have ended: they let go of their slots when they notice. */
+static void on_look(evutil_socket_t fd, short what, void *arg) {
+    struct serve *s = arg;
+    bool left = false;
+    (void)fd;
+    (void)what;
+    list_for_each_safe (it, &s->mapped->peers) {
+        struct peer *p = list_entry(it, struct peer, node);
+        if (p->conn) {
+            continue;
+        }
+        if (slot_life(&s->d->shm, p->slot) == SLOT_ALIVE) {
+            left = true;
+        } else {
+            dies(p);
+        }
+    }
+    if (left) {
+        event_add(s->mapped->look, &(struct timeval){.tv_sec = LOOK_S});
+    }
+}
+
+static int adopt_all(struct serve *s) {
+    struct shm_usage u;
+    int r = 0;
+    shm_usage(&s->d->shm, &u);
+    for (uint32_t i = 0; r == 0 && s->d->found && i < u.slots; i++) {
+        struct slot_view v;
+        slot_view(&s->d->shm, i, &v);
+        if (v.state != SLOT_FREE && i != s->d->shm.slot && v.pool >= SHM_POOLS) {
+            r = adopt(s, i, &v);
+        }
+    }
+    if (!list_empty(&s->mapped->peers)) {
+        event_add(s->mapped->look, &(struct timeval){.tv_sec = LOOK_S});
+    }
+    return r;
+}
+
 int mapped_open(struct serve *s) {
     s->mapped = calloc(1, sizeof(*s->mapped));
     if (!s->mapped) {
@@ -113,7 +176,8 @@ int mapped_open(struct serve *s) {
     list_init(&s->mapped->peers);
     list_init(&s->mapped->dying);
     s->mapped->retry = evtimer_new(s->d->base, on_retry, s);
-    return s->mapped->retry ? 0 : -ENOMEM;
+    s->mapped->look = evtimer_new(s->d->base, on_look, s);
+    return s->mapped->retry && s->mapped->look ? adopt_all(s) : -ENOMEM;
 }
 
 void mapped_close(struct serve *s) {
@@ -129,6 +193,9 @@ void mapped_close(struct serve *s) {
     }
     if (m->retry) {
         event_free(m->retry);
+    }
+    if (m->look) {
+        event_free(m->look);
     }
     free(m);
     s->mapped = NULL;

@@ -285,6 +285,8 @@ static bool read_owned(struct conn *c, const struct resp_arg *a, struct submit_w
     (void)c;
     (void)a;
     w->owned = true;
+    w->policy.owned = 1; /* for a daemon that takes over, when that connection is no more */
+    w->policy.set |= 1u << POLICY_OWNED;
     return true;
 }
 

@@ -38,7 +38,9 @@
 #include "daemon/log.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/buf.h"
 #include "lib/base/clock.h"
+#include "lib/shm/adopt.h"
 
 #define BACKOFF_MIN (100 * NS_PER_MS)
 #define BACKOFF_MAX (30 * NS_PER_SEC)
@@ -60,6 +62,7 @@ static int set_handlers(struct pool *p, const struct task_bytes *names, uint32_t
     if (old != made) {
         p->handlers = made;
         p->n_handlers = n;
+        p->handlers_kept = false;
     }
     for (uint32_t i = 0; i < n_old; i++) {
         free(old[i]);
@@ -80,6 +83,39 @@ static int configured_handlers(struct pool *p, const struct config_strings *l) {
 /* Nothing is started for it. */
 bool pool_only_joined(const struct pool *p) {
     return p->config->kind == POOL_PROGRAM && p->config->program.n == 0;
+}
+
+/* The handlers a former daemon knew keep their numbers; those of the configuration that it did not come behind. */
+static int adopt_handlers(struct pool *p, struct task_bytes kept) {
+    struct task_bytes names[CONFIG_HANDLERS_MAX];
+    const struct config_strings *wanted = &p->config->handlers;
+    uint32_t n = 0;
+    for (size_t at = 0; at < kept.len && n < CONFIG_HANDLERS_MAX;) {
+        const char *name = (const char *)kept.data + at;
+        names[n++] = (struct task_bytes){name, strlen(name)};
+        at += strlen(name) + 1;
+    }
+    for (uint32_t i = 0; i < wanted->n && n < CONFIG_HANDLERS_MAX; i++) {
+        bool known = false;
+        for (uint32_t k = 0; k < n && !known; k++) {
+            known = strcmp(names[k].data, wanted->v[i]) == 0;
+        }
+        if (!known) {
+            names[n++] = (struct task_bytes){wanted->v[i], strlen(wanted->v[i])};
+        }
+    }
+    p->handlers_adopted = n > 0;
+    return n ? set_handlers(p, names, n) : 0;
+}
+
+/* The pool of that name of a former daemon. Its rings are made anew, as tasks.c puts all that is queued into them. */
+static int adopt_pool(struct supervise *s, struct pool *p) {
+    struct shm *shm = &s->d->shm;
+    uint32_t room = shm_pool_room_at(shm, p->index), queue_max = p->config->queue_max;
+    shm_pool_reset(shm, p->index);
+    int r = shm_pool_renew(shm, p->index, room > queue_max ? room : queue_max);
+    p->queue_room = shm_pool_room_at(shm, p->index);
+    return r < 0 ? r : adopt_handlers(p, shm_pool_handlers(shm, p->index));
 }
 
 int pool_init(struct supervise *s, struct pool *p, struct config *owner,
@@ -104,9 +140,28 @@ int pool_init(struct supervise *s, struct pool *p, struct config *owner,
         z[i].sock = z[i].pidfd = -1;
     }
     zygote_adopt(s, z, owner, c);
+    const char *there = shm_pool_name(&s->d->shm, index);
+    if (there) {
+        return adopt_pool(s, p);
+    }
     p->queue_room = shm_pool_room(c->queue_max);
     int r = shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
     return r < 0 ? r : configured_handlers(p, &c->handlers);
+}
+
+/* So that a successor of this daemon gives the same numbers to the same names. */
+void pool_keep_handlers(struct supervise *s, struct pool *p) {
+    if (!s->d->kept || !p->handlers || p->handlers_kept) {
+        return;
+    }
+    struct buf text = BUF_INIT;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < p->n_handlers; i++) {
+        r = buf_append(&text, p->handlers[i], strlen(p->handlers[i]) + 1);
+    }
+    r = r < 0 ? r : shm_pool_keep_handlers(&s->d->shm, p->index, buf_head(&text), buf_len(&text));
+    p->handlers_kept = r == 0; /* else in the next turn */
+    buf_deinit(&text);
 }
 
 void pool_deinit(struct pool *p) {
@@ -423,10 +478,9 @@ static bool same_handlers(char *const *have, uint32_t n_have, const struct task_
     return named == n;
 }
 
-/* A version on trial has others: in the order in which they are known, new ones behind (roll.c). */
-static int try_handlers(struct zygote *z, const struct pool *p, const struct task_bytes *names,
-                        uint32_t n) {
-    struct pool all = {.n_handlers = 0};
+/* In the order in which they are known, new ones behind, into `to`. */
+static int order_handlers(const struct pool *p, const struct task_bytes *names, uint32_t n,
+                          struct pool *to) {
     struct task_bytes order[2 * CONFIG_HANDLERS_MAX];
     uint32_t at = 0;
     for (; at < p->n_handlers && at < CONFIG_HANDLERS_MAX; at++) {
@@ -442,7 +496,14 @@ static int try_handlers(struct zygote *z, const struct pool *p, const struct tas
             order[at++] = names[i];
         }
     }
-    int r = set_handlers(&all, order, at);
+    return set_handlers(to, order, at);
+}
+
+/* A version on trial has others (roll.c). */
+static int try_handlers(struct zygote *z, const struct pool *p, const struct task_bytes *names,
+                        uint32_t n) {
+    struct pool all = {.n_handlers = 0};
+    int r = order_handlers(p, names, n, &all);
     if (r == 0) {
         names_free(z->handlers, z->n_handlers);
         z->handlers = all.handlers;
@@ -465,6 +526,10 @@ int pool_name_handlers(struct hearthd *d, struct pool *p, const struct worker *w
     }
     if (w && z->trial && !p->config->handlers.n) {
         return try_handlers(z, p, names, n);
+    }
+    if (p->handlers_adopted && !p->config->handlers.n) {
+        p->handlers_adopted = false;
+        return order_handlers(p, names, n, p);
     }
     if (p->n_handlers && (p->config->handlers.n || any_has_joined(p) || tasks_live(d, p))) {
         return -ESTALE;

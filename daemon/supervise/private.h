@@ -179,6 +179,7 @@ bool zygote_is_needed(struct zygote *z);
 void zygote_bury(struct supervise *s, struct zygote *z);
 
 /* ---- pool.c ---- */
+void pool_keep_handlers(struct supervise *s, struct pool *p);
 int pool_init(struct supervise *s, struct pool *p, struct config *owner,
               const struct pool_config *c, uint32_t index);
 void pool_deinit(struct pool *p);

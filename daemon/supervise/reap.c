@@ -149,6 +149,7 @@ static const char *killed_for(const struct worker *w) {
            : w->kill_cause == CAUSE_DEADLINE  ? "its task was over its deadline"
            : w->kill_cause == CAUSE_CANCELLED ? "its task was cancelled"
            : w->kill_cause == CAUSE_STOPPING  ? "stopping"
+           : w->kill_cause == CAUSE_DAEMON    ? "stopping"
            : w->kill_cause == CAUSE_MEMORY    ? "over the memory limit"
            : w->astray                        ? "the record of its task was damaged"
                                               : "it was told to go";

@@ -181,6 +181,7 @@ static void drop_handlers(struct pool *p, const struct zygote *z) {
     for (uint32_t i = 0; i < p->n_handlers && i < z->n_handlers; i++) {
         if (!z->handlers[i][0]) {
             p->handlers[i][0] = '\0';
+            p->handlers_kept = false;
         }
     }
 }
@@ -272,6 +273,7 @@ static void take_new_handlers(struct pool *p) {
     names_free(p->handlers, p->n_handlers);
     p->handlers = z->handlers;
     p->n_handlers = z->n_handlers;
+    p->handlers_kept = false;
     z->handlers = NULL;
     z->n_handlers = 0;
 }

@@ -268,9 +268,15 @@ static int take_handlers(struct zygote *z, const char *text, size_t len) {
         z->n_handlers = n;
         return 0;
     }
+    if (p->handlers_adopted) { /* it was told them, and has kept their places */
+        names_free(p->handlers, p->n_handlers);
+        p->handlers = NULL;
+        p->handlers_adopted = false;
+    }
     if (!p->handlers) {
         p->handlers = names;
         p->n_handlers = n;
+        p->handlers_kept = false;
         return 0;
     }
     bool same = n >= p->n_handlers;

@@ -25,6 +25,7 @@
 #include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
+#include "lib/shm/adopt.h"
 
 enum { SLOTS_MAX = 1024, SLOTS_SPARE = 128 };
 #define ZYGOTE_LEAVE (NS_PER_SEC) /* for a zygote to run its module's exit */
@@ -59,20 +60,76 @@ static void on_sigchld(evutil_socket_t fd, short what, void *arg) {
     s->look = true;
 }
 
-static int open_pools(struct supervise *s) {
-    struct hearthd *d = s->d;
-
-    for (uint32_t i = 0; i < d->config->n_pools; i++) {
-        int r = pool_init(s, &d->pools[i], d->config, &d->config->pools[i], i);
-        d->n_pools = i + 1;
-        if (r < 0) {
-            log_err(LOG_ABOUT(.pool = d->config->pools[i].name),
-                    "cannot make the pool's queue in the segment: %s%s", strerror(-r),
-                    r == -ENOMEM ? "; make segment_size larger or queue_max smaller" : "");
-            return r;
+/* Its place, if a former daemon had a pool of that name. */
+static int place_of(const struct shm *s, const char *name, uint32_t *ret) {
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        const char *there = shm_pool_name(s, i);
+        if (there && strcmp(there, name) == 0) {
+            *ret = i;
+            return 0;
         }
     }
-    return 0;
+    return -ENOENT;
+}
+
+static int free_place(const struct hearthd *d, uint32_t *ret) {
+    for (uint32_t i = 0; i < SHM_POOLS; i++) {
+        if (!d->pools[i].config && !shm_pool_name(&d->shm, i)) {
+            *ret = i;
+            return 0;
+        }
+    }
+    return -ENOSPC;
+}
+
+static int open_pool(struct supervise *s, const struct pool_config *c) {
+    struct hearthd *d = s->d;
+    uint32_t i;
+    int r = place_of(&d->shm, c->name, &i);
+    r = r < 0 ? free_place(d, &i) : 0;
+    if (r == 0) {
+        d->n_pools = i + 1 > d->n_pools ? i + 1 : d->n_pools;
+        r = pool_init(s, &d->pools[i], d->config, c, i);
+    }
+    if (r < 0) {
+        log_err(LOG_ABOUT(.pool = c->name), "cannot make the pool's queue in the segment: %s%s",
+                strerror(-r),
+                r == -ENOMEM ? "; make segment_size larger or queue_max smaller" : "");
+    }
+    return r;
+}
+
+/* A pool of the former daemon that the configuration does not have: its results are there. It is one of which nothing is ever
+ * started, and which has been removed. */
+static int open_gone(struct supervise *s, uint32_t i) {
+    static struct config_error err; /* large */
+    struct hearthd *d = s->d;
+    struct config *c = NULL;
+    char text[128];
+    int n = snprintf(text, sizeof(text), "pools = ( { name = \"%s\"; program = [ ]; } );",
+                     shm_pool_name(&d->shm, i));
+    int r = config_load_text(text, (size_t)n, "(segment)", &c, &err);
+    if (r == 0) {
+        d->n_pools = i + 1 > d->n_pools ? i + 1 : d->n_pools;
+        r = pool_init(s, &d->pools[i], c, &c->pools[0], i);
+        d->pools[i].removed = d->pools[i].gone = true;
+    }
+    config_free(c);
+    return r;
+}
+
+static int open_pools(struct supervise *s) {
+    struct hearthd *d = s->d;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < d->config->n_pools; i++) {
+        r = open_pool(s, &d->config->pools[i]);
+    }
+    for (uint32_t i = 0; r == 0 && i < SHM_POOLS; i++) {
+        if (!d->pools[i].config && shm_pool_name(&d->shm, i)) {
+            r = open_gone(s, i);
+        }
+    }
+    return r;
 }
 
 int supervise_open(struct hearthd *d) {
@@ -131,7 +188,7 @@ static void kill_rest(struct supervise *s) {
         if (v.hand != 0 && task_view(&s->d->shm, (uint32_t)(v.hand - 1), &t) == 0) {
             w->kill_task_id = t.id;
         }
-        w->kill_cause = CAUSE_STOPPING;
+        w->kill_cause = s->d->kept ? CAUSE_DAEMON : CAUSE_STOPPING;
         worker_kill(s, w);
     }
     s->stop_killed = true;
@@ -215,6 +272,7 @@ void supervise_turn(struct hearthd *d) {
             worker_look(s, list_entry(it, struct worker, in_pool));
         }
         pool_turn(s, &d->pools[i]);
+        pool_keep_handlers(s, &d->pools[i]);
     }
     deadline_turn(s);
     if (s->stop_at_ns != 0) {
@@ -230,7 +288,7 @@ bool supervise_ready(struct hearthd *d) {
         return s->started;
     }
     for (uint32_t i = 0; i < d->n_pools; i++) {
-        if (d->pools[i].state != POOL_READY) {
+        if (!d->pools[i].removed && d->pools[i].state != POOL_READY) {
             return false;
         }
     }

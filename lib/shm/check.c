@@ -455,6 +455,8 @@ static int collect(struct walk *w) {
         uint64_t n = get(&ring->capacity) + get(&w->s->pools[i].front.capacity);
         uint64_t bytes = n < ALLOC_MAX ? n * 8 : ALLOC_MAX;
         int r = own(w, get(&ring->entries_off), bytes, "rings of pool", i);
+        r = r ? r : own(w, get(&w->s->pools[i].handlers_off), 1, "handlers of pool", i);
+        r = r ? r : own(w, get(&w->s->pools[i].handlers_spare), 1, "handlers of pool", i);
         if (r) {
             return r;
         }

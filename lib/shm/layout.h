@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 13u
+#define SHM_VERSION 14u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -112,6 +112,8 @@ struct shm_pool {
     _Atomic uint32_t refill;  /* 1: the daemon holds tasks back and wants to hear of every claim */
     _Atomic uint32_t look_ms; /* the daemon is to look at a task that runs for so long; 0: not */
     _Atomic uint64_t until;   /* refill: of the ready ring only what was submitted before this */
+    _Atomic uint64_t handlers_off; /* names of its handlers, for the daemon's successor (adopt.c) */
+    _Atomic uint64_t handlers_spare;
     struct shm_ring ready;
     struct shm_ring front; /* looked at first; small; filled by the daemon alone */
     _Alignas(
@@ -175,7 +177,7 @@ struct shm_task {
     uint8_t core;
     uint8_t kills;           /* attempts that ended with a worker's death */
     _Atomic uint32_t cancel; /* bits 0-1: somebody wants it stopped: 1 cancelled, 2 its time is
-                                over; bit 2: past its soft limit; bits 8-15: the signal for that */
+                                over; bit 2: past its soft limit; bit 3: its end is told; bits 8-15: the signal for that */
     uint8_t pool;
     uint8_t priority;
     uint16_t policy_len;           /* bytes behind the arguments that are the daemon's own */

@@ -11,6 +11,8 @@
  * the system. */
 #include "lib/shm/segment.h"
 
+#include "lib/shm/adopt.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -195,7 +197,7 @@ static void fill_bits(_Atomic uint64_t *map, uint64_t n) {
     }
 }
 
-int shm_create(struct shm *ret, const struct shm_params *p) {
+int shm_create_in(struct shm *ret, const struct shm_params *p, int fd_in) {
     uint64_t size = align_up(p->size, 4096);
     uint64_t tasks = p->tasks ? p->tasks : size / 4 / sizeof(struct shm_task);
     if (!p->tasks && tasks > TASKS_MAX) {
@@ -210,10 +212,8 @@ int shm_create(struct shm *ret, const struct shm_params *p) {
     if (r) {
         return r;
     }
-    _cleanup_close_ int fd = memfd_create("hearth-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    /* whoever is given a descriptor that only reads must not open it anew for writing: hence the mode */
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fchmod(fd, S_IRUSR | S_IWUSR) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+    _cleanup_close_ int fd = fcntl(fd_in, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0 || ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0) {
         return -errno;
     }
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -229,12 +229,30 @@ int shm_create(struct shm *ret, const struct shm_params *p) {
     }
     h.chunks_free = h.chunks;
     ring_init(&h.done, h.done_off, done_capacity(h.tasks));
+    h.magic = 0;
     memcpy(base, &h, sizeof(h));
     bind_handle(ret, base, &h);
     ret->fd = steal_fd(&fd);
     fill_bits(ret->free_map, h.tasks);
     fill_bits(ret->chunk_map, h.chunks);
+    atomic_signal_fence(
+        memory_order_seq_cst); /* who is killed before it leaves a file that is no segment */
+    ret->head->magic = SHM_MAGIC;
     return 0;
+}
+
+int shm_create(struct shm *ret, const struct shm_params *p) {
+    _cleanup_close_ int fd = memfd_create("hearth-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    /* whoever is given a descriptor that only reads must not open it anew for writing: hence the mode */
+    if (fd < 0 || fchmod(fd, S_IRUSR | S_IWUSR) < 0) {
+        return -errno;
+    }
+    int r = shm_create_in(ret, p, fd);
+    if (r == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        r = -errno;
+        shm_detach(ret);
+    }
+    return r;
 }
 
 int shm_view(struct shm *ret, void *base, uint64_t size) {
@@ -264,9 +282,10 @@ static int attach(struct shm *ret, int fd, int prot) {
     if (fstat(fd, &st) < 0) {
         return -errno;
     }
+    /* a file that has a name cannot be sealed: whose it is, is trusted not to shorten it */
     int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-        st.st_size < (1 << 20)) {
+    bool sealed = seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW);
+    if (!S_ISREG(st.st_mode) || (!sealed && st.st_nlink == 0) || st.st_size < (1 << 20)) {
         return -EBADMSG;
     }
     _cleanup_close_ int mine = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -367,15 +386,7 @@ uint32_t shm_pool_room(uint32_t queue_max) {
     return (uint32_t)((ready_capacity(queue_max) - 64) / 3 * 2);
 }
 
-int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max) {
-    if (index >= SHM_POOLS || !*name || strlen(name) >= sizeof(s->pools[0].name) || queue_max < 1 ||
-        queue_max > 4 << 20) {
-        return -EINVAL;
-    }
-    struct shm_pool *p = &s->pools[index];
-    if (p->name[0]) {
-        return -EEXIST;
-    }
+static int make_rings(struct shm *s, struct shm_pool *p, uint32_t queue_max) {
     uint64_t capacity = ready_capacity(queue_max);
     uint64_t front = capacity < FRONT_RING_MAX ? capacity : FRONT_RING_MAX;
     int r = alloc_give(s, &p->ready.entries_off, (capacity + front) * 8);
@@ -389,8 +400,32 @@ int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t qu
     r = zero_block(s, off, (capacity + front) * 8);
     ring_init(&p->ready, off, capacity);
     ring_init(&p->front, off + capacity * 8, front);
-    strcpy(p->name, name);
     return r;
+}
+
+int shm_pool_create(struct shm *s, uint32_t index, const char *name, uint32_t queue_max) {
+    if (index >= SHM_POOLS || !*name || strlen(name) >= sizeof(s->pools[0].name) || queue_max < 1 ||
+        queue_max > 4 << 20) {
+        return -EINVAL;
+    }
+    struct shm_pool *p = &s->pools[index];
+    if (p->name[0]) {
+        return -EEXIST;
+    }
+    int r = make_rings(s, p, queue_max);
+    if (r == 0) {
+        strcpy(p->name, name);
+    }
+    return r;
+}
+
+int shm_pool_renew(struct shm *s, uint32_t index, uint32_t queue_max) {
+    struct shm_pool *p = &s->pools[index];
+    if (index >= SHM_POOLS || queue_max < 1 || queue_max > 4 << 20) {
+        return -EINVAL;
+    }
+    int r = alloc_take_back(s, &p->ready.entries_off);
+    return r == -EAGAIN ? r : make_rings(s, p, queue_max);
 }
 
 void shm_ring_daemon(struct shm *s) {

@@ -117,7 +117,11 @@ enum { SHM_POOLS = 64 };
  * -errno of the system. The caller still needs a slot: slot_reserve() and slot_attach(). */
 int shm_create(struct shm *ret, const struct shm_params *params);
 
-/* Maps a segment. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another
+/* The same in a file that is open for reading and writing, in place of what is in it. It cannot be sealed. fd is not consumed.
+ * Killed meanwhile, it leaves a file that is no segment. */
+int shm_create_in(struct shm *ret, const struct shm_params *params, int fd);
+
+/* Maps a segment: a memfd, or a file that has a name. fd is not consumed. -EBADMSG: not a segment, or damaged; -EPROTO: of another
  * layout; -errno. */
 int shm_attach(struct shm *ret, int fd);
 

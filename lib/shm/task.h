@@ -47,6 +47,7 @@ enum task_cause {
     CAUSE_HANGUP,    /* the connection of its worker ended */
     CAUSE_SOFT,      /* it ended unfinished when told that it was over its soft limit */
     CAUSE_MEMORY,    /* killed for its memory: code is the limit in KiB; 0: by the kernel */
+    CAUSE_DAEMON,    /* the daemon ended, in whatever way, while it ran */
     TASK_CAUSES,
 };
 extern const char *const

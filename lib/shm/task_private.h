@@ -12,7 +12,8 @@ enum {
     STOP_LATE,
     STOP_MASK,
     STOP_SOFT = 4,
-    STOP_SIGNAL = 8
+    STOP_TOLD = 8,         /* its end is being told, or has been */
+    STOP_SIGNAL = 8        /* a shift */
 };                         /* shm_task.cancel */
 enum { CPU_UNIT_US = 10 }; /* shm_task.cpu_user, cpu_system */
 

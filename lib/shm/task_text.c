@@ -20,6 +20,7 @@ const char *const task_cause_names[TASK_CAUSES] = {
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
     [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline", [CAUSE_HANGUP] = "hangup",
     [CAUSE_SOFT] = "soft",           [CAUSE_MEMORY] = "memory",
+    [CAUSE_DAEMON] = "daemon",
 };
 
 static size_t hex_put(char *out, uint64_t v) {
@@ -113,6 +114,9 @@ void task_cause_text(const struct task_view *v, char out[96]) {
         break;
     case CAUSE_MEMORY:
         put_memory(v->code, out);
+        break;
+    case CAUSE_DAEMON:
+        snprintf(out, 96, "the daemon ended while it ran");
         break;
     case CAUSE_STOPPING:
         snprintf(out, 96, "daemon stopping");

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* Taking over a segment. Nearly all that a successor must know lies in the segment anyway: whose slots the dead hold, which
+ * tasks wait, what their submitters asked for. Here is the little that only a daemon writes for another daemon.
+ *
+ * The handlers' names of a pool are one block, its length in front. A new block is filled before it takes the place of the
+ * old one, in one transaction, so a daemon that dies in between leaves one or the other; the spare one is found by the next.
+ *
+ * `told` is set before an end is told. Killed in between, the daemon has told nobody; but all who could have heard of it
+ * without asking were connected to that daemon, and are not any more.
+ *
+ * Fails: as adopt.h says. What makes no sense, because another process has written there, reads as if it were not there. */
+#include "lib/shm/adopt.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/shm/alloc.h"
+#include "lib/shm/sync.h"
+#include "lib/shm/task_private.h"
+
+enum slot_life slot_life(const struct shm *s, uint32_t slot) {
+    if (slot >= s->n_slots) {
+        return SLOT_NOBODY;
+    }
+    /* the futex word comes first in every pthread_mutex_t of Linux: the owner's thread, and the kernel's bits */
+    uint32_t life = atomic_load_explicit((_Atomic uint32_t *)(void *)&s->slots[slot].life,
+                                         memory_order_acquire);
+    if (life & FUTEX_OWNER_DIED) {
+        return SLOT_DEAD;
+    }
+    return life & FUTEX_TID_MASK ? SLOT_ALIVE : SLOT_NOBODY;
+}
+
+int sync_seats_end(struct shm *s) {
+    uint32_t used = get32(&s->head->seats_used);
+    int r = 0;
+    for (uint32_t i = s->n_slots; r == 0 && i < s->n_seats && i < used; i++) {
+        if (get(&s->seats[i].conn)) {
+            r = sync_seat_end(s, owner_word(i, get32(&s->seats[i].gen)));
+        }
+    }
+    return r;
+}
+
+/* ---- pools ---- */
+
+const char *shm_pool_name(const struct shm *s, uint32_t index) {
+    const struct shm_pool *p = &s->pools[index];
+    return p->name[0] && memchr(p->name, '\0', sizeof(p->name)) ? p->name : NULL;
+}
+
+uint32_t shm_pool_room_at(const struct shm *s, uint32_t index) {
+    uint64_t capacity = get(&s->pools[index].ready.capacity);
+    return capacity > 64 && capacity <= UINT32_MAX ? (uint32_t)((capacity - 64) / 3 * 2) : 1;
+}
+
+void shm_pool_reset(struct shm *s, uint32_t index) {
+    struct shm_pool *p = &s->pools[index];
+    atomic_store(&p->paused, 0);
+    atomic_store(&p->refill, 0);
+    atomic_store(&p->look_ms, 0);
+    for (unsigned i = 0; i < sizeof(p->napping) / sizeof(p->napping[0]); i++) {
+        atomic_store(&p->napping[i], 0);
+    }
+}
+
+int shm_pool_keep_handlers(struct shm *s, uint32_t index, const void *names, size_t len) {
+    struct shm_pool *p = &s->pools[index];
+    struct task_bytes now = shm_pool_handlers(s, index);
+    if (len && now.len == len && memcmp(now.data, names, len) == 0) {
+        return 0;
+    }
+    uint64_t n = len;
+    int r = alloc_take_back(s, &p->handlers_spare);
+    r = r == -EBADMSG ? 0 : r;
+    r = r ? r : alloc_give(s, &p->handlers_spare, sizeof(n) + len);
+    if (r) {
+        return r;
+    }
+    uint8_t *block = alloc_ptr(s, get(&p->handlers_spare), sizeof(n) + len);
+    if (!block) {
+        return -EBADMSG;
+    }
+    memcpy(block, &n, sizeof(n));
+    memcpy(block + sizeof(n), names, len);
+    r = alloc_swap(s, &p->handlers_off, &p->handlers_spare);
+    if (r == 0) {
+        alloc_take_back(s, &p->handlers_spare); /* busy: the next call does it */
+    }
+    return r;
+}
+
+struct task_bytes shm_pool_handlers(const struct shm *s, uint32_t index) {
+    uint64_t off = get(&s->pools[index].handlers_off), n;
+    const uint8_t *block = off ? alloc_ptr(s, off, sizeof(n)) : NULL;
+    if (!block) {
+        return (struct task_bytes){"", 0};
+    }
+    memcpy(&n, block, sizeof(n));
+    if (n > ALLOC_MAX || !alloc_ptr(s, off, sizeof(n) + n) || (n && block[sizeof(n) + n - 1])) {
+        return (struct task_bytes){"", 0};
+    }
+    return (struct task_bytes){block + sizeof(n), n};
+}
+
+/* ---- tasks ---- */
+
+void task_set_told(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (t) {
+        atomic_fetch_or(&t->cancel, (uint32_t)STOP_TOLD);
+    }
+}
+
+bool task_is_told(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    const struct shm_task *t = task_record(s, idx, id, &v);
+    return t && (get32(&t->cancel) & STOP_TOLD);
+}
+
+void task_unwatch(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (t) {
+        atomic_store(&t->watched, 0);
+    }
+}
+
+int task_hint(struct shm *s, uint32_t idx) {
+    uint64_t v = state_load(&s->tasks[idx]);
+    uint32_t pool = word_owner(v);
+    if (word_state(v) != TASK_QUEUED || pool >= SHM_POOLS) {
+        return 0;
+    }
+    return ring_put(s, &s->pools[pool].ready, idx);
+}
+
+int task_next_used(struct shm *s, uint32_t from, uint32_t *ret_idx) {
+    uint64_t used = get(&s->head->tasks_used);
+    for (uint32_t i = from; i < used && i < s->n_tasks; i++) {
+        if (word_state(state_load(&s->tasks[i])) != TASK_FREE) {
+            *ret_idx = i;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
