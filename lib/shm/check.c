@@ -350,9 +350,19 @@ static int check_syncs(struct walk *w, uint32_t shard) {
     struct shm_shard *d = &w->s->shards[shard];
     uint64_t off = get(&d->syncs), prev = 0, n = 0, most = w->s->size / sizeof(struct shm_sync);
     const struct shm_sync *o;
+    int r = 0;
     for (; (o = sync_at(w->s, off)) && n < most; n++) {
         if (get(&o->prev) != prev || sync_shard(o) != shard) {
             break;
+        }
+        if (get(&o->place) >> 32 == SYNC_KEPT) { /* found nowhere else */
+            if (!get(&o->holders)) {
+                wrong(w, "a deleted object of shard %u is kept for nobody", shard);
+            }
+            r = check_object(w, shard, off, false);
+            if (r) {
+                return r;
+            }
         }
         prev = off;
         off = get(&o->next);
@@ -362,7 +372,6 @@ static int check_syncs(struct walk *w, uint32_t shard) {
               (unsigned long long)n, (unsigned long long)w->syncs);
     }
     uint64_t blocks = w->report->blocks, bytes = w->report->block_bytes;
-    int r = 0;
     for (off = get(&d->sync_free); r == 0 && off;) {
         o = alloc_ptr(w->s, off, sizeof(*o));
         r = own(w, off, sizeof(*o), "free sync object of shard", shard);

@@ -32,6 +32,7 @@
 enum { HOLDERS_APART = 16 };
 
 static const struct sync_kind *const kinds[KEY_TYPES] = {
+    [KEY_ARRAY] = &sync_kind_array,
     [KEY_LOCK] = &sync_kind_lock,
     [KEY_RLOCK] = &sync_kind_rlock,
 };
@@ -268,9 +269,36 @@ static int drop_holders(struct shm *s, struct shm_sync *o) {
     return get(&o->holders) != 0;
 }
 
+/* Off the list of the doomed, whose first it is. */
+static int keep_object(struct shm *s, unsigned shard, struct shm_sync *o) {
+    int r = tx_need(s, 4);
+    if (r == 0) {
+        tx_set(s, &s->shards[shard].doomed, get(&o->link));
+        tx_set(s, &o->link, 0);
+        tx_set(s, &o->place, shard | (uint64_t)SYNC_KEPT << 32);
+    }
+    return r;
+}
+
+int sync_kept_no_more(struct shm *s, struct shm_sync *o) {
+    unsigned shard = sync_shard(o);
+    int r = tx_need(s, 4);
+    if (r == 0 && get(&o->place) >> 32 == SYNC_KEPT) {
+        struct shm_shard *d = &s->shards[shard];
+        op_changes(s, shard);
+        tx_set(s, &o->place, shard | (uint64_t)SYNC_GONE << 32);
+        tx_set(s, &o->link, get(&d->doomed));
+        tx_set(s, &d->doomed, sync_off(s, o));
+    }
+    return r;
+}
+
 int sync_take_apart(struct shm *s, unsigned shard, struct shm_sync *o) {
     const struct sync_kind *k = sync_kind_of(sync_type(o));
     int r = k && k->take_apart ? k->take_apart(s, shard, o) : 0;
+    if (r == SYNC_KEEP) {
+        return keep_object(s, shard, o);
+    }
     r = r ? r : drop_holders(s, o);
     r = r ? r : unlink_object(s, shard, o);
     r = r ? r : tx_need(s, 4);

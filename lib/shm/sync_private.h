@@ -22,7 +22,12 @@
 #include "lib/shm/sync.h"
 
 enum party_state { PARTY_IDLE, PARTY_WAITS, PARTY_ANSWERED, PARTY_HOLDS };
-enum sync_state { SYNC_LIVES, SYNC_GONE }; /* GONE: its key is deleted, it is being taken apart */
+enum sync_state {
+    SYNC_LIVES,
+    SYNC_GONE, /* its key is deleted, it is being taken apart */
+    SYNC_KEPT, /* ... but it stays for its holders, and is not among the doomed until they have gone */
+};
+enum { SYNC_KEEP = 2 }; /* says `take_apart` */
 
 #define SYNC_W UINT64_C(0x80000000)
 
@@ -43,7 +48,8 @@ struct sync_kind {
     int (*undo)(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *p);
     /* Further shards that collect needs; reads, outside. */
     uint64_t (*also)(struct shm *s, const struct shm_party *p);
-    /* A piece of the object's content is given back. 0: nothing is left; 1: there is more. */
+    /* A piece of the object's content is given back. 0: nothing is left; 1: there is more; SYNC_KEEP: not before its holders have
+     * gone: `bury` and who else drops the last one calls sync_kept_no_more(). */
     int (*take_apart)(struct shm *s, unsigned shard, struct shm_sync *o);
     /* Calls fn for each block that the object owns, but for the list of holders, and that is charged to its account. Reads. */
     int (*blocks)(struct shm *s, const struct shm_sync *o,
@@ -150,6 +156,8 @@ struct shm_party *sync_holder(const struct shm *s, const struct shm_sync *o, uin
 int sync_holder_make(struct shm *s, struct shm_sync *o, uint32_t owner, unsigned mode,
                      struct shm_party **ret);
 int sync_holder_drop(struct shm *s, struct shm_sync *o, struct shm_party *p);
+/* The last one has gone: o is taken apart now, if it was only kept for them. */
+int sync_kept_no_more(struct shm *s, struct shm_sync *o);
 
 /* ---- for op.c, slot.c, check.c ---- */
 /* The operation has been committed or undone: pins from `pins` on are let go. The shards are still held. */
@@ -162,3 +170,6 @@ void sync_wake_all(struct shm *s);
 int sync_bury_slot(struct shm *s, uint32_t owner);
 /* A slot gets a new owner. */
 void sync_seat_reset(struct shm *s, uint32_t slot);
+
+/* ---- kinds with files of their own ---- */
+extern const struct sync_kind sync_kind_array;
