@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections that wait, for tasks or (wait_keys.c) for lists. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
+/* Connections that wait, for tasks, (wait_keys.c) for lists or (wait_sync.c) for locks and their kin. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
  * the connection itself; only TASK.WAIT for several needs memory. The first end answers and takes
  * the other waiters off their tasks. Later commands of the connection stay unparsed meanwhile, so
  * replies keep their order.
@@ -20,6 +20,7 @@
 #include "daemon/serve/status.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
+#include "daemon/serve/wait_sync.h"
 #include "lib/base/clock.h"
 
 void block_end(struct conn *c) {
@@ -28,6 +29,9 @@ void block_end(struct conn *c) {
     }
     c->serve->n_draining -= c->block == BLOCK_DRAIN;
     c->serve->n_event_readers -= c->block == BLOCK_EVENTS;
+    if (c->block == BLOCK_SYNC) {
+        wait_sync_forget(c);
+    }
     c->block = BLOCK_NONE;
     tasks_unwait(&c->one.waiter);
     for (uint32_t i = 0; i < c->n_many; i++) {
@@ -94,9 +98,13 @@ static void wait_over(evutil_socket_t fd, short what, void *arg) {
     if (now < c->wait_until_ns && timer_set(c, (c->wait_until_ns - now) / NS_PER_MS + 1) == 0) {
         return;
     }
+    c->serve->d->heard++;
+    if (c->block == BLOCK_SYNC) {
+        wait_sync_over(c, false);
+        return;
+    }
     block_reply_over(c);
     block_end(c);
-    c->serve->d->heard++;
 }
 
 static void wait_on(struct conn *c, struct conn_waiter *w, uint32_t idx,
@@ -211,5 +219,13 @@ int block_keys(struct conn *c, uint64_t timeout_ms) {
         return -ENOMEM;
     }
     c->block = BLOCK_KEYS;
+    return 0;
+}
+
+int block_sync(struct conn *c, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = BLOCK_SYNC;
     return 0;
 }

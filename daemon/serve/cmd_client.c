@@ -14,6 +14,7 @@
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
+#include "daemon/serve/wait_sync.h"
 #include "lib/base/clock.h"
 
 bool client_set_text(struct conn *c, char **text, const struct resp_arg *value) {
@@ -444,6 +445,11 @@ static int client_unblock(struct conn *c, const struct resp_arg *argv, uint32_t 
     struct conn *other = accounts_find(c->serve, (uint64_t)id);
     if (!other || other->block == BLOCK_NONE || !is_ours(c, other)) {
         reply_int(c, 0);
+        return 0;
+    }
+    if (other->block == BLOCK_SYNC) {
+        wait_sync_over(other, error);
+        reply_int(c, 1);
         return 0;
     }
     if (error && other->block != BLOCK_ROOM) {

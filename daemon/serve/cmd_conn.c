@@ -17,8 +17,10 @@
 #include "daemon/serve/follow.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/multi.h"
+#include "daemon/serve/pipes.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/wait_sync.h"
 
 static const char no_auth[] =
     "ERR AUTH <password> called without any password configured for the default user. Are you sure "
@@ -121,6 +123,8 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     multi_free(c);
     managers_conn_ends(c);
     blocks_conn_ends(c);
+    pipes_conn_ends(c);
+    wait_sync_conn_ends(c);
     c->proto = 2;
     c->notify = c->no_evict = c->no_touch = false;
     c->reply_mode = REPLY_ON;

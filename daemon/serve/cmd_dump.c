@@ -74,7 +74,8 @@ int cmd_DUMP(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         return 0;
     }
     if (r == 0) {
-        r = key_type(&key) == KEY_DICT   ? put_dict(&o, &name)
+        r = key_is_sync(key_type(&key))  ? -EOPNOTSUPP
+            : key_type(&key) == KEY_DICT ? put_dict(&o, &name)
             : key_type(&key) == KEY_LIST ? put_list(&o, &name)
                                          : put_value(&o, &key);
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The figures of metrics.def in their two forms: INFO's sections `tasks` and `pools`, laid out as
+/* The figures of metrics.def in their two forms: INFO's sections `tasks`, `sync` and `pools`, laid out as
  * Redis lays out its own, and METRICS.READ, the text format that Prometheus and what understands it
  * scrape (https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4): `hearth
  * metrics` prints it for the textfile collector of node_exporter. Names of pools need no escapes
@@ -17,6 +17,7 @@
 #include "daemon/serve/blocks.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/wait_sync.h"
 #include "daemon/times.h"
 #include "lib/base/clock.h"
 
@@ -42,20 +43,34 @@ int metrics_info_tasks(struct serve *s, struct buf *b) {
     int r = buf_printf(b, "# Tasks\r\n");
     tasks_stats(s->d, t);
 #define METRIC_TASKS(key, value) r = r < 0 ? r : buf_printf(b, #key ":%llu\r\n", (ull)(value));
+#define METRIC_SYNC(key, value)
 #define METRIC_POOL(key, value)
 #define METRIC(scope, key, type, value, doc) METRIC_##scope(key, value)
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
+#undef METRIC_SYNC
+    return r;
+}
+
+int metrics_info_sync(struct serve *s, struct buf *b) {
+    struct wait_sync_stats stats, *y = &stats;
+    int r = buf_printf(b, "# Sync\r\n");
+    wait_sync_stats(s, y);
+#define METRIC_TASKS(key, value)
+#define METRIC_SYNC(key, value) r = r < 0 ? r : buf_printf(b, #key ":%llu\r\n", (ull)(value));
+#include "daemon/metrics.def"
+#undef METRIC_SYNC
 #undef METRIC_POOL
     return r;
 }
 
 static int info_pool(struct hearthd *d, struct pool *p, struct buf *b) {
     int r = buf_printf(b, "pool_%s:state=%s", p->config->name, pool_state_names[p->state]);
-#define METRIC_TASKS(key, value)
+#define METRIC_SYNC(key, value)
 #define METRIC_POOL(key, value) r = r < 0 ? r : buf_printf(b, "," #key "=%llu", (ull)(value));
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
+#undef METRIC_SYNC
 #undef METRIC_POOL
 #undef METRIC
     return r < 0 ? r : buf_append(b, "\r\n", 2);
@@ -77,19 +92,24 @@ static int put_head(struct buf *b, const char *name, enum metric_type type, cons
                       tail, type == COUNTER ? "counter" : "gauge");
 }
 
-static int put_tasks(struct hearthd *d, struct buf *b) {
+/* Those of the daemon itself. */
+static int put_own(struct hearthd *d, struct buf *b) {
     struct tasks_stats stats, *t = &stats;
+    struct wait_sync_stats sync, *y = &sync;
     int r = 0;
     tasks_stats(d, t);
+    wait_sync_stats(d->serve, y);
 #define METRIC(scope, key, type, value, doc) METRIC_##scope(key, type, value, doc)
 #define METRIC_TASKS(key, type, value, doc)                                                        \
     r = r < 0 ? r : put_head(b, #key, type, doc);                                                  \
     r = r < 0 ? r                                                                                  \
               : buf_printf(b, "hearth_" #key "%s %llu\n", type == COUNTER ? "_total" : "",         \
                            (ull)(value));
+#define METRIC_SYNC METRIC_TASKS
 #define METRIC_POOL(key, type, value, doc)
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
+#undef METRIC_SYNC
 #undef METRIC_POOL
     return r;
 }
@@ -97,6 +117,7 @@ static int put_tasks(struct hearthd *d, struct buf *b) {
 static int put_pools(struct hearthd *d, struct buf *b) {
     int r = 0;
 #define METRIC_TASKS(key, type, value, doc)
+#define METRIC_SYNC(key, type, value, doc)
 #define METRIC_POOL(key, type, value, doc)                                                         \
     r = r < 0 ? r : put_head(b, "pool_" #key, type, doc);                                          \
     for (uint32_t i = 0; i < d->n_pools && r >= 0; i++) {                                          \
@@ -107,6 +128,7 @@ static int put_pools(struct hearthd *d, struct buf *b) {
     }
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
+#undef METRIC_SYNC
 #undef METRIC_POOL
 #undef METRIC
     return r;
@@ -153,7 +175,7 @@ int cmd_METRICS_READ(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     struct buf b = BUF_INIT;
     (void)argv;
     (void)argc;
-    int r = put_tasks(d, &b);
+    int r = put_own(d, &b);
     r = r < 0 ? r : put_pools(d, &b);
     r = r < 0 ? r : put_times(d, &b, TIMES_WAIT, "wait", "How long tasks waited to be begun.");
     r = r < 0 ? r : put_times(d, &b, TIMES_RUN, "run", "How long attempts of tasks ran.");

@@ -31,6 +31,9 @@ static int find(struct conn *c, const struct resp_arg *argv, struct key *ret) {
 static const char *encoding(struct conn *c, const struct key *key) {
     char digits[24];
     int64_t v;
+    if (key_is_sync(key_type(key))) {
+        return key_type_names[key_type(key)];
+    }
     if (key_type(key) == KEY_DICT) {
         return "hashtable";
     }

@@ -189,6 +189,7 @@ static const struct info_section {
     {"cluster", true, info_cluster},
     {"keyspace", true, info_keyspace},
     {"tasks", true, metrics_info_tasks},
+    {"sync", true, metrics_info_sync},
     {"pools", true, metrics_info_pools},
     {"accounts", true, info_accounts},
 };

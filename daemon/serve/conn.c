@@ -44,10 +44,12 @@
 #include "daemon/serve/multi.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/passed.h"
+#include "daemon/serve/pipes.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/wait_keys.h"
+#include "daemon/serve/wait_sync.h"
 #include "lib/base/clock.h"
 
 enum {
@@ -98,9 +100,11 @@ void conn_kill(struct conn *c, const char *why, ...) {
     c->dead = true;
     conn_interest(c);
     block_end(c);
+    wait_sync_conn_ends(c);
     mapped_conn_ends(c);
     managers_conn_ends(c);
     blocks_conn_ends(c);
+    pipes_conn_ends(c);
     leases_conn_ends(c);
     pubsub_drop(c);
     follow_conn_ends(c);
@@ -246,6 +250,7 @@ static size_t process(struct conn *c, const char *data, size_t len) {
         }
         used += c->reader.used;
         wait_keys_turn(c->serve);
+        wait_sync_turn(c->serve);
         if (used < len) {
             leases_said_more(c);
         }
@@ -374,6 +379,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->room.node);
     list_init(&c->group.node);
     list_init(&c->proc.node);
+    list_init(&c->sync.node);
     list_init(&c->one.waiter.node);
     struct resp_limits limits = resp_limits_default;
     uint64_t max = s->d->config->limits.client_max_input;

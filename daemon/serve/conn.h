@@ -42,6 +42,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
+ *    |  |--LOCK.ACQUIRE and its kin, and COND.WAIT, QUEUE.GET ...> SYNC
  *    |  \--EVENTS.READ> EVENTS +
  *    +-------------------------+  */
 enum conn_block {
@@ -56,7 +57,12 @@ enum conn_block {
     BLOCK_GROUP,
     BLOCK_BROADCAST,
     BLOCK_PROC,
+
+    BLOCK_SYNC,
 };
+
+/* What is asked of the segment next for a connection in BLOCK_SYNC: wait_sync.c */
+enum conn_sync_phase { PHASE_CHECK, PHASE_POLL, PHASE_GIVE_UP };
 
 /* A result in the segment that goes out behind `at` bytes of the output. */
 struct out_ref {
@@ -87,6 +93,8 @@ struct broadcast; /* broadcast.c */
 struct passed;    /* passed.c */
 struct conn_keys; /* the lists that a client waits for, ... */
 struct wait_keys; /* ... and those of all: wait_keys.c */
+struct seat;      /* an owner of locks in the segment, ... */
+struct wait_sync; /* ... and those of all: wait_sync.c */
 
 /* How a worker wants to hear that its task is to stop. */
 enum conn_hears { HEARS_NOT, HEARS_PUSH, HEARS_SIGNAL };
@@ -137,7 +145,20 @@ struct conn {
     struct broadcast *broadcast; /* BLOCK_BROADCAST */
     struct conn_keys *keys;      /* BLPOP and its kin */
     struct event_wish wish;      /* BLOCK_EVENTS */
-    struct room {                /* BLOCK_ROOM: room.c */
+    struct seat *seat;           /* NULL: it holds and waits for nothing */
+    struct conn_sync {           /* BLOCK_SYNC */
+        struct list node;        /* wait_sync.retry */
+        void (*say)(struct conn *c, int answer);
+        uint8_t phase;     /* enum conn_sync_phase */
+        uint8_t late;      /* enum sync_late */
+        bool died;         /* the answer 1 says so */
+        bool error;        /* CLIENT UNBLOCK ... ERROR */
+        bool again;        /* its words are kept, and taken again */
+        bool answered;     /* ... only for the sake of `answer` */
+        int answer;        /* negative */
+        uint64_t until_ns; /* of `again`; UINT64_MAX: for ever */
+    } sync;
+    struct room { /* BLOCK_ROOM: room.c */
         struct list node;
         struct pool *pool;
         uint32_t n;
@@ -155,6 +176,7 @@ struct conn {
     struct peer *peer;      /* has the segment mapped: mapped.c; NULL: not */
     uint32_t managers;      /* that it has open: cmd_manager.c */
     uint32_t blocks;        /* that go with it: blocks.c */
+    uint32_t pairs;         /* of PIPE.FD, half given out */
     struct multi *multi;    /* NULL: neither queues nor watches */
     struct task_ref *owned; /* tasks that end with it; some have ended already */
     uint32_t n_owned, cap_owned;
@@ -231,6 +253,9 @@ struct serve {
     struct blocks *blocks;
     struct event *ev_door; /* door.c */
     struct wait_keys *wait_keys;
+    struct wait_sync *wait_sync;
+    struct list pairs; /* struct pair: cmd_pipe.c */
+    uint32_t n_pairs;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */
     uint32_t answered_idx; /* task whose end has just been given as TASK.CALL's reply: no push;
@@ -310,6 +335,8 @@ int block_proc(struct conn *c, uint64_t timeout_ms);
 int block_room(struct conn *c, uint64_t timeout_ms);
 /* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
 int block_keys(struct conn *c, uint64_t timeout_ms);
+/* The rest of waiting for locks and the like is in wait_sync.c. As block_wait(). */
+int block_sync(struct conn *c, uint64_t timeout_ms);
 /* The time is up: the reply of a wait that nothing came of. */
 void block_reply_over(struct conn *c);
 /* The wait is over, without a reply. */

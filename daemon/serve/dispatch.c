@@ -19,6 +19,7 @@
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/sitting.h"
+#include "daemon/serve/wait_sync.h"
 #include "lib/base/num.h"
 
 static command_handler *const handlers[] = {
@@ -219,11 +220,11 @@ static bool refuses(struct conn *c, int id, uint32_t argc) {
         return true;
     }
     uint32_t lacks = commands[id].flags & CMD_ROLES & ~c->roles;
-    if (lacks) {
+    if (lacks && !wait_sync_again(c)) {
         roles_refuse(c, commands[id].name);
         return true;
     }
-    return false;
+    return (commands[id].flags & CMD_SEAT) && !wait_sync_seat(c);
 }
 
 static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc) {
@@ -255,6 +256,7 @@ int dispatch(struct conn *c) {
         return 0;
     }
     c->serve->d->shm.account = c->account;
+    c->serve->d->shm.actor = wait_sync_owner(c);
     c->muted = c->reply_mode == REPLY_OFF || c->skip;
     bool skip = c->skip;
     c->skip = false;

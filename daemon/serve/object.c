@@ -145,6 +145,22 @@ const char *object_error_text(int r) {
         return "ERR no such key";
     case -EIDRM:
         return "NOMANAGER the manager that the name belongs to has ended";
+    case -EPERM:
+        return "NOTOWNER it is not held by this connection";
+    case -EDEADLK:
+        return "DEADLOCK the wait would never end: who holds it waits, in the end, for this client";
+    case -ECONNABORTED:
+        return "BROKEN the barrier is broken";
+    case -EPIPE:
+        return "CLOSED nothing more is put into it";
+    case -EOVERFLOW:
+        return "OVERFLOW that is more than was taken";
+    case -EOPNOTSUPP:
+        return "ERR what processes hold or wait for cannot be copied";
+    case -EBADF:
+        return "ERR this end of the pipe does not do that";
+    case -EEXIST:
+        return "EXISTS it is there already, made with other parameters";
     default:
         return NULL;
     }
@@ -271,7 +287,7 @@ int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
     if (r != 0) {
         drop_reply(&k);
     }
-    if (r == -EAGAIN) {
+    if (r == -EAGAIN || r == -EINPROGRESS) {
         return r;
     }
     if (r < 0) {

@@ -18,7 +18,8 @@
 #include "lib/shm/keys.h"
 #include "lib/shm/op.h"
 
-/* Carries the command out and replies. 0, or -EAGAIN: locks are busy, nothing is done or said. */
+/* Carries the command out and replies. 0, or -EAGAIN: locks are busy, nothing is done or said; -EINPROGRESS: it waits, and its
+ * words are to be taken again (wait_sync.c). */
 int object_run(struct conn *c, int id, const struct resp_arg *argv, uint32_t argc);
 /* The same inside of an operation that holds all shards, for EXEC: 0, or a negative errno because of which EXEC must fail
  * as a whole. A command that fails by itself has replied and left no trace. */

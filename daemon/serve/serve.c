@@ -28,10 +28,12 @@
 #include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
 #include "daemon/serve/notify_push.h"
+#include "daemon/serve/pipes.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
+#include "daemon/serve/wait_sync.h"
 #include "lib/base/clock.h"
 
 enum {
@@ -99,6 +101,7 @@ static int open_parts(struct serve *s) {
     r = r < 0 ? r : roles_open(s);
     r = r < 0 ? r : mapped_open(s);
     r = r < 0 ? r : wait_keys_open(s);
+    r = r < 0 ? r : wait_sync_open(s);
     r = r < 0 ? r : managers_open(s);
     r = r < 0 ? r : blocks_open(s);
     r = r < 0 ? r : door_open(s);
@@ -138,6 +141,7 @@ int serve_open(struct hearthd *d) {
     list_init(&s->retry);
     list_init(&s->dead);
     list_init(&s->in_room);
+    pipes_open(s);
     follow_limits(s);
     s->events_told = events_next(d);
     d->serve = s;
@@ -222,6 +226,7 @@ bool serve_turn(struct hearthd *d) {
     struct serve *s = d->serve;
     keyspace_stir(s);
     wait_keys_turn(s);
+    wait_sync_turn(s);
     block_drain_turn(s);
     room_turn(s);
     go_on(s);
@@ -236,7 +241,8 @@ bool serve_turn(struct hearthd *d) {
 
 bool serve_has_news(struct hearthd *d) {
     return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve) ||
-           events_push_has_news(d->serve) || room_has_news(d->serve);
+           wait_sync_has_news(d->serve) || events_push_has_news(d->serve) ||
+           room_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {
@@ -279,6 +285,8 @@ void serve_close(struct hearthd *d) {
     mapped_close(s);
     roles_close(s);
     wait_keys_close(s);
+    wait_sync_close(s);
+    pipes_close(s);
     managers_close(s);
     blocks_close(s);
     door_close(s);

@@ -52,8 +52,8 @@ bool sitting_ends_wait(struct conn *c) {
         return false;
     }
     ms = (now - c->busy_since_ns) / NS_PER_MS;
-    if (ms < s->d->config->lock_timeout_ms || c->partial) {
-        return false; /* of an MSUBMIT some is done: it goes on */
+    if (ms < s->d->config->lock_timeout_ms || c->partial || c->sync.again) {
+        return false; /* of an MSUBMIT some is done, or something has been granted: it goes on */
     }
     c->busy_since_ns = 0;
     if (report(s, &h, ms)) {

@@ -251,12 +251,13 @@ Test(events, metrics_and_info_have_the_same_figures) {
 #define COUNTER                               "_total"
 #define METRIC_TASKS(name, type)                                                                   \
     cr_assert(strstr(wire_show(&w), "# HELP hearth_" #name type " "), "no " #name);
+#define METRIC_SYNC METRIC_TASKS
 #define METRIC_POOL(name, type)                                                                    \
     cr_assert(strstr(wire_show(&w), "hearth_pool_" #name type "{pool="), "no " #name);
 #include "daemon/metrics.def"
 #undef METRIC_TASKS
 #undef METRIC_POOL
-    ask(&w, "INFO tasks pools");
+    ask(&w, "INFO tasks sync pools");
 #define METRIC_TASKS(name, type) cr_assert(strstr(wire_show(&w), #name ":"), "no " #name);
 #define METRIC_POOL(name, type)  cr_assert(strstr(wire_show(&w), "," #name "="), "no " #name);
 #include "daemon/metrics.def"
