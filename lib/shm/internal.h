@@ -2,6 +2,7 @@
 /* Small things the files of lib/shm share. Not for anybody else. */
 #pragma once
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,9 +42,10 @@ static inline void keep_order(void) {
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-static inline void futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
+/* True: a signal handler has run. */
+static inline bool futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t ns) {
     struct timespec t = {(time_t)(ns / NS_PER_SEC), (long)(ns % NS_PER_SEC)};
-    syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0);
+    return syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0) < 0 && errno == EINTR;
 }
 static inline void futex_wake(_Atomic uint32_t *word, int n) {
     syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);

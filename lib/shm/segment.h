@@ -85,6 +85,11 @@ struct shm {
     struct shm_seen seen[SHM_SEEN];
     uint32_t actor; /* owner word that it holds and waits for (sync.h); 0: `me` */
     struct shm_sync_after after;
+    /* sync_wait() calls it when a signal handler has run, and every look_ns (0: not) that it has waited, outside of any operation: not 0: the
+     * wait is given up, and that is its answer if it had none. */
+    int (*wait_look)(void *arg);
+    void *wait_arg;
+    uint64_t wait_look_ns;
     /* where things are, checked once when the segment was attached, so that nobody can move them
      * later */
     struct shm_header *head;

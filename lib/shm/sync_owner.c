@@ -349,36 +349,71 @@ int sync_give_up(struct shm *s) {
     return answer_of(s, TO_GIVE_UP);
 }
 
-/* Sleeps until the bell rings or the time is over; looks after the holder if nothing was heard for long. */
-static void doze(struct shm *s, struct shm_seat *seat, uint32_t bell, uint64_t until) {
+/* Sleeps until the bell rings or the time is over; looks after the holder if nothing was heard for long. True: a signal handler
+ * has run. */
+static bool doze(struct shm *s, struct shm_seat *seat, uint32_t bell, uint64_t until) {
     uint64_t now = clock_now(), step = until - now < HEARTBEAT_NS ? until - now : HEARTBEAT_NS;
     if (until <= now) {
-        return;
+        return false;
     }
-    futex_wait(&seat->bell, bell, step);
+    bool signalled = futex_wait(&seat->bell, bell, step);
     if (step == HEARTBEAT_NS && atomic_load(&seat->bell) == bell &&
         clock_now() - now >= HEARTBEAT_NS) {
         answer_of(s, TO_LOOK);
     }
+    return signalled;
+}
+
+/* How long a wait lasts. */
+struct patience {
+    uint64_t until, look; /* UINT64_MAX: never */
+    int over;             /* the answer when it is; 0: it is not */
+    bool signalled;
+};
+
+static uint64_t next_look(const struct shm *s) {
+    return s->wait_look && s->wait_look_ns ? clock_now() + s->wait_look_ns : UINT64_MAX;
+}
+
+/* Whether it has just ended. */
+static bool has_ended(struct shm *s, struct patience *p) {
+    uint64_t now = p->until != UINT64_MAX || p->look != UINT64_MAX ? clock_now() : 0;
+    if (s->wait_look && (p->signalled || now >= p->look)) {
+        p->signalled = false;
+        p->look = next_look(s);
+        p->over = s->wait_look(s->wait_arg);
+    }
+    if (!p->over && now >= p->until) {
+        p->over = -ETIMEDOUT;
+    }
+    if (p->over) { /* a condition's waiter may have to stand in the lock's line yet, which has no end */
+        p->until = p->look = UINT64_MAX;
+    }
+    return p->over;
 }
 
 int sync_wait(struct shm *s, int64_t ms) {
     struct shm_seat *seat = &s->seats[s->slot];
-    uint64_t until = ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)ms * NS_PER_MS;
+    struct patience p = {.until = ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)ms * NS_PER_MS,
+                         .look = next_look(s)};
     assert(s->mine && !s->actor);
-    for (;;) {
+    for (bool leaving = false;;) {
         uint32_t bell = atomic_load(&seat->bell);
         atomic_store(&seat->asleep, 1);
         int r = sync_poll(s);
-        if (r == -EINPROGRESS && clock_now() >= until) {
+        if (r == -EINPROGRESS && !p.over) {
+            leaving = has_ended(s, &p);
+        }
+        if (r == -EINPROGRESS && leaving) {
             r = sync_give_up(s);
+            leaving = r == -EAGAIN;
         }
         if (r != -EINPROGRESS && r != -EAGAIN) {
             atomic_store(&seat->asleep, 0);
-            return r;
+            return r == -ETIMEDOUT && p.over ? p.over : r;
         }
         if (r == -EINPROGRESS) {
-            doze(s, seat, bell, until);
+            p.signalled = doze(s, seat, bell, p.until < p.look ? p.until : p.look);
         }
     }
 }
