@@ -32,9 +32,10 @@
 enum { HOLDERS_APART = 16 };
 
 static const struct sync_kind *const kinds[KEY_TYPES] = {
-    [KEY_ARRAY] = &sync_kind_array,
-    [KEY_LOCK] = &sync_kind_lock,
-    [KEY_RLOCK] = &sync_kind_rlock,
+    [KEY_ARRAY] = &sync_kind_array,     [KEY_LOCK] = &sync_kind_lock,
+    [KEY_RLOCK] = &sync_kind_rlock,     [KEY_SEM] = &sync_kind_sem,
+    [KEY_EVENT] = &sync_kind_event,     [KEY_COND] = &sync_kind_cond,
+    [KEY_BARRIER] = &sync_kind_barrier,
 };
 
 const struct sync_kind *sync_kind_of(unsigned type) {
@@ -50,8 +51,7 @@ struct shm_sync *sync_at(const struct shm *s, uint64_t off) {
     return o && key_is_sync(sync_type(o)) ? o : NULL;
 }
 
-/* A party at an offset: in a seat, or in a block. */
-static struct shm_party *party_at(const struct shm *s, uint64_t off) {
+struct shm_party *sync_party_at(const struct shm *s, uint64_t off) {
     uint64_t first = sync_off(s, &s->seats[0].waiting);
     if (off >= first && (off - first) / sizeof(struct shm_seat) < s->n_seats) {
         return (off - first) % sizeof(struct shm_seat) ? NULL : (void *)(s->base + off);
@@ -254,7 +254,7 @@ int sync_renamed(struct shm *s, uint64_t off, unsigned to) {
 
 static int drop_holders(struct shm *s, struct shm_sync *o) {
     for (int i = 0; i < HOLDERS_APART && get(&o->holders); i++) {
-        struct shm_party *p = party_at(s, get(&o->holders));
+        struct shm_party *p = sync_party_at(s, get(&o->holders));
         int r = tx_need(s, 8);
         r = r || p ? r : -EBADMSG;
         r = r ? r : sync_holder_drop(s, o, p);
@@ -319,7 +319,7 @@ int sync_blocks(struct shm *s, const struct shm_sync *o,
     const struct sync_kind *k = sync_kind_of(sync_type(o));
     uint64_t off = get(&o->holders), n = 0;
     while (off) {
-        const struct shm_party *p = party_at(s, off);
+        const struct shm_party *p = sync_party_at(s, off);
         int r = p && n++ < s->size / sizeof(*p) ? fn(arg, off, sizeof(*p)) : -ESTALE;
         if (r) {
             return r;
@@ -347,8 +347,8 @@ static uint64_t now_ms(void) {
 
 static int join_line(struct shm *s, struct shm_sync *o, struct shm_party *p, bool front) {
     uint64_t off = sync_off(s, p);
-    struct shm_party *prev = front ? NULL : party_at(s, get(&o->last));
-    struct shm_party *next = front ? party_at(s, get(&o->first)) : NULL;
+    struct shm_party *prev = front ? NULL : sync_party_at(s, get(&o->last));
+    struct shm_party *next = front ? sync_party_at(s, get(&o->first)) : NULL;
     tx_set(s, &p->prev, sync_off(s, prev));
     tx_set(s, &p->next, sync_off(s, next));
     tx_set(s, prev ? &prev->next : &o->first, off);
@@ -358,7 +358,8 @@ static int join_line(struct shm *s, struct shm_sync *o, struct shm_party *p, boo
 }
 
 static int leave_line(struct shm *s, struct shm_sync *o, struct shm_party *p) {
-    struct shm_party *prev = party_at(s, get(&p->prev)), *next = party_at(s, get(&p->next));
+    struct shm_party *prev = sync_party_at(s, get(&p->prev)),
+                     *next = sync_party_at(s, get(&p->next));
     int r = tx_need(s, 4);
     if (r == 0) {
         tx_set(s, prev ? &prev->next : &o->first, sync_off(s, next));
@@ -434,7 +435,7 @@ int64_t sync_answer_all(struct shm *s, struct shm_sync *o, int answer) {
         return r;
     }
     op_changes(s, sync_shard(o));
-    for (struct shm_party *p = party_at(s, get(&o->first)); p && (uint64_t)n < most; n++) {
+    for (struct shm_party *p = sync_party_at(s, get(&o->first)); p && (uint64_t)n < most; n++) {
         uint64_t v = get(&p->state);
         r = tx_need(s, 4);
         if (r) {
@@ -442,7 +443,7 @@ int64_t sync_answer_all(struct shm *s, struct shm_sync *o, int answer) {
         }
         tx_set(s, &p->state, party_word(PARTY_ANSWERED, party_kind(v), party_mode(v), answer));
         sync_wake(s, party_owner(p));
-        p = party_at(s, get(&p->next));
+        p = sync_party_at(s, get(&p->next));
     }
     if (get(&o->first)) {
         tx_set(s, &o->first, 0);
@@ -453,13 +454,13 @@ int64_t sync_answer_all(struct shm *s, struct shm_sync *o, int answer) {
 }
 
 struct shm_party *sync_next(const struct shm *s, const struct shm_party *p) {
-    return party_at(s, get(&p->next));
+    return sync_party_at(s, get(&p->next));
 }
 
 struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret) {
     struct shm_party *p;
     *ret = 0;
-    for (uint64_t most = get(&o->waiting); (p = party_at(s, get(&o->first))) && most; most--) {
+    for (uint64_t most = get(&o->waiting); (p = sync_party_at(s, get(&o->first))) && most; most--) {
         if (!sync_is_dead(s, party_owner(p))) {
             return p;
         }
@@ -474,12 +475,12 @@ struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret) {
 /* ---- parties that hold ---- */
 
 struct shm_party *sync_holder(const struct shm *s, const struct shm_sync *o, uint32_t owner) {
-    struct shm_party *p = party_at(s, get(&o->holders));
+    struct shm_party *p = sync_party_at(s, get(&o->holders));
     for (uint64_t n = get(&o->n_holders); p && n > 0; n--) {
         if (party_owner(p) == owner) {
             return p;
         }
-        p = party_at(s, get(&p->next));
+        p = sync_party_at(s, get(&p->next));
     }
     return NULL;
 }
@@ -502,7 +503,7 @@ int sync_holder_make(struct shm *s, struct shm_sync *o, uint32_t owner, unsigned
     }
     p = (void *)(s->base + off);
     memset(p, 0, sizeof(*p));
-    struct shm_party *next = party_at(s, get(&o->holders));
+    struct shm_party *next = sync_party_at(s, get(&o->holders));
     put(&p->object, sync_off(s, o));
     put(&p->who, owner | get(&o->birth) << 32);
     put(&p->since, now_ms());
@@ -521,7 +522,8 @@ int sync_holder_make(struct shm *s, struct shm_sync *o, uint32_t owner, unsigned
 }
 
 int sync_holder_drop(struct shm *s, struct shm_sync *o, struct shm_party *p) {
-    struct shm_party *prev = party_at(s, get(&p->prev)), *next = party_at(s, get(&p->next));
+    struct shm_party *prev = sync_party_at(s, get(&p->prev)),
+                     *next = sync_party_at(s, get(&p->next));
     unsigned shard = sync_shard(o);
     int r = tx_need(s, 8);
     if (r) {

@@ -63,3 +63,51 @@ int sync_rlock_acquire(struct shm *s, const struct key_name *name, unsigned flag
 int sync_rlock_release(struct shm *s, const struct key_name *name, unsigned flags);
 /* Reads. How many times the actor has it. */
 int64_t sync_rlock_depth(struct shm *s, const struct key_name *name);
+
+/* ---- semaphores; n >= 1 ---- */
+/* 1: made; 0: there already. -EEXIST: with other parameters. `bounded`: never more units than at first. */
+int sync_sem_create(struct shm *s, const struct key_name *name, uint64_t value, bool bounded);
+/* 0, or SYNC_DIED: among the units may be some of one that died with them. Units that somebody holds when he dies come back; so a
+ * semaphore by which one process signals to another should not be taken from by mortals. In the order of the line: who
+ * wants many is not overtaken. -ENOENT: not made yet. -EINVAL: more than there can ever be. */
+int sync_sem_acquire(struct shm *s, const struct key_name *name, uint64_t n, unsigned flags);
+/* By anybody; of who holds less than n the rest is added all the same. -EOVERFLOW: above the bound. */
+int sync_sem_release(struct shm *s, const struct key_name *name, uint64_t n);
+/* Reads. Free units. */
+int64_t sync_sem_value(struct shm *s, const struct key_name *name);
+
+/* ---- events ---- */
+/* Everybody who waits goes on. Made by first use, as by waiting. */
+int sync_event_set(struct shm *s, const struct key_name *name);
+int sync_event_clear(struct shm *s, const struct key_name *name);
+/* Reads. 1 or 0. */
+int sync_event_is_set(struct shm *s, const struct key_name *name);
+/* 0: it was set, at least for a moment. */
+int sync_event_wait(struct shm *s, const struct key_name *name, unsigned flags);
+
+/* ---- conditions; both shards are held ---- */
+/* Stands in the condition's line and lets go of the lock (a lock or an rlock, of any depth) in one operation. The answer comes when
+ * the actor has the lock again, as before: 0: notified; SYNC_DIED: likewise, and a former holder of the lock died with it;
+ * -ETIMEDOUT: its time was over. sync_give_up() may say -EINPROGRESS: it stands in the lock's line, go on with sync_poll().
+ * When a holder of the lock dies, everybody looks again, as if notified. -EPERM: the lock is not the actor's. -EIDRM: the
+ * lock, or the condition, was deleted: the actor does not have the lock. */
+int sync_cond_wait(struct shm *s, const struct key_name *cond, const struct key_name *lock,
+                   unsigned flags);
+/* n of those who wait, in order; UINT64_MAX: all. By anybody, with the lock or without. How many. */
+int64_t sync_cond_notify(struct shm *s, const struct key_name *cond, uint64_t n);
+
+/* ---- barriers ---- */
+/* As sync_sem_create(); parties: 1 .. INT32_MAX. */
+int sync_barrier_create(struct shm *s, const struct key_name *name, uint32_t parties);
+/* The place in the order of coming, 0 .. parties - 1. -ECONNABORTED: it is broken, or was while the actor waited. -ETIMEDOUT: the
+ * actor's time was over, which breaks it. */
+int sync_barrier_wait(struct shm *s, const struct key_name *name, unsigned flags);
+/* Breaks it for those who wait; it is whole again for those who come. */
+int sync_barrier_reset(struct shm *s, const struct key_name *name);
+int sync_barrier_abort(struct shm *s, const struct key_name *name);
+struct sync_barrier_view {
+    uint32_t parties, waiting;
+    bool broken;
+};
+/* Reads. */
+int sync_barrier_view(struct shm *s, const struct key_name *name, struct sync_barrier_view *ret);

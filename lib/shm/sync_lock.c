@@ -31,7 +31,13 @@ static int set_owner(struct shm *s, struct shm_sync *o, uint32_t owner, uint64_t
 
 /* To the first in line, or to nobody. The lock is pinned. */
 static int hand_over(struct shm *s, struct shm_sync *o, int answer) {
-    int r;
+    int r = answer == SYNC_DIED && get(&o->words[0]) ? tx_need(s, 1) : 0;
+    if (r) {
+        return r;
+    }
+    if (answer == SYNC_DIED && get(&o->words[0])) {
+        tx_set(s, &o->words[LOCK_RECHECK], 1);
+    }
     struct shm_party *p = sync_first(s, o, &r);
     if (r) {
         return r;
@@ -40,7 +46,8 @@ static int hand_over(struct shm *s, struct shm_sync *o, int answer) {
         return set_owner(s, o, 0, 0);
     }
     uint64_t times = get(&p->count);
-    r = sync_answer(s, o, p, answer);
+    bool late = party_mode(get(&p->state)) == SYNC_MODE_LATE;
+    r = sync_answer(s, o, p, late ? -ETIMEDOUT : answer);
     return r ? r : set_owner(s, o, party_owner(p), times ? times - 1 : 0);
 }
 
@@ -153,4 +160,42 @@ int64_t sync_rlock_depth(struct shm *s, const struct key_name *name) {
         return r == -ENOENT ? 0 : r;
     }
     return sync_word_owner(get(&o->word)) == sync_actor(s) ? (int64_t)get(&o->extra) + 1 : 0;
+}
+
+/* ---- for conditions ---- */
+
+int sync_lock_held(struct shm *s, const struct key_name *name, struct shm_sync **ret) {
+    int r = find_held(s, name, KEY_LOCK, 0, ret);
+    return r == -EPROTOTYPE ? find_held(s, name, KEY_RLOCK, 0, ret) : r;
+}
+
+int sync_lock_let_go(struct shm *s, struct shm_sync *o, uint64_t *ret_times) {
+    uint64_t times = get(&o->extra) + 1;
+    int r = hand_over(s, o, 0);
+    if (r == 0) {
+        *ret_times = times;
+    }
+    return r;
+}
+
+int sync_lock_take_again(struct shm *s, struct shm_sync *o, struct shm_party *p, unsigned mode,
+                         uint64_t times) {
+    int answer = 0, r;
+    sync_pin(s, o);
+    uint32_t owner = sync_word_owner(get(&o->word));
+    if (owner && sync_is_dead(s, owner)) {
+        r = hand_over(s, o, SYNC_DIED);
+        if (r) {
+            return r;
+        }
+        owner = sync_word_owner(get(&o->word));
+        answer = SYNC_DIED;
+    }
+    if (owner) {
+        r = sync_park_again(s, o, p, mode, times, false);
+        return r ? r : -EINPROGRESS;
+    }
+    sync_enrol(s, sync_shard(o));
+    r = set_owner(s, o, party_owner(p), times ? times - 1 : 0);
+    return r ? r : answer;
 }

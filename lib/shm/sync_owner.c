@@ -251,6 +251,12 @@ static int leave(struct shm *s, struct shm_sync *o, struct shm_party *p, bool di
     return r == 0 && k && k->left ? k->left(s, o, p, died) : r;
 }
 
+/* In a lock's line on behalf of a condition: it does not come back without the lock. */
+static bool stays(const struct shm_party *p) {
+    unsigned mode = party_mode(get(&p->state));
+    return mode == SYNC_MODE_AGAIN || mode == SYNC_MODE_LATE;
+}
+
 static int come(struct shm *s, void *arg) {
     struct coming *c = arg;
     struct shm_sync *o = sync_at(s, c->off);
@@ -264,7 +270,8 @@ static int come(struct shm *s, void *arg) {
     if (party_state(get(&c->p->state)) == PARTY_WAITS && k && k->look) {
         r = k->look(s, o, c->p);
     }
-    if (r == 0 && party_state(get(&c->p->state)) == PARTY_WAITS && c->want == TO_GIVE_UP) {
+    if (r == 0 && party_state(get(&c->p->state)) == PARTY_WAITS && c->want == TO_GIVE_UP &&
+        !stays(c->p)) {
         r = leave(s, o, c->p, false);
     }
     if (r == 0 && c->want != TO_LOOK && party_state(get(&c->p->state)) == PARTY_ANSWERED) {
@@ -425,6 +432,7 @@ struct end {
     struct shm_party *p;
     uint64_t off;
     unsigned shard;
+    uint64_t recheck; /* a lock whose conditions are to be looked at again */
 };
 
 /* Out of the line; or what it had been granted, and had not come for, goes back. */
@@ -451,9 +459,10 @@ static int end_waiting(struct shm *s, void *arg) {
 
 /* What it holds in a shard, as much of it as fits into one operation of moderate size. 1: there may be more. */
 static int end_holding(struct shm *s, void *arg) {
-    const struct end *e = arg;
+    struct end *e = arg;
     uint64_t off = get(&s->shards[e->shard].syncs), most = s->size / sizeof(struct shm_sync);
     struct shm_sync *o;
+    e->recheck = 0;
     for (; (o = sync_at(s, off)) && most; off = get(&o->next), most--) {
         const struct sync_kind *k = sync_kind_of(sync_type(o));
         int r;
@@ -462,8 +471,24 @@ static int end_holding(struct shm *s, void *arg) {
                 return r;
             }
         }
+        bool lock = sync_type(o) == KEY_LOCK || sync_type(o) == KEY_RLOCK;
+        if (lock && get(&o->words[LOCK_RECHECK])) {
+            e->recheck = off;
+        }
     }
     return 0;
+}
+
+static int end_in_shard(struct shm *s, struct end *e) {
+    int r;
+    do {
+        r = op_run(s, UINT64_C(1) << e->shard, end_holding, e);
+        if (r == 0 && e->recheck) {
+            r = sync_cond_recheck(s, e->recheck);
+            r = r ? r : 1;
+        }
+    } while (r == 1);
+    return r;
 }
 
 int sync_bury(struct shm *s, uint32_t owner) {
@@ -485,10 +510,8 @@ int sync_bury(struct shm *s, uint32_t owner) {
     }
     uint64_t been = get(&seat->shards);
     for (uint64_t v = been ? been | get(&s->head->strays) : 0; v; v &= v - 1) {
-        int r;
         e.shard = (unsigned)__builtin_ctzll(v);
-        while ((r = op_run(s, UINT64_C(1) << e.shard, end_holding, &e)) == 1) {
-        }
+        int r = end_in_shard(s, &e);
         if (r < 0 && r != -EBADMSG) {
             return -EAGAIN;
         }

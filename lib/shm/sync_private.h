@@ -60,7 +60,8 @@ struct sync_kind {
                         int (*fn)(void *arg, uint64_t off, uint64_t bytes), void *arg,
                         int *account);
 };
-extern const struct sync_kind sync_kind_lock, sync_kind_rlock;
+extern const struct sync_kind sync_kind_lock, sync_kind_rlock, sync_kind_sem, sync_kind_event,
+    sync_kind_cond, sync_kind_barrier;
 /* NULL: not of a sync object. */
 const struct sync_kind *sync_kind_of(unsigned type);
 
@@ -107,6 +108,8 @@ static inline int party_answer(uint64_t word) {
 uint64_t sync_off(const struct shm *s, const void *at);
 /* The sync object at an offset, checked, or NULL. Reads. */
 struct shm_sync *sync_at(const struct shm *s, uint64_t off);
+/* A party at an offset, in a seat or in a block; NULL: there is none. Reads. */
+struct shm_party *sync_party_at(const struct shm *s, uint64_t off);
 /* Finds the object of a key for changing it, or makes it (`ret_made`, may be NULL, says so). -ENOENT, -EPROTOTYPE, ... as key_open(). */
 int sync_open(struct shm *s, const struct key_name *name, enum key_type type, bool make,
               struct shm_sync **ret, bool *ret_made);
@@ -158,6 +161,23 @@ int sync_holder_make(struct shm *s, struct shm_sync *o, uint32_t owner, unsigned
 int sync_holder_drop(struct shm *s, struct shm_sync *o, struct shm_party *p);
 /* The last one has gone: o is taken apart now, if it was only kept for them. */
 int sync_kept_no_more(struct shm *s, struct shm_sync *o);
+
+/* ---- locks and conditions ---- */
+/* Words of a lock: the conditions last used with it, each by offset and birth, in turns; whether those who wait for them are
+ * to look again. */
+enum { LOCK_CONDS = 6, LOCK_NEXT_COND = 2 * LOCK_CONDS, LOCK_RECHECK };
+/* Modes of parties that stand in a lock's line on behalf of a condition: they do not give up. LATE: the answer will be
+ * -ETIMEDOUT. */
+enum { SYNC_MODE_AGAIN = 'c', SYNC_MODE_LATE = 't' };
+/* The lock of that name, of either kind, if it is the actor's: -EPERM. */
+int sync_lock_held(struct shm *s, const struct key_name *name, struct shm_sync **ret);
+/* It goes to the next in line; how often its owner had it. */
+int sync_lock_let_go(struct shm *s, struct shm_sync *o, uint64_t *ret_times);
+/* The owner of p, whose answer is being taken, gets it so often: 0 or SYNC_DIED; -EINPROGRESS: p stands in line now. */
+int sync_lock_take_again(struct shm *s, struct shm_sync *o, struct shm_party *p, unsigned mode,
+                         uint64_t times);
+/* The holder of the lock has died: everybody who waits for a condition with it looks again. Outside. 0 or -EAGAIN. */
+int sync_cond_recheck(struct shm *s, uint64_t lock);
 
 /* ---- for op.c, slot.c, check.c ---- */
 /* The operation has been committed or undone: pins from `pins` on are let go. The shards are still held. */
