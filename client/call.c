@@ -164,6 +164,7 @@ int hearth_reconnect(struct hearth *h) {
     }
     attach_end(h);
     close_fd(h);
+    h->passes = false;
     r = open_and_greet(h);
     if (r == 0) {
         attach_again(h);

@@ -115,12 +115,31 @@ static void sent(struct hearth *h, size_t n) {
     drop(&h->out, n);
 }
 
+/* The descriptors that are to go along with the next bytes. */
+static void give_fds(struct hearth *h, struct msghdr *msg, void *control) {
+    size_t bytes = (size_t)h->n_give * sizeof(int);
+    msg->msg_control = control;
+    msg->msg_controllen = CMSG_SPACE(bytes);
+    struct cmsghdr *c = memset(control, 0, CMSG_SPACE(bytes));
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(c), h->give, bytes);
+}
+
 int conn_flush(struct hearth *h) {
     if (h->lost) {
         return HEARTH_E_DISCONNECTED;
     }
     struct iovec iov[3];
     struct msghdr msg = {.msg_iov = iov};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(CONN_GIVE * sizeof(int))];
+    } control;
+    if (h->n_give > 0) {
+        give_fds(h, &msg, &control);
+    }
     while ((msg.msg_iovlen = (size_t)pieces(h, iov)) > 0) {
         ssize_t n = sendmsg(h->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR) {
@@ -139,6 +158,9 @@ int conn_flush(struct hearth *h) {
             return conn_lose(h, HEARTH_E_DISCONNECTED, strerror(errno));
         }
         sent(h, (size_t)n);
+        h->n_give = 0;
+        msg.msg_control = NULL;
+        msg.msg_controllen = 0;
     }
     return 0;
 }

@@ -20,6 +20,7 @@ enum {
     HANDLE_KEEP = 4 * 1024 * 1024, /* buffers up to this size are kept when empty */
     HANDLE_DIRECT = 32 * 1024,     /* payloads of hearth_call() from this size on are not copied */
     HANDLE_SPIN_US = 50,
+    CONN_GIVE = 3, /* descriptors that go out at once */
 };
 
 /* What a reply that has not come yet belongs to, in the order of the requests. */
@@ -83,6 +84,9 @@ struct hearth {
     uint32_t daemon; /* the owner word of the daemon's slot */
     bool takes_fds;  /* descriptors may come with the next reply */
     int fds[2], n_fds;
+    const int *give; /* descriptors that go out with the next bytes, ... */
+    int n_give;
+    bool passes;                /* ... which the daemon has been told of: proc.c */
     struct hearth_bytes *items; /* object.c: what a reply's array holds */
     size_t items_cap;
     struct buf kept; /* transaction.c: what the operations found */

@@ -639,6 +639,78 @@ HEARTH_API int hearth_block_unlink(struct hearth *h, struct hearth_bytes name);
 HEARTH_API int hearth_block_map(int fd, int readonly, void **ret, uint64_t *ret_size);
 HEARTH_API int hearth_block_unmap(void *at, uint64_t size);
 
+/* ---- processes ----
+ *
+ * The daemon starts any command, watches it, tells how it ended, and starts it again if it is to (multiprocessing's Process, and a
+ * service manager's services). It is the daemon's child and runs as the daemon's user; it lives on when this handle is closed, unless
+ * it is HEARTH_PROC_OWNED. `process` is an id, or a name.
+ *
+ * Errors: HEARTH_E_ABSENT: no such process; HEARTH_E_EXISTS: one of that name has not ended; HEARTH_E_QUOTA; HEARTH_E_REFUSED: not for this user,
+ * or it cannot be started (hearth_errmsg() says at which step); HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM, -EINVAL; -EDEADLK from a
+ * callback. Everything given by pointer is valid until the next call with the handle. */
+
+enum hearth_proc_restart {
+    HEARTH_PROC_NEVER,
+    HEARTH_PROC_ON_FAILURE, /* it is started again if it has not ended with exit status 0 */
+    HEARTH_PROC_ALWAYS
+};
+enum hearth_proc_flag {
+    HEARTH_PROC_OWNED = 1 /* it ends with this handle's connection */
+};
+/* In place of a descriptor. */
+#define HEARTH_PROC_DEFAULT                                                                        \
+    (-1) /* stdin: /dev/null; stdout, stderr: kept by the daemon, hearth_proc_log() */
+#define HEARTH_PROC_NULL (-2) /* /dev/null */
+
+/* What is to be started. Begin with all members 0. */
+struct hearth_proc {
+    const char *const *argv; /* ends with NULL; argv[0] is looked for in the daemon's PATH */
+    const char *const *env;  /* "NAME=value" over the daemon's; ends with NULL. NULL: none */
+    const char *name;        /* NULL: none */
+    const char *directory;   /* absolute; NULL: "/" */
+    const int *
+        fds; /* three: its stdin, stdout and stderr, not consumed. NULL: HEARTH_PROC_DEFAULT each */
+    unsigned flags; /* enum hearth_proc_flag */
+    enum hearth_proc_restart restart;
+    uint32_t backoff_ms; /* pause before the first restart, then doubled; 0: a second */
+    uint32_t max_restarts, window_ms; /* so many in so long, then it has ended; 0: no limit */
+    uint32_t stop_ms;                 /* from SIGTERM to SIGKILL; 0: 10 s */
+};
+/* Starts it; it has been executed when this returns. *ret_id and *ret_pid may be NULL. */
+HEARTH_API int hearth_proc_start(struct hearth *h, const struct hearth_proc *p,
+                                 char ret_id[HEARTH_ID_MAX + 1], int64_t *ret_pid);
+
+struct hearth_proc_info {
+    const char *id, *name, *state; /* "running", "pausing", "stopping", "ended" */
+    const char *command, *directory, *restart;
+    const char *cause; /* how its last run ended: "exit status 3"; "": none has */
+    int64_t pid, ppid; /* 0: it does not run now */
+    int64_t uid, runs;
+    int64_t started_ms, ended_ms; /* of the last run; ended_ms 0: it has not */
+    int exit_status;              /* -1: it did not exit */
+    int signal;                   /* that has killed it; 0: none */
+    int core;                     /* 1: there is a core dump */
+    int64_t user_us, system_us, max_rss_kib;
+    int64_t written; /* bytes it has written to what is kept */
+};
+/* Waits for its end, timeout_ms at most (-1: for ever). HEARTH_E_PENDING: it has not ended in time. */
+HEARTH_API int hearth_proc_wait(struct hearth *h, const char *process, int64_t timeout_ms,
+                                struct hearth_proc_info *ret);
+HEARTH_API int hearth_proc_info(struct hearth *h, const char *process,
+                                struct hearth_proc_info *ret);
+/* All of them, who was started first first. fn makes no call with this handle; it returns 0 to go on. */
+HEARTH_API int hearth_proc_list(struct hearth *h,
+                                int (*fn)(void *arg, const struct hearth_proc_info *info),
+                                void *arg);
+/* A signal by name or number ("HUP", "10") for it and all that descends from it. "KILL", and "TERMINATE" (SIGTERM, then SIGKILL), end it
+ * for good. HEARTH_E_PENDING: it does not run now. */
+HEARTH_API int hearth_proc_signal(struct hearth *h, const char *process, const char *signal);
+/* What it has written from an offset on, as far as it is kept; *ret_from is the offset of the first byte. ret_ended may be NULL. */
+HEARTH_API int hearth_proc_log(struct hearth *h, const char *process, uint64_t from,
+                               struct hearth_bytes *ret, uint64_t *ret_from, int *ret_ended);
+/* Forgets one that has ended. HEARTH_E_PENDING: it has not. */
+HEARTH_API int hearth_proc_remove(struct hearth *h, const char *process);
+
 /* ---- any command ---- */
 
 enum hearth_reply_type {

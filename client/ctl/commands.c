@@ -84,7 +84,7 @@ static const struct ctl_option keys_options[] = {
 };
 static const struct ctl_option events_options[] = {
     {"follow", 'f', NULL, "go on with what happens from now on, until Ctrl-C"},
-    {"type", 't', "TYPE", "only events of task, worker, pool or schedule"},
+    {"type", 't', "TYPE", "only events of task, worker, pool, schedule or proc"},
     {"count", 'n', "N", "begin with the last N (default 100; with -f 10)"},
     {"from", 'F', "SEQ", "begin with this event, by its number (seq with --json)"},
     {0},
@@ -101,6 +101,17 @@ static const struct ctl_option schedule_options[] = {
     {"misfire", 'm', "WHAT", "add: skip, once or all of the times that were missed (default skip)"},
     {"overlap", 'o', NULL, "add: also while the last task still runs"},
     CTL_TASK_OPTIONS,
+    {0},
+};
+static const struct ctl_option proc_options[] = {
+    {"name", 'n', "NAME", "start, run: its name, one process's at a time"},
+    {"dir", 'd', "DIR", "start, run: the directory it runs in (default /; run: this one)"},
+    {"env", 'e', "NAME=VALUE", "start, run: a variable of its environment; again for more"},
+    {"restart", 'r', "WHEN", "start: never (default), on-failure or always"},
+    {"backoff", 'b', "TIME", "start: pause before it is started again, then doubled (default 1s)"},
+    {"stop", 'k', "TIME", "start, run: how long it may take to end (default 10s)"},
+    {"timeout", 't', "TIME", "wait: exit status 9 when it has not ended by then"},
+    {"follow", 'f', NULL, "log: go on until it has ended"},
     {0},
 };
 static const struct ctl_option no_options[] = {{0}};
@@ -219,11 +230,23 @@ const struct ctl_command ctl_commands[] = {
      "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
      no_options, cmd_manager},
     {"block", "VERB [WORD...]", "Raw blocks of shared memory",
-     "create NAME SIZE (as 64M), list [PATTERN], show NAME..., rm NAME..., read NAME [FROM [COUNT]]\n"
+     "create NAME SIZE (as 64M), list [PATTERN], show NAME..., rm NAME..., read NAME [FROM "
+     "[COUNT]]\n"
      "(bytes to standard output), write NAME [AT] (from standard input).\n\n"
      "    hearth block create frame 1M; hearth block write frame <frame.raw\n"
      "    hearth block read frame 0 16 | xxd; hearth block rm frame\n",
      no_options, cmd_block},
+    {"proc", "VERB [WORD...]", "Processes that the daemon starts and watches",
+     "start COMMAND... (prints the id), run COMMAND... (with this terminal; ends with it), wait "
+     "PROCESS\n"
+     "(the exit status is the process's), stop, kill PROCESS..., signal SIGNAL PROCESS..., ps, "
+     "show\n"
+     "PROCESS..., log PROCESS, rm PROCESS... (of what has ended). PROCESS is an id or a name. "
+     "Whatever\n"
+     "descends from a process ends with it. Words after COMMAND are all the command's.\n\n"
+     "    hearth proc start --name web --restart always -- python3 -m http.server\n"
+     "    hearth proc log -f web; hearth proc stop web; hearth proc wait web\n",
+     proc_options, cmd_proc},
     {"pool", "resize|recycle|broadcast|pause|resume|drain POOL [WORD...]", "Steer a pool",
      "resize POOL N, or MIN MAX: how many workers there are to be. recycle POOL [reload]: replace "
      "them\n"

@@ -311,6 +311,7 @@ int cmd_keys(struct ctl *c);
 int cmd_fsck(struct ctl *c);
 int cmd_manager(struct ctl *c);
 int cmd_block(struct ctl *c);
+int cmd_proc(struct ctl *c);
 int cmd_pool(struct ctl *c);
 int cmd_config(struct ctl *c);
 int cmd_reload(struct ctl *c);

@@ -15,6 +15,7 @@ _hearth_options() {
     events) echo --follow --type --count --from ;;
     schedule) echo --in --timeout --replace --misfire --overlap --soft --memory --priority --delay --expire --deadline --retry --on --backoff ;;
     ping) echo --count ;;
+    proc) echo --name --dir --env --restart --backoff --stop --timeout --follow ;;
     list) echo --left --right --wait ;;
     set) echo --ttl --new --replace --keep ;;
     keys) echo --long ;;
@@ -61,7 +62,7 @@ _hearth() {
             socket=(-s "${COMP_WORDS[i + 1]}")
             ((i++))
             ;;
-        --in | --timeout | --soft | --memory | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --chunk | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire) ((i++)) ;;
+        --in | --timeout | --soft | --memory | --priority | --delay | --expire | --deadline | --retry | --on | --backoff | --limit | --after | --group | --unique | --out | --chunk | --jobs | --arg | --pool | --state | --count | --wait | --ttl | --type | --from | --misfire | --name | --dir | --env | --restart | --stop) ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $command ]]; then
@@ -75,13 +76,14 @@ _hearth() {
     case $prev in
     -s | --socket | --in | --out) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     --state) mapfile -t COMPREPLY < <(compgen -W 'queued running done failed lost timeout cancelled' -- "$cur"); return ;;
-    --type) mapfile -t COMPREPLY < <(compgen -W 'task worker pool schedule' -- "$cur"); return ;;
+    --type) mapfile -t COMPREPLY < <(compgen -W 'task worker pool schedule proc' -- "$cur"); return ;;
+    --restart) mapfile -t COMPREPLY < <(compgen -W 'never on-failure always' -- "$cur"); return ;;
     --misfire) mapfile -t COMPREPLY < <(compgen -W 'skip once all' -- "$cur"); return ;;
     --pool) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur"); return ;;
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set incr del expire keys
-            manager block pool config reload fsck raw help
+            manager block proc pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -113,6 +115,7 @@ _hearth() {
             ;;
         group) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'wait info close cancel' -- "$cur") ;;
         block) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'create list show read write rm' -- "$cur") ;;
+        proc) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'start run wait stop kill signal ps show log rm' -- "$cur") ;;
         manager) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'run list' -- "$cur") ;;
         pool)
             case $operands in
@@ -123,7 +126,7 @@ _hearth() {
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set
-            incr del expire keys manager block pool config reload fsck raw exit' -- "$cur") ;;
+            incr del expire keys manager block proc pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi
 }

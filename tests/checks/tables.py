@@ -59,7 +59,7 @@ def check_completion():
                 yield f"man/hearth.1: {command} {verb} is missing"
     everything = set().union(*(ask("--options", c) for c in commands))
     spelt = set(re.findall(r"--[a-z]+", manual.split(".SH RUNNING TASKS")[1].split(".SH LOOKING")[0]))
-    running = set().union(*(ask("--options", c) for c in ("call", "submit", "wait", "result", "log", "cancel", "map", "list", "set",
+    running = set().union(*(ask("--options", c) for c in ("call", "submit", "wait", "result", "log", "cancel", "map", "list", "set", "proc",
                                                             "keys")))
     yield from same("man/hearth.1", running, spelt & everything)
 
