@@ -323,7 +323,7 @@ static int check_key(void *arg, struct shm_node *n) {
             wrong(p->w, "a key of shard %u and its object are of different types or accounts",
                   p->who);
         }
-        return check_object(p->w, p->who, get(&k->object), p->keyspace);
+        return check_object(p->w, p->who, get(&k->object), true);
     }
     if (kind != KEY_VALUE || get(&k->len) > len - offsetof(struct shm_key, bytes)) {
         wrong(p->w, "a key of shard %u has an unknown type or length", p->who);

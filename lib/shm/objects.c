@@ -35,6 +35,7 @@ void objects_deinit(struct objects *o) {
         free(o->found[i].items);
         buf_deinit(&o->found[i].bytes);
     }
+    free(o->locks);
     *o = (struct objects){0};
 }
 

@@ -18,6 +18,7 @@
 #include "lib/shm/array.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/segment.h"
+#include "lib/shm/sync.h"
 
 /* What a call found, copied out of the segment. */
 struct objects_found {
@@ -25,6 +26,13 @@ struct objects_found {
     size_t n, cap;
     struct buf bytes;
 };
+
+/* A lock or rlock used before, found by its name. */
+struct objects_lock {
+    struct sync_ref ref;
+    uint8_t text[48]; /* of the name */
+};
+enum { OBJECTS_LOCKS = 8 };
 
 struct objects {
     struct shm *shm;
@@ -34,6 +42,7 @@ struct objects {
     /* the transaction under way */
     const struct key_name *names; /* NULL: none */
     size_t n_names;
+    struct objects_lock *locks; /* OBJECTS_LOCKS for each of the two kinds; NULL: none used yet */
 };
 
 /* The segment's handle stays the caller's and has a slot, or can only read (-EAGAIN where readers must lock). */
@@ -207,8 +216,7 @@ int objects_array_view(struct objects *o, struct task_bytes name, enum array_typ
 /* -ENOENT: no such array, or element; -ERANGE: the type has no such number. */
 int objects_array_get(struct objects *o, struct task_bytes name, uint64_t i,
                       union array_number *ret);
-int objects_array_set(struct objects *o, struct task_bytes name, uint64_t i,
-                      union array_number v);
+int objects_array_set(struct objects *o, struct task_bytes name, uint64_t i, union array_number v);
 /* *ret (may be NULL): the sum. */
 int objects_array_add(struct objects *o, struct task_bytes name, uint64_t i, union array_number by,
                       union array_number *ret);

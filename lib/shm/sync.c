@@ -32,10 +32,10 @@
 enum { HOLDERS_APART = 16 };
 
 static const struct sync_kind *const kinds[KEY_TYPES] = {
-    [KEY_ARRAY] = &sync_kind_array,     [KEY_LOCK] = &sync_kind_lock,
-    [KEY_RLOCK] = &sync_kind_rlock,     [KEY_SEM] = &sync_kind_sem,
-    [KEY_EVENT] = &sync_kind_event,     [KEY_COND] = &sync_kind_cond,
-    [KEY_BARRIER] = &sync_kind_barrier,
+    [KEY_ARRAY] = &sync_kind_array, [KEY_LOCK] = &sync_kind_lock,
+    [KEY_RLOCK] = &sync_kind_rlock, [KEY_RWLOCK] = &sync_kind_rwlock,
+    [KEY_SEM] = &sync_kind_sem,     [KEY_EVENT] = &sync_kind_event,
+    [KEY_COND] = &sync_kind_cond,   [KEY_BARRIER] = &sync_kind_barrier,
 };
 
 const struct sync_kind *sync_kind_of(unsigned type) {
@@ -457,6 +457,10 @@ struct shm_party *sync_next(const struct shm *s, const struct shm_party *p) {
     return sync_party_at(s, get(&p->next));
 }
 
+struct shm_party *sync_first_of(const struct shm *s, const struct shm_sync *o) {
+    return sync_party_at(s, get(&o->first));
+}
+
 struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret) {
     struct shm_party *p;
     *ret = 0;
@@ -473,6 +477,10 @@ struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret) {
 }
 
 /* ---- parties that hold ---- */
+
+struct shm_party *sync_holders(const struct shm *s, const struct shm_sync *o) {
+    return sync_party_at(s, get(&o->holders));
+}
 
 struct shm_party *sync_holder(const struct shm *s, const struct shm_sync *o, uint32_t owner) {
     struct shm_party *p = sync_party_at(s, get(&o->holders));

@@ -34,6 +34,8 @@ int sync_seat_end(struct shm *s, uint32_t owner);
 /* Releases what a dead or departing owner holds, and takes it out of the line it stands in; so do slot_bury() and
  * sync_seat_end(). -EAGAIN: call again; it goes on where it was. */
 int sync_bury(struct shm *s, uint32_t owner);
+/* The same for the actor, which lives on: how many things it held. The next owners hear SYNC_DIED. */
+int sync_release_all(struct shm *s);
 /* The daemon's: an owner, of those given a seat, whose wait may be over, and its connection; each is told once. 0: none. */
 uint32_t sync_next_granted(struct shm *s, uint64_t *ret_conn);
 /* Whether there may be one. */
@@ -48,6 +50,10 @@ int sync_poll(struct shm *s);
 int sync_give_up(struct shm *s);
 /* A slot's: sleeps until the answer is there, or gives up after ms (< 0: never). */
 int sync_wait(struct shm *s, int64_t ms);
+
+/* After -EINPROGRESS from a lock, unless the caller wants no such check: can the wait ever end? -EDEADLK: no, it would wait for
+ * itself; it has left the line. Else as sync_poll(). -EAGAIN: locks were busy; it stands in line. */
+int sync_check_cycle(struct shm *s);
 
 /* ---- locks ---- */
 /* 0 or SYNC_DIED; made by first use. -EDEADLK: the actor has it already. */
@@ -111,3 +117,39 @@ struct sync_barrier_view {
 };
 /* Reads. */
 int sync_barrier_view(struct shm *s, const struct key_name *name, struct sync_barrier_view *ret);
+
+/* ---- reader-writer locks: in the order of coming ---- */
+/* 0 or SYNC_DIED (the last writer died writing); made by first use. As often as one likes. -EDEADLK: the actor writes. */
+int sync_rwlock_read(struct shm *s, const struct key_name *name, unsigned flags);
+/* -EDEADLK: the actor reads or writes. */
+int sync_rwlock_write(struct shm *s, const struct key_name *name, unsigned flags);
+/* 0; 1: the actor still reads. -EPERM. SYNC_FORCE: a writer's, whoever it is. */
+int sync_rwlock_release(struct shm *s, const struct key_name *name, unsigned flags);
+
+/* ---- a handle for locks and rlocks that are mostly free; outside ---- */
+/* All zero but for the name, whose bytes must stay. For one thread. */
+struct sync_ref {
+    struct key_name name;
+    uint64_t off, flushes; /* the object; valid as long as the shard's `flushes` are these */
+    uint32_t serial;
+};
+/* As the verbs of the same names, without waiting for anything. -EBUSY: take the other way (it is held, waited for, new ...). */
+int sync_ref_lock(struct shm *s, struct sync_ref *ref);
+int sync_ref_unlock(struct shm *s, struct sync_ref *ref);
+int sync_ref_rlock(struct shm *s, struct sync_ref *ref);
+int sync_ref_runlock(struct shm *s, struct sync_ref *ref);
+
+/* ---- who holds and waits ---- */
+struct sync_party_view {
+    uint32_t owner, pid, uid;
+    uint64_t conn;  /* 0: a slot */
+    int64_t for_ms; /* how long; -1: not known (taken the short way) */
+    uint64_t count; /* units, or times */
+    bool holds;     /* else it waits */
+    bool dead;
+    char mode; /* 'x' exclusive, 'r' reads, 'w' writes; others by kind */
+};
+/* Reads. Calls fn for each holder, then for each that waits, in order; until it returns something else than 0, which is returned.
+ * In op_read() it may begin anew. -ENOENT; -EPROTOTYPE: not of this family. */
+int sync_parties(struct shm *s, const struct key_name *name,
+                 int (*fn)(void *arg, const struct sync_party_view *v), void *arg);

@@ -244,11 +244,14 @@ static int take_answer(struct shm *s, struct coming *c) {
     return r;
 }
 
-/* Out of the line, unanswered. */
-static int leave(struct shm *s, struct shm_sync *o, struct shm_party *p, bool died) {
+int sync_withdraw(struct shm *s, struct shm_party *p, int answer) {
+    struct shm_sync *o = sync_at(s, get(&p->object));
+    if (!o || party_state(get(&p->state)) != PARTY_WAITS) {
+        return 0;
+    }
     const struct sync_kind *k = sync_kind_of(sync_type(o));
-    int r = sync_answer(s, o, p, died ? -EOWNERDEAD : -ETIMEDOUT);
-    return r == 0 && k && k->left ? k->left(s, o, p, died) : r;
+    int r = sync_answer(s, o, p, answer);
+    return r == 0 && k && k->left ? k->left(s, o, p, answer == -EOWNERDEAD) : r;
 }
 
 /* In a lock's line on behalf of a condition: it does not come back without the lock. */
@@ -272,7 +275,7 @@ static int come(struct shm *s, void *arg) {
     }
     if (r == 0 && party_state(get(&c->p->state)) == PARTY_WAITS && c->want == TO_GIVE_UP &&
         !stays(c->p)) {
-        r = leave(s, o, c->p, false);
+        r = sync_withdraw(s, c->p, -ETIMEDOUT);
     }
     if (r == 0 && c->want != TO_LOOK && party_state(get(&c->p->state)) == PARTY_ANSWERED) {
         op_changes(s, sync_shard(o));
@@ -432,6 +435,7 @@ struct end {
     struct shm_party *p;
     uint64_t off;
     unsigned shard;
+    int found;        /* things it held, in this operation */
     uint64_t recheck; /* a lock whose conditions are to be looked at again */
 };
 
@@ -445,7 +449,7 @@ static int end_waiting(struct shm *s, void *arg) {
     }
     op_changes(s, e->shard);
     if (party_state(get(&e->p->state)) == PARTY_WAITS) {
-        r = leave(s, o, e->p, true);
+        r = sync_withdraw(s, e->p, -EOWNERDEAD);
     } else if (party_answer(get(&e->p->state)) >= 0) {
         const struct sync_kind *k = sync_kind_of(party_kind(get(&e->p->state)));
         r = k && k->undo ? k->undo(s, still_there(s, e->p), e->shard, e->p) : 0;
@@ -460,6 +464,7 @@ static int end_waiting(struct shm *s, void *arg) {
 /* What it holds in a shard, as much of it as fits into one operation of moderate size. 1: there may be more. */
 static int end_holding(struct shm *s, void *arg) {
     struct end *e = arg;
+    e->found = 0;
     uint64_t off = get(&s->shards[e->shard].syncs), most = s->size / sizeof(struct shm_sync);
     struct shm_sync *o;
     e->recheck = 0;
@@ -467,6 +472,7 @@ static int end_holding(struct shm *s, void *arg) {
         const struct sync_kind *k = sync_kind_of(sync_type(o));
         int r;
         while (k && k->bury && (r = k->bury(s, o, e->owner)) != 0) {
+            e->found++;
             if (r < 0 || s->tx_entries > PIECE) {
                 return r;
             }
@@ -479,10 +485,11 @@ static int end_holding(struct shm *s, void *arg) {
     return 0;
 }
 
-static int end_in_shard(struct shm *s, struct end *e) {
+static int end_in_shard(struct shm *s, struct end *e, int *ret_n) {
     int r;
     do {
         r = op_run(s, UINT64_C(1) << e->shard, end_holding, e);
+        *ret_n += r >= 0 ? e->found : 0;
         if (r == 0 && e->recheck) {
             r = sync_cond_recheck(s, e->recheck);
             r = r ? r : 1;
@@ -491,33 +498,40 @@ static int end_in_shard(struct shm *s, struct end *e) {
     return r;
 }
 
-int sync_bury(struct shm *s, uint32_t owner) {
+/* All that it holds and waits for. *ret_n: how many it held. */
+static int end_all(struct shm *s, uint32_t owner, int *ret_n) {
     struct shm_seat *seat = sync_seat(s, owner);
-    if (!seat) {
-        return 0;
-    }
     struct end e = {.owner = owner, .p = &seat->waiting};
     while ((e.off = get(&e.p->object)) != 0) {
         const struct shm_sync *o = sync_at(s, e.off);
         e.shard = o ? sync_shard(o) : 0;
         int r = o ? op_run(s, UINT64_C(1) << e.shard, end_waiting, &e) : 0;
-        if (r < 0) {
-            return r == -EBADMSG ? 0 : -EAGAIN;
-        }
-        if (!o) {
+        if (!o || r == -EBADMSG) {
             put(&e.p->object, 0); /* damaged by somebody */
+        } else if (r < 0) {
+            return -EAGAIN;
         }
     }
     uint64_t been = get(&seat->shards);
     for (uint64_t v = been ? been | get(&s->head->strays) : 0; v; v &= v - 1) {
         e.shard = (unsigned)__builtin_ctzll(v);
-        int r = end_in_shard(s, &e);
+        int r = end_in_shard(s, &e, ret_n);
         if (r < 0 && r != -EBADMSG) {
             return -EAGAIN;
         }
     }
     put(&seat->shards, 0);
     return 0;
+}
+
+int sync_bury(struct shm *s, uint32_t owner) {
+    int n = 0;
+    return sync_seat(s, owner) ? end_all(s, owner, &n) : 0;
+}
+
+int sync_release_all(struct shm *s) {
+    int n = 0, r = end_all(s, sync_actor(s), &n);
+    return r ? r : n;
 }
 
 int sync_bury_slot(struct shm *s, uint32_t owner) {

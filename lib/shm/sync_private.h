@@ -60,8 +60,8 @@ struct sync_kind {
                         int (*fn)(void *arg, uint64_t off, uint64_t bytes), void *arg,
                         int *account);
 };
-extern const struct sync_kind sync_kind_lock, sync_kind_rlock, sync_kind_sem, sync_kind_event,
-    sync_kind_cond, sync_kind_barrier;
+extern const struct sync_kind sync_kind_lock, sync_kind_rlock, sync_kind_rwlock, sync_kind_sem,
+    sync_kind_event, sync_kind_cond, sync_kind_barrier;
 /* NULL: not of a sync object. */
 const struct sync_kind *sync_kind_of(unsigned type);
 
@@ -146,6 +146,10 @@ int sync_park_again(struct shm *s, struct shm_sync *o, struct shm_party *p, unsi
 struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret);
 /* The next one behind p, dead or not; NULL: none. Reads. */
 struct shm_party *sync_next(const struct shm *s, const struct shm_party *p);
+/* The first in line, dead or not; NULL: none. Reads. */
+struct shm_party *sync_first_of(const struct shm *s, const struct shm_sync *o);
+/* p, a waiting party, leaves the line of its own will and is answered with an errno. */
+int sync_withdraw(struct shm *s, struct shm_party *p, int answer);
 /* Answers a party that waits for o: it is out of the line, and its owner will be woken. */
 int sync_answer(struct shm *s, struct shm_sync *o, struct shm_party *p, int answer);
 /* All of them the same. How many; one word of the log for each. */
@@ -154,6 +158,8 @@ int64_t sync_answer_all(struct shm *s, struct shm_sync *o, int answer);
 void sync_wake(struct shm *s, uint32_t owner);
 
 /* ---- parties that hold: blocks listed in o->holders ---- */
+/* The first of them; sync_next() goes on. Reads. */
+struct shm_party *sync_holders(const struct shm *s, const struct shm_sync *o);
 struct shm_party *sync_holder(const struct shm *s, const struct shm_sync *o, uint32_t owner);
 /* owner's, made if need be, with count 0. Allocates. */
 int sync_holder_make(struct shm *s, struct shm_sync *o, uint32_t owner, unsigned mode,

@@ -19,8 +19,7 @@ const char *const task_cause_names[TASK_CAUSES] = {
     [CAUSE_SIGNAL] = "signal",       [CAUSE_EXIT] = "exit",         [CAUSE_TIMEOUT] = "timeout",
     [CAUSE_CANCELLED] = "cancelled", [CAUSE_STOPPING] = "stopping", [CAUSE_START] = "start",
     [CAUSE_EXPIRED] = "expired",     [CAUSE_DEADLINE] = "deadline", [CAUSE_HANGUP] = "hangup",
-    [CAUSE_SOFT] = "soft",           [CAUSE_MEMORY] = "memory",
-    [CAUSE_DAEMON] = "daemon",
+    [CAUSE_SOFT] = "soft",           [CAUSE_MEMORY] = "memory",     [CAUSE_DAEMON] = "daemon",
 };
 
 static size_t hex_put(char *out, uint64_t v) {

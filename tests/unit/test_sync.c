@@ -259,3 +259,177 @@ Test(sync, a_sleeper_is_woken) {
     checked(&h[0]);
     end();
 }
+
+/* ---- reader-writer locks ---- */
+
+#define READ(i)      verb(&h[i], sync_rwlock_read, SYNC_WAIT)
+#define WRITE(i)     verb(&h[i], sync_rwlock_write, SYNC_WAIT)
+#define RWRELEASE(i) verb(&h[i], sync_rwlock_release, 0)
+
+Test(sync, readers_share_and_do_not_pass_a_writer) {
+    begin();
+    cr_assert_eq(READ(0), 0);
+    cr_assert_eq(READ(1), 0);
+    cr_assert_eq(WRITE(0), -EDEADLK);
+    cr_assert_eq(WRITE(2), -EINPROGRESS);
+    cr_assert_eq(READ(3), -EINPROGRESS, "behind the writer");
+    cr_assert_eq(READ(0), 0, "once more");
+    checked(&h[0]);
+    cr_assert_eq(RWRELEASE(0), 1);
+    cr_assert_eq(RWRELEASE(0), 0);
+    cr_assert_eq(sync_poll(&h[2]), -EINPROGRESS);
+    cr_assert_eq(RWRELEASE(1), 0);
+    cr_assert_eq(sync_poll(&h[2]), 0);
+    cr_assert_eq(READ(0), -EINPROGRESS);
+    cr_assert_eq(RWRELEASE(2), 0);
+    cr_assert_eq(sync_poll(&h[0]), 0);
+    cr_assert_eq(sync_poll(&h[3]), 0);
+    cr_assert_eq(RWRELEASE(1), -EPERM);
+    cr_assert_eq(WRITE(2), -EINPROGRESS);
+    cr_assert_eq(READ(1), -EINPROGRESS);
+    cr_assert_eq(sync_give_up(&h[2]), -ETIMEDOUT);
+    cr_assert_eq(sync_poll(&h[1]), 0, "the writer went");
+    checked(&h[0]);
+    cr_assert_eq(verb(&h[3], delete_it, 0), 0);
+    cr_assert_eq(blocks_left(&h[0]), 0);
+    end();
+}
+
+Test(sync, a_dead_writer_or_reader_lets_go) {
+    begin();
+    cr_assert_eq(WRITE(1), 0);
+    cr_assert_eq(READ(0), -EINPROGRESS);
+    cr_assert_eq(READ(2), -EINPROGRESS);
+    mark_dead(&h[1]);
+    cr_assert_eq(slot_bury(&h[3], h[1].slot, get32(&h[1].mine->gen)), 0);
+    cr_assert_eq(sync_poll(&h[0]), SYNC_DIED);
+    cr_assert_eq(sync_poll(&h[2]), SYNC_DIED);
+    cr_assert_eq(WRITE(3), -EINPROGRESS);
+    cr_assert_eq(RWRELEASE(0), 0);
+    mark_dead(&h[2]);
+    cr_assert_eq(sync_wait(&h[3], 5000), 0, "without a burial, too");
+    cr_assert_eq(slot_bury(&h[3], h[2].slot, get32(&h[2].mine->gen)), 0);
+    checked(&h[0]);
+    end();
+}
+
+/* ---- cycles ---- */
+
+Test(sync, who_would_wait_for_itself_is_told) {
+    struct key_name names[3];
+    begin();
+    for (int i = 0; i < 3; i++) {
+        static char text[3][8];
+        snprintf(text[i], sizeof(text[i]), "lock %d", i);
+        name = names[i] = key_name(&h[0], text[i], strlen(text[i]));
+        cr_assert_eq(i == 1 ? READ(i) : ACQUIRE(i), 0);
+    }
+    name = names[1];
+    cr_assert_eq(WRITE(0), -EINPROGRESS);
+    cr_assert_eq(sync_check_cycle(&h[0]), -EINPROGRESS);
+    name = names[2];
+    cr_assert_eq(ACQUIRE(1), -EINPROGRESS);
+    cr_assert_eq(sync_check_cycle(&h[1]), -EINPROGRESS);
+    name = names[0];
+    cr_assert_eq(ACQUIRE(2), -EINPROGRESS);
+    cr_assert_eq(sync_check_cycle(&h[2]), -EDEADLK);
+    cr_assert_eq(sync_poll(&h[2]), -EINVAL);
+    name = names[2];
+    cr_assert_eq(RELEASE(2), 0);
+    cr_assert_eq(sync_check_cycle(&h[1]), 0);
+    checked(&h[0]);
+    end();
+}
+
+/* ---- the short way ---- */
+
+Test(sync, the_short_way_gives_way) {
+    struct sync_ref a, b;
+    begin();
+    a = b = (struct sync_ref){.name = name};
+    cr_assert_eq(sync_ref_lock(&h[0], &a), -EBUSY, "it is not there");
+    cr_assert_eq(ACQUIRE(0), 0);
+    cr_assert_eq(sync_ref_unlock(&h[0], &a), -EBUSY, "not known");
+    cr_assert_eq(RELEASE(0), 0);
+    cr_assert_eq(sync_ref_lock(&h[0], &a), 0);
+    cr_assert_eq(sync_ref_lock(&h[0], &a), -EBUSY);
+    cr_assert_eq(sync_ref_lock(&h[1], &b), -EBUSY);
+    cr_assert_eq(ACQUIRE(1), -EINPROGRESS);
+    cr_assert_eq(sync_ref_unlock(&h[0], &a), -EBUSY, "somebody waits");
+    cr_assert_eq(RELEASE(0), 0);
+    cr_assert_eq(sync_poll(&h[1]), 0);
+    cr_assert_eq(sync_ref_unlock(&h[1], &b), 0);
+    cr_assert_eq(sync_ref_lock(&h[0], &a), 0);
+    mark_dead(&h[0]);
+    cr_assert_eq(ACQUIRE(1), SYNC_DIED);
+    cr_assert_eq(slot_bury(&h[1], h[0].slot, get32(&h[0].mine->gen)), 0);
+    cr_assert_eq(verb(&h[1], delete_it, 0), 0);
+    cr_assert_eq(sync_ref_unlock(&h[1], &b), -EBUSY);
+    tidied(&h[1]);
+    cr_assert_eq(ACQUIRE(2), 0);
+    cr_assert_eq(RELEASE(2), 0);
+    cr_assert_eq(sync_ref_lock(&h[1], &b), 0, "the new one, looked up");
+    cr_assert_eq(sync_lock_is_held(&h[2], &name), 1);
+    checked(&h[1]);
+    end();
+}
+
+static int flush_it(struct shm *s, void *arg) {
+    (void)arg;
+    return keys_flush(s, name.shard);
+}
+
+Test(sync, a_flushed_lock_is_not_taken_any_more) {
+    struct sync_ref a;
+    begin();
+    a = (struct sync_ref){.name = name};
+    cr_assert_eq(RACQUIRE(0), 0);
+    cr_assert_eq(sync_ref_rlock(&h[0], &a), -EBUSY);
+    cr_assert_eq(RRELEASE(0), 0);
+    cr_assert_eq(sync_ref_rlock(&h[0], &a), 0);
+    cr_assert_eq(sync_ref_rlock(&h[0], &a), 0);
+    cr_assert_eq(sync_ref_runlock(&h[0], &a), 1);
+    cr_assert_eq(RACQUIRE(1), -EINPROGRESS);
+    cr_assert_eq(op_run(&h[2], key_shard_bit(&name), flush_it, NULL), 0);
+    checked(&h[0]);
+    cr_assert_eq(sync_ref_runlock(&h[0], &a), -EBUSY);
+    cr_assert_eq(sync_ref_rlock(&h[0], &a), -EBUSY);
+    cr_assert_eq(blocks_left(&h[0]), 0);
+    cr_assert_eq(sync_poll(&h[1]), -EIDRM);
+    checked(&h[0]);
+    end();
+}
+
+struct listed {
+    unsigned n, holds;
+    uint32_t pid[8];
+};
+
+static int list_party(void *arg, const struct sync_party_view *v) {
+    struct listed *l = arg;
+    l->holds += v->holds;
+    l->pid[l->n++ % 8] = v->pid;
+    return 0;
+}
+
+static int list_parties(struct shm *s, void *arg) {
+    *(struct listed *)arg = (struct listed){0};
+    return sync_parties(s, &name, list_party, arg);
+}
+
+Test(sync, who_holds_and_who_waits_is_listed) {
+    struct listed l;
+    begin();
+    cr_assert_eq(READ(0), 0);
+    cr_assert_eq(READ(1), 0);
+    cr_assert_eq(WRITE(2), -EINPROGRESS);
+    cr_assert_eq(READ(3), -EINPROGRESS);
+    cr_assert_eq(op_read(&h[0], name.shard, list_parties, &l), 0);
+    cr_assert(l.n == 4 && l.holds == 2 && l.pid[3] == (uint32_t)getpid());
+    cr_assert_eq(sync_release_all(&h[0]), 1);
+    cr_assert_eq(sync_release_all(&h[3]), 0);
+    cr_assert_eq(op_read(&h[0], name.shard, list_parties, &l), 0);
+    cr_assert(l.n == 2 && l.holds == 1);
+    checked(&h[0]);
+    end();
+}
