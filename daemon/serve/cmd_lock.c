@@ -37,6 +37,16 @@ bool sync_words(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool
     return true;
 }
 
+bool sync_count(struct conn *c, const struct resp_arg *a, uint64_t *ret) {
+    int64_t v;
+    if (dispatch_i64(a, &v) < 0 || v < 1) {
+        reply_error(c, "ERR value is out of range, must be positive");
+        return false;
+    }
+    *ret = (uint64_t)v;
+    return true;
+}
+
 void sync_say_ok(struct conn *c, int answer) {
     reply_simple(c, answer == SYNC_DIED ? "OWNER_DIED" : "OK");
 }

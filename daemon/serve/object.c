@@ -159,6 +159,8 @@ const char *object_error_text(int r) {
         return "ERR what processes hold or wait for cannot be copied";
     case -EBADF:
         return "ERR this end of the pipe does not do that";
+    case -EINVAL:
+        return "ERR that is more than there can ever be";
     case -EEXIST:
         return "EXISTS it is there already, made with other parameters";
     default:

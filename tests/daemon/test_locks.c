@@ -9,7 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "tests/daemon/serve_support.h"
+#include "tests/support/child.h"
 
 static struct wire a, b, c;
 
@@ -63,6 +65,30 @@ Test(locks, lock) {
     expect(&b, "-NOTOWNER *", "LOCK.RELEASE l FORCE");
 }
 
+Test(locks, words) {
+    expect(&a, "-ERR syntax error", "LOCK.ACQUIRE l TIMEOUT");
+    expect(&a, "-ERR syntax error", "LOCK.ACQUIRE l SOON");
+    expect(&a, "-ERR timeout is not *", "LOCK.ACQUIRE l TIMEOUT -1");
+    expect(&a, "-ERR timeout is not *", "LOCK.ACQUIRE l TIMEOUT 99999999999999999999");
+    expect(&a, "-ERR syntax error", "LOCK.RELEASE l NOW");
+    expect(&a, "-ERR syntax error", "EVENT.WAIT e NOCHECK");
+    expect(&a, "-ERR *", "SEM.CREATE s -1");
+    expect(&a, "-ERR *", "SEM.CREATE s x");
+    expect(&a, "-ERR syntax error", "SEM.CREATE s 1 BOUND");
+    expect(&a, "-ERR *positive", "SEM.ACQUIRE s 0");
+    expect(&a, "-ERR no such key", "SEM.ACQUIRE s 1 NOWAIT");
+    expect(&a, "-ERR no such key", "SEM.VALUE s");
+    expect(&a, "-ERR *", "BARRIER.CREATE x 0");
+    expect(&a, "-ERR no such key", "BARRIER.WAIT x");
+    expect(&a, "+OK", "SET string 1");
+    expect(&a, "-WRONGTYPE *", "LOCK.ACQUIRE string");
+    expect(&a, "-WRONGTYPE *", "EVENT.WAIT string");
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    expect(&a, "-WRONGTYPE *", "RLOCK.ACQUIRE l");
+    expect(&a, "-WRONGTYPE *", "GET l");
+    expect(&a, "[\"cond\" \"lock\"]", "COMMAND GETKEYS COND.WAIT cond lock TIMEOUT 5");
+}
+
 Test(locks, keys) {
     expect(&a, "+OK", "LOCK.ACQUIRE l");
     expect(&a, "-ERR *copied", "COPY l m");
@@ -84,6 +110,31 @@ Test(locks, keys) {
     expect_next(&a, "-GONE *");
     expect(&c, ":0", "EXISTS other");
     expect(&b, "-NOTOWNER *", "LOCK.RELEASE other");
+}
+
+Test(locks, deleted_while_waited_for) {
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    tell(&b, "LOCK.ACQUIRE l TIMEOUT 60000");
+    tell(&c, "EVENT.WAIT e");
+    until_waiting(2);
+    expect(&a, ":2", "DEL l e");
+    expect_next(&b, "-GONE *");
+    expect_next(&c, "-GONE *");
+    expect(&b, "+OK", "LOCK.ACQUIRE l"); /* a new one */
+    tell(&c, "LOCK.ACQUIRE l");
+    until_waiting(1);
+    expect(&a, "+OK", "FLUSHALL");
+    expect_next(&c, "-GONE *");
+    /* a manager's */
+    ask(&a, "MANAGER.OPEN");
+    char prefix[64];
+    take_id(&a, prefix);
+    expect(&b, "+OK", "LOCK.ACQUIRE %sl", prefix);
+    tell(&c, "LOCK.ACQUIRE %sl", prefix);
+    until_waiting(1);
+    expect(&a, "+OK", "MANAGER.CLOSE %s", prefix);
+    expect_next(&c, "-GONE *");
+    expect(&b, "-NOMANAGER *", "LOCK.ACQUIRE %sl", prefix);
 }
 
 Test(locks, holder_ends) {
@@ -110,6 +161,41 @@ Test(locks, holder_ends) {
     ask(&b, "LOCK.ACQUIRE n");
     cr_expect(like("+OWNER_DIED", wire_show(&b)) || like("+OK", wire_show(&b)));
     cr_expect_geq(info_number(&b, "sync_owners_died"), 3);
+}
+
+/* A process that is killed at any moment lets go of what its connection holds. */
+static int hold_and_hang(void *arg) {
+    struct wire w = {.fd = -1};
+    (void)arg;
+    if (wire_open(&w, server.socket) < 0 ||
+        strcmp(wire_call(&w, "LOCK.ACQUIRE", "l", NULL), "+OK") != 0 ||
+        strcmp(wire_call(&w, "SEM.ACQUIRE", "s", "2", NULL), "+OK") != 0 ||
+        strcmp(wire_call(&w, "SET", "held", "1", NULL), "+OK") != 0) {
+        return 1;
+    }
+    for (;;) {
+        pause();
+    }
+}
+
+Test(locks, holder_is_killed) {
+    expect(&a, ":1", "SEM.CREATE s 3");
+    for (int i = 0; i < 5; i++) {
+        pid_t pid = child_start(hold_and_hang, NULL);
+        cr_assert_gt(pid, 0);
+        while (!like(":1", ask(&a, "EXISTS held"))) {
+        }
+        expect(&a, ":1", "SEM.VALUE s");
+        tell(&b, "LOCK.ACQUIRE l");
+        tell(&c, "SEM.ACQUIRE s 3");
+        until_waiting(2);
+        child_kill(pid);
+        expect_next(&b, "+OWNER_DIED");
+        expect_next(&c, "+*");
+        expect(&b, "+OK", "LOCK.RELEASE l");
+        expect(&c, "+OK", "SEM.RELEASE s 3");
+        expect(&a, ":1", "DEL held");
+    }
 }
 
 Test(locks, waiter_ends) {
@@ -158,6 +244,25 @@ Test(locks, unblock) {
     expect(&b, "nil", "LOCK.ACQUIRE l NOWAIT"); /* as ever */
     expect(&a, "+OK", "LOCK.RELEASE l");
     expect(&b, "+OK", "LOCK.ACQUIRE l");
+}
+
+Test(locks, exec_waits_for_nothing) {
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    expect(&b, "+OK", "MULTI");
+    expect(&b, "+QUEUED", "LOCK.ACQUIRE l");
+    expect(&b, "+QUEUED", "LOCK.ACQUIRE mine");
+    expect(&b, "+QUEUED", "EVENT.WAIT e TIMEOUT 5000");
+    expect(&b, "+QUEUED", "EVENT.SET e");
+    expect(&b, "+QUEUED", "EVENT.WAIT e");
+    expect(&b, "[nil +OK nil +OK +OK]", "EXEC");
+    expect(&a, "nil", "LOCK.ACQUIRE mine NOWAIT");
+    expect(&b, "+OK", "LOCK.RELEASE mine");
+    /* all or nothing */
+    expect(&b, "+OK", "MULTI");
+    expect(&b, "+QUEUED", "LOCK.ACQUIRE mine");
+    expect(&b, "+QUEUED", "LOCK.RELEASE l");
+    expect(&b, "-EXECABORT *NOTOWNER*", "EXEC.ALL");
+    expect(&a, "+OK", "LOCK.ACQUIRE mine NOWAIT");
 }
 
 Test(locks, rlock) {
@@ -220,6 +325,168 @@ Test(locks, three_thousand_in_line, .timeout = 240) {
     }
     expect(&a, "*\"errors\" :0*", "SEGMENT.CHECK");
 }
+
+/* ---- semaphores ---- */
+
+Test(locks, semaphore) {
+    expect(&a, ":1", "SEM.CREATE s 2 BOUNDED");
+    expect(&a, ":0", "SEM.CREATE s 2 BOUNDED");
+    expect(&a, "-EXISTS *", "SEM.CREATE s 3 BOUNDED");
+    expect(&a, "-EXISTS *", "SEM.CREATE s 2");
+    expect(&a, "+semaphore", "TYPE s");
+    expect(&a, ":2", "SEM.VALUE s");
+    expect(&a, "+OK", "SEM.ACQUIRE s");
+    expect(&a, "+OK", "SEM.ACQUIRE s 1 NOWAIT");
+    expect(&b, "nil", "SEM.ACQUIRE s NOWAIT");
+    expect(&b, "nil", "SEM.ACQUIRE s TIMEOUT 10");
+    tell(&b, "SEM.ACQUIRE s 2");
+    until_waiting(1);
+    tell(&c, "SEM.ACQUIRE s");
+    until_waiting(2);
+    expect(&a, "+OK", "SEM.RELEASE s"); /* for b, who is first, not enough */
+    wire_close(&a);
+    expect_next(&b, "+*");
+    expect(&b, "+OK", "SEM.RELEASE s 2");
+    expect_next(&c, "+OK");
+    expect(&b, ":1", "SEM.VALUE s");
+    expect(&b, "+OK", "SEM.RELEASE s");
+    expect(&b, "-OVERFLOW *", "SEM.RELEASE s");
+    /* unbounded */
+    expect(&b, ":1", "SEM.CREATE u 0");
+    tell(&c, "SEM.ACQUIRE u 3");
+    until_waiting(1);
+    expect(&b, "+OK", "SEM.RELEASE u 5");
+    expect_next(&c, "+OK");
+    expect(&b, ":2", "SEM.VALUE u");
+}
+
+/* ---- events ---- */
+
+Test(locks, event) {
+    expect(&a, ":0", "EVENT.ISSET e");
+    expect(&a, "nil", "EVENT.WAIT e NOWAIT");
+    expect(&a, "nil", "EVENT.WAIT e TIMEOUT 10");
+    tell(&b, "EVENT.WAIT e");
+    tell(&c, "EVENT.WAIT e TIMEOUT 60000");
+    until_waiting(2);
+    expect(&a, "+OK", "EVENT.SET e");
+    expect_next(&b, "+OK");
+    expect_next(&c, "+OK");
+    expect(&a, ":1", "EVENT.ISSET e");
+    expect(&a, "+OK", "EVENT.WAIT e NOWAIT");
+    expect(&a, "+event", "TYPE e");
+    expect(&a, "+OK", "EVENT.CLEAR e");
+    expect(&a, ":0", "EVENT.ISSET e");
+    /* set and cleared in one turn: who waited has seen it */
+    tell(&b, "EVENT.WAIT e");
+    until_waiting(1);
+    cr_assert_eq(wire_send_raw(&a, "EVENT.SET e\r\nEVENT.CLEAR e\r\n", 28), 0);
+    expect_next(&a, "+OK");
+    expect_next(&a, "+OK");
+    expect_next(&b, "+OK");
+}
+
+/* ---- conditions ---- */
+
+Test(locks, condition) {
+    expect(&a, "-NOTOWNER *", "COND.WAIT c l");
+    expect(&a, ":0", "COND.NOTIFY c");
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    expect(&a, "nil", "COND.WAIT c l TIMEOUT 10");
+    expect(&b, ":1", "LOCK.ISHELD l"); /* it has it again */
+    tell(&a, "COND.WAIT c l");
+    expect(&b, "+OK", "LOCK.ACQUIRE l"); /* it has let go */
+    tell(&b, "COND.WAIT c l");
+    until_waiting(2);
+    expect(&c, "+OK", "LOCK.ACQUIRE l");
+    expect(&c, ":1", "COND.NOTIFY c"); /* the first */
+    expect(&c, "+OK", "LOCK.RELEASE l");
+    expect_next(&a, "+OK");
+    expect(&c, "nil", "LOCK.ACQUIRE l NOWAIT");
+    expect(&a, ":1", "COND.NOTIFYALL c");
+    expect(&a, "+OK", "LOCK.RELEASE l");
+    expect_next(&b, "+OK");
+    expect(&b, "+OK", "LOCK.RELEASE l");
+    /* its time is over while another has the lock: it waits for that all the same */
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    tell(&a, "COND.WAIT c l TIMEOUT 30");
+    expect(&b, "+OK", "LOCK.ACQUIRE l");
+    uint64_t until = clock_now() + 100 * NS_PER_MS;
+    while (clock_now() < until) {
+        expect(&c, ":1", "LOCK.ISHELD l");
+    }
+    expect(&b, "+OK", "LOCK.RELEASE l");
+    expect_next(&a, "nil");
+    expect(&a, "+OK", "LOCK.RELEASE l");
+    /* an rlock comes back at its former depth */
+    expect(&a, "+OK", "RLOCK.ACQUIRE r");
+    expect(&a, "+OK", "RLOCK.ACQUIRE r");
+    tell(&a, "COND.WAIT c r");
+    expect(&b, "+OK", "RLOCK.ACQUIRE r");
+    expect(&b, ":1", "COND.NOTIFY c 5");
+    expect(&b, "+OK", "RLOCK.RELEASE r");
+    expect_next(&a, "+OK");
+    expect(&a, "+OK", "RLOCK.RELEASE r");
+    expect(&b, "nil", "RLOCK.ACQUIRE r NOWAIT");
+    expect(&a, "+OK", "RLOCK.RELEASE r");
+    expect(&a, "+condition", "TYPE c");
+    /* deleted: whoever waits is told */
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    tell(&a, "COND.WAIT c l");
+    until_waiting(1);
+    expect(&b, ":1", "DEL c");
+    expect_next(&a, "-GONE *");
+}
+
+/* ---- barriers ---- */
+
+Test(locks, barrier) {
+    expect(&a, ":1", "BARRIER.CREATE x 3");
+    expect(&a, ":0", "BARRIER.CREATE x 3");
+    expect(&a, "-EXISTS *", "BARRIER.CREATE x 2");
+    expect(&a, "+barrier", "TYPE x");
+    for (int i = 0; i < 3; i++) {
+        tell(&a, "BARRIER.WAIT x");
+        until_waiting(1);
+        tell(&b, "BARRIER.WAIT x");
+        until_waiting(2);
+        expect(&c, "[\"parties\" :3 \"waiting\" :2 \"broken\" :0]", "BARRIER.INFO x");
+        tell(&c, "BARRIER.WAIT x");
+        int64_t sum = 0;
+        struct wire *all[] = {&a, &b, &c};
+        for (int k = 0; k < 3; k++) {
+            hear(all[k]);
+            cr_assert_eq(all[k]->doc.v[0].type, RESP_INT, "%s", wire_show(all[k]));
+            sum += INT64_C(1) << all[k]->doc.v[0].integer;
+        }
+        cr_assert_eq(sum, 7);
+    }
+    tell(&a, "BARRIER.WAIT x");
+    until_waiting(1);
+    expect(&b, "+OK", "BARRIER.ABORT x");
+    expect_next(&a, "-BROKEN *");
+    expect(&a, "-BROKEN *", "BARRIER.WAIT x");
+    expect(&a, "*\"broken\" :1*", "BARRIER.INFO x");
+    expect(&b, "+OK", "BARRIER.RESET x");
+    tell(&a, "BARRIER.WAIT x");
+    until_waiting(1);
+    expect(&b, "nil", "BARRIER.WAIT x TIMEOUT 10"); /* which breaks it */
+    expect_next(&a, "-BROKEN *");
+    expect(&b, "+OK", "BARRIER.RESET x");
+    tell(&a, "BARRIER.WAIT x");
+    tell(&b, "BARRIER.WAIT x");
+    until_waiting(2);
+    wire_close(&a);
+    expect_next(&b, "-BROKEN *");
+    expect(&b, "+OK", "BARRIER.RESET x");
+    tell(&b, "BARRIER.WAIT x");
+    until_waiting(1);
+    expect(&c, "+OK", "BARRIER.RESET x");
+    expect_next(&b, "-BROKEN *");
+    expect(&b, "*\"waiting\" :0 \"broken\" :0*", "BARRIER.INFO x");
+}
+
+/* ---- who may ---- */
 
 Test(locks, figures) {
     expect(&a, "+OK", "LOCK.ACQUIRE l");
