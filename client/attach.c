@@ -37,6 +37,25 @@ void attach_end(struct hearth *h) {
     h->attached = 0;
 }
 
+void hearth_abandon(struct hearth *h) {
+    if (!h) {
+        return;
+    }
+    int bell = h->attached ? h->shm.bell_fd : -1;
+    if (h->attached) {
+        h->shm.mine = NULL; /* the slot is the parent's: its mutex stays locked, its state as it is */
+        shm_detach(&h->shm);
+        h->attached = 0;
+    }
+    if (bell >= 0) {
+        close(bell);
+    }
+    if (h->fd >= 0) {
+        close(h->fd);
+        h->fd = -1;
+    }
+}
+
 static uint64_t number(const struct hearth_reply *map, const char *key) {
     return (uint64_t)hearth_reply_int(hearth_reply_get(map, key));
 }

@@ -22,7 +22,7 @@
  * Threads: a handle is used by one thread at a time; the library takes no lock. Different handles
  * are independent and there is no global state, so give each thread its own handle. Signals: no
  * function raises SIGPIPE or changes a handler. Fork: descriptors are close-on-exec; a child of
- * fork() must not use its parent's handles.
+ * fork() must not use its parent's handles; hearth_abandon() lets go of them.
  *
  * Memory: what a function puts into a hearth_result, hearth_task_info or hearth_reply belongs to
  * the handle and is valid until the next call with that handle (in a callback: until it returns).
@@ -95,6 +95,11 @@ HEARTH_API int hearth_connect_fd(int fd, struct hearth **ret_h);
  * Output not yet sent is dropped (hearth_run() before, if it matters). NULL is fine. Not from a
  * callback. */
 HEARTH_API void hearth_close(struct hearth *h);
+
+/* In a child of fork(), for a handle of the parent's: closes this process's descriptors and unmaps, and says nothing to anybody: for
+ * the parent nothing has changed. The handle must not be used after. Its memory is not freed, as another thread of the parent
+ * may have been at work on it. NULL is fine. */
+HEARTH_API void hearth_abandon(struct hearth *h);
 
 /* Connects again, to the same path, after the connection was lost. A lost connection is never
  * repaired silently: every outstanding callback is called with HEARTH_DISCONNECTED and the task's

@@ -17,6 +17,7 @@ ROOMS = {
     "client": ("lib/base", "lib/wire", "lib/shm"),
     "client/ctl": ("lib/base", "client/hearth.h"),
     "client/examples": ("client/hearth.h",),
+    "client/python": ("client/hearth.h",),
     "daemon": ("lib/base", "lib/wire", "lib/shm", "daemon/supervise", "daemon/serve"),
     "daemon/schedule": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/supervise": ("lib/base", "lib/wire", "lib/shm", "daemon"),
@@ -30,6 +31,7 @@ LIBRARIES = {
     r"libconfig\.h": ("daemon", "tests"),
     r"systemd/": ("daemon", "tests"),
     r"curses\.h": ("client/ctl",),
+    r"Python\.h|structmember\.h": ("client/python",),
     r"zlib\.h|vips/": ("worker/handlers", "tests"),
     r"criterion/": ("tests/unit", "tests/daemon"),
 }

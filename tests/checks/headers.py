@@ -9,6 +9,7 @@ import subprocess
 import tree
 
 PUBLIC = ("client/hearth.h", "worker/hearth_handler.h")
+PYTHON = "/usr/include/python3.11"
 WARN = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", tree.ROOT]
 CC = os.environ.get("CC", "cc").split()
 
@@ -21,7 +22,12 @@ def compile_alone(command, path):
 
 def jobs():
     cxx = shutil.which("g++") or shutil.which("clang++")
+    python = os.path.exists(os.path.join(PYTHON, "Python.h"))
     for path in tree.files(".h"):
+        if path.startswith("client/python/"):
+            if python:
+                yield [*CC, "-std=gnu11", "-D_GNU_SOURCE", "-isystem", PYTHON, "-x", "c"], path
+            continue
         yield [*CC, "-std=gnu11", "-D_GNU_SOURCE", "-x", "c"], path
         if path in PUBLIC:
             yield [*CC, "-std=c99", "-pedantic", "-Wstrict-prototypes", "-x", "c"], path
