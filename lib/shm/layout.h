@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 14u
+#define SHM_VERSION 15u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -334,6 +334,54 @@ struct shm_sync {
     _Atomic uint64_t words[SHM_SYNC_WORDS]; /* the kind's */
 };
 
+/* What a queue holds (queue.c): the block that words[0] of its object names. Under the shard's lock. */
+struct shm_chain {
+    _Atomic uint64_t first, last;
+};
+struct shm_queue {
+    struct shm_list list;       /* what is to be got, behind `front` */
+    _Atomic uint64_t max_items; /* 0: no bound */
+    _Atomic uint64_t lease_ms;  /* 0: no leases; signed, -1: until the taker dies */
+    _Atomic uint64_t closed;
+    _Atomic uint64_t unfinished;
+    _Atomic uint64_t waiting[3];  /* who stand in line, by what they wait for */
+    _Atomic uint64_t rights[2];   /* to items, to places: handed out and not yet used */
+    _Atomic uint64_t front;       /* items that came back, linked by `next` */
+    _Atomic uint64_t returned;    /* how many */
+    struct shm_chain chains[2];   /* items on lease: until death; and by when they end */
+    _Atomic uint64_t leased;      /* how many */
+    _Atomic uint64_t lease_table; /* block of words: an item's offset, or 2 * next free place + 1 */
+    _Atomic uint64_t lease_cap;   /* words */
+    _Atomic uint64_t lease_free;  /* first free place + 1 */
+    _Atomic uint64_t lease_serial;
+};
+
+/* An item on lease, or that came back. */
+struct shm_item {
+    _Atomic uint64_t next, prev; /* of its chain */
+    _Atomic uint64_t lease;      /* its number; 0: it came back */
+    _Atomic uint64_t owner;      /* owner word */
+    _Atomic uint64_t until_ms;   /* of clock_now(); 0: until the owner dies */
+    _Atomic uint64_t len;
+    uint8_t bytes[];
+};
+
+/* What a pipe holds (pipe.c), likewise. way[e]: towards end e. */
+struct shm_pipe_way {
+    struct shm_list list;
+    _Atomic uint64_t bytes;       /* of its messages */
+    _Atomic uint64_t rights;      /* to messages, handed out and not yet used */
+    _Atomic uint64_t room, rooms; /* bytes that were promised to senders, and to how many */
+    _Atomic uint64_t waiting[3];  /* who stand in line, by what they wait for */
+};
+struct shm_pipe {
+    _Atomic uint64_t duplex;
+    _Atomic uint64_t buffer;     /* bytes */
+    _Atomic uint64_t held;       /* a bit for each end that somebody ever held */
+    _Atomic uint64_t holders[2]; /* owners who hold an end */
+    struct shm_pipe_way way[2];
+};
+
 /* The value of a node in shard.keys: what a key is. For values the bytes follow. */
 struct shm_key {
     _Atomic uint64_t
@@ -378,6 +426,9 @@ struct shm_header {
     _Atomic uint32_t parked;    /* 1: somebody has waited for a sync object */
     _Atomic uint32_t granted;   /* 1: there may be bits in the map of granted seats */
     _Atomic uint64_t strays;    /* shards that a sync object was moved to from another */
+    _Atomic uint64_t
+        lease_next; /* ms of clock_now() at which the daemon is to look at leases; 0: not */
+    _Atomic uint64_t lease_shards; /* where there may be some that end by time */
 };
 
 _Static_assert(sizeof(struct shm_task) == 256, "a queued task costs 256 bytes and its payload");

@@ -52,8 +52,8 @@ static int parts_of(const struct shm *s, const struct shm_list *l, struct parts 
 
 /* Every changing verb begins and ends with these. */
 static int begin(struct shm *s, struct list_object *l, struct edit *ret) {
-    *ret = (struct edit){
-        .s = s, .shard = l->key.name.shard, .list = l->list, .account = key_account(&l->key)};
+    *ret =
+        (struct edit){.s = s, .shard = l->key.name.shard, .list = l->list, .account = l->account};
     op_changes(s, ret->shard);
     account_pays(s, ret->shard, ret->account);
     int r = get(&l->list->dead) ? tree_free_dead(ret, TIDY) : 0;
@@ -75,6 +75,7 @@ int list_open(struct shm *s, const struct key_name *name, bool make, struct list
         return make ? -EBADMSG : -ESTALE;
     }
     ret->list = &o->list;
+    ret->account = key_account(&ret->key);
     return 0;
 }
 

@@ -12,8 +12,9 @@
 #include "lib/shm/keys.h"
 
 struct list_object {
-    struct key key;
+    struct key key; /* of lists that are no keys: only name.shard */
     struct shm_list *list;
+    unsigned account; /* who pays for it */
 };
 /* Reads unless `make`. -ENOENT, -EPROTOTYPE. */
 int list_open(struct shm *s, const struct key_name *name, bool make, struct list_object *ret);

@@ -83,6 +83,8 @@ struct shm {
     uint32_t op_swept;          /* ... and that went because room was needed; the same */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
+    uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects */
+    uint64_t lease_said;   /* queue_expire_leases(): when it wants to be called again, ms; 0: no need */
     uint32_t actor; /* owner word that it holds and waits for (sync.h); 0: `me` */
     struct shm_sync_after after;
     /* sync_wait() calls it when a signal handler has run, and every look_ns (0: not) that it has waited, outside of any operation: not 0: the

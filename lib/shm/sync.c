@@ -36,6 +36,7 @@ static const struct sync_kind *const kinds[KEY_TYPES] = {
     [KEY_RLOCK] = &sync_kind_rlock, [KEY_RWLOCK] = &sync_kind_rwlock,
     [KEY_SEM] = &sync_kind_sem,     [KEY_EVENT] = &sync_kind_event,
     [KEY_COND] = &sync_kind_cond,   [KEY_BARRIER] = &sync_kind_barrier,
+    [KEY_QUEUE] = &sync_kind_queue, [KEY_PIPE] = &sync_kind_pipe,
 };
 
 const struct sync_kind *sync_kind_of(unsigned type) {

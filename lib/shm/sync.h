@@ -48,6 +48,8 @@ int sync_poll(struct shm *s);
 /* Its time is over: the final answer: -ETIMEDOUT, or what it had been given already. -EINPROGRESS: only of a condition (it
  * stands in the lock's line now). -EAGAIN: call again. */
 int sync_give_up(struct shm *s);
+/* It waits no more, and does not come for what it had been given, which goes to the next in line. -EAGAIN: call again. */
+int sync_forgo(struct shm *s);
 /* A slot's: sleeps until the answer is there, or gives up after ms (< 0: never). */
 int sync_wait(struct shm *s, int64_t ms);
 

@@ -498,10 +498,8 @@ static int end_in_shard(struct shm *s, struct end *e, int *ret_n) {
     return r;
 }
 
-/* All that it holds and waits for. *ret_n: how many it held. */
-static int end_all(struct shm *s, uint32_t owner, int *ret_n) {
-    struct shm_seat *seat = sync_seat(s, owner);
-    struct end e = {.owner = owner, .p = &seat->waiting};
+static int end_wait(struct shm *s, struct shm_seat *seat) {
+    struct end e = {.p = &seat->waiting};
     while ((e.off = get(&e.p->object)) != 0) {
         const struct shm_sync *o = sync_at(s, e.off);
         e.shard = o ? sync_shard(o) : 0;
@@ -511,6 +509,22 @@ static int end_all(struct shm *s, uint32_t owner, int *ret_n) {
         } else if (r < 0) {
             return -EAGAIN;
         }
+    }
+    return 0;
+}
+
+int sync_forgo(struct shm *s) {
+    struct shm_seat *seat = sync_seat(s, sync_actor(s));
+    return seat ? end_wait(s, seat) : 0;
+}
+
+/* All that it holds and waits for. *ret_n: how many it held. */
+static int end_all(struct shm *s, uint32_t owner, int *ret_n) {
+    struct shm_seat *seat = sync_seat(s, owner);
+    struct end e = {.owner = owner};
+    int wait = end_wait(s, seat);
+    if (wait) {
+        return wait;
     }
     uint64_t been = get(&seat->shards);
     for (uint64_t v = been ? been | get(&s->head->strays) : 0; v; v &= v - 1) {

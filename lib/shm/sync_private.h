@@ -42,7 +42,7 @@ struct sync_kind {
     /* p waits, and something may have changed that nobody could tell about (a holder has died): looks again. */
     int (*look)(struct shm *s, struct shm_sync *o, struct shm_party *p);
     /* The owner comes for its answer (>= 0): takes what was granted into its hands and may change *answer. It may park again
-     * (sync_park()) with *answer = -EINPROGRESS. o: NULL when the object is gone since. */
+     * (sync_park()) with *answer = -EINPROGRESS. 1: it stays answered, for the call that its owner makes next. o: NULL when the object is gone since. */
     int (*collect)(struct shm *s, struct shm_sync *o, struct shm_party *p, int *answer);
     /* The owner died before that: what was granted goes back. o as above; its shard is `shard`. */
     int (*undo)(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *p);
@@ -62,6 +62,7 @@ struct sync_kind {
 };
 extern const struct sync_kind sync_kind_lock, sync_kind_rlock, sync_kind_rwlock, sync_kind_sem,
     sync_kind_event, sync_kind_cond, sync_kind_barrier;
+extern const struct sync_kind sync_kind_queue, sync_kind_pipe;
 /* NULL: not of a sync object. */
 const struct sync_kind *sync_kind_of(unsigned type);
 

@@ -325,9 +325,9 @@ static struct peer peers[] = {
     {"hearth", ours_open, ours_run, ours_close, NULL, NULL, {0}},
     {"Pool", python_open, python_run, python_close, "pool", NULL, {0}},
     {"Executor", python_open, python_run, python_close, "executor", NULL, {0}},
-    {"gearmand", queue_open, queue_run, queue_close, &queue_gearmand, NULL, {0}},
-    {"redis", queue_open, queue_run, queue_close, &queue_redis, NULL, {0}},
-    {"beanstalkd", queue_open, queue_run, queue_close, &queue_beanstalkd, NULL, {0}},
+    {"gearmand", queue_open, queue_run, queue_shut, &queue_gearmand, NULL, {0}},
+    {"redis", queue_open, queue_run, queue_shut, &queue_redis, NULL, {0}},
+    {"beanstalkd", queue_open, queue_run, queue_shut, &queue_beanstalkd, NULL, {0}},
     {"tsp", tsp_open, tsp_run, tsp_close, NULL, NULL, {0}},
 };
 enum { PEERS = ARRAY_SIZE(peers) };

@@ -37,4 +37,4 @@ struct queue_protocol;
 extern const struct queue_protocol queue_gearmand, queue_redis, queue_beanstalkd;
 int queue_open(struct peer *p);
 int queue_run(struct peer *p, enum peer_row row, unsigned n);
-void queue_close(struct peer *p);
+void queue_shut(struct peer *p);

@@ -500,7 +500,7 @@ static int start(struct queue *q, pid_t *ret_pid) {
     return fd < 0 && ended == 127 ? 0 : fd;
 }
 
-void queue_close(struct peer *p) {
+void queue_shut(struct peer *p) {
     struct queue *q = p->state;
     for (int i = PEER_WORKERS; i >= 0; i--) {
         child_kill(p->pids[i]);
@@ -553,7 +553,7 @@ int queue_open(struct peer *p) {
     snprintf(q->socket, sizeof(q->socket), "%s/socket", q->dir);
     r = r < 0 ? r : begin(p, q);
     if (r != 1) {
-        queue_close(p);
+        queue_shut(p);
     }
     return r < 0 ? bench_failed(p->name, r) : r;
 }
