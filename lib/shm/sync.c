@@ -84,7 +84,8 @@ void sync_pin(struct shm *s, struct shm_sync *o) {
 void sync_unpin(struct shm *s, uint32_t pins) {
     while (s->after.pins > pins) {
         struct shm_sync *o = sync_at(s, s->after.pin[--s->after.pins]);
-        if (!o || !has_fast_word(o) || get(&o->place) >> 32 != SYNC_LIVES || get(&o->first)) {
+        if (!o || !has_fast_word(o) || get(&o->place) >> 32 != SYNC_LIVES || get(&o->first) ||
+            get(&o->words[LOCK_DIED])) {
             continue;
         }
         uint64_t v = get(&o->word);

@@ -43,7 +43,11 @@ static int hand_over(struct shm *s, struct shm_sync *o, int answer) {
         return r;
     }
     if (!p) {
-        return set_owner(s, o, 0, 0);
+        r = answer == SYNC_DIED ? tx_need(s, 1) : 0;
+        if (r == 0 && answer == SYNC_DIED) {
+            tx_set(s, &o->words[LOCK_DIED], 1);
+        }
+        return r ? r : set_owner(s, o, 0, 0);
     }
     uint64_t times = get(&p->count);
     bool late = party_mode(get(&p->state)) == SYNC_MODE_LATE;
@@ -73,17 +77,34 @@ static int look(struct shm *s, struct shm_sync *o, struct shm_party *p) {
 const struct sync_kind sync_kind_lock = {.bury = bury, .look = look};
 const struct sync_kind sync_kind_rlock = {.bury = bury, .look = look};
 
-static int acquire(struct shm *s, struct shm_sync *o, unsigned flags) {
-    int answer = 0;
+/* Pins it and takes it from a dead owner. */
+static int look_after(struct shm *s, struct shm_sync *o, uint32_t *ret_owner) {
     sync_pin(s, o);
-    uint32_t owner = sync_word_owner(get(&o->word)), me = sync_actor(s);
-    if (owner && sync_is_dead(s, owner)) {
-        int r = hand_over(s, o, SYNC_DIED);
-        if (r) {
-            return r;
-        }
-        owner = sync_word_owner(get(&o->word));
-        answer = SYNC_DIED;
+    uint32_t owner = sync_word_owner(get(&o->word));
+    int r = owner && sync_is_dead(s, owner) ? hand_over(s, o, SYNC_DIED) : 0;
+    if (r == 0) {
+        *ret_owner = sync_word_owner(get(&o->word));
+    }
+    return r;
+}
+
+/* A pinned lock that is free. */
+static int take(struct shm *s, struct shm_sync *o, uint32_t owner, uint64_t extra) {
+    bool died = get(&o->words[LOCK_DIED]);
+    sync_enrol(s, sync_shard(o));
+    int r = set_owner(s, o, owner, extra);
+    r = r ? r : tx_need(s, 1);
+    if (r == 0 && died) {
+        tx_set(s, &o->words[LOCK_DIED], 0);
+    }
+    return r ? r : died ? SYNC_DIED : 0;
+}
+
+static int acquire(struct shm *s, struct shm_sync *o, unsigned flags) {
+    uint32_t owner, me = sync_actor(s);
+    int r = look_after(s, o, &owner);
+    if (r) {
+        return r;
     }
     if (owner == me) {
         return -EDEADLK;
@@ -91,9 +112,7 @@ static int acquire(struct shm *s, struct shm_sync *o, unsigned flags) {
     if (owner) {
         return sync_park(s, o, 'x', 1, flags, NULL);
     }
-    sync_enrol(s, sync_shard(o));
-    int r = set_owner(s, o, me, 0);
-    return r ? r : answer;
+    return take(s, o, me, 0);
 }
 
 /* Pins a lock that is to be released, by its owner unless forced. */
@@ -180,22 +199,11 @@ int sync_lock_let_go(struct shm *s, struct shm_sync *o, uint64_t *ret_times) {
 
 int sync_lock_take_again(struct shm *s, struct shm_sync *o, struct shm_party *p, unsigned mode,
                          uint64_t times) {
-    int answer = 0, r;
-    sync_pin(s, o);
-    uint32_t owner = sync_word_owner(get(&o->word));
-    if (owner && sync_is_dead(s, owner)) {
-        r = hand_over(s, o, SYNC_DIED);
-        if (r) {
-            return r;
-        }
-        owner = sync_word_owner(get(&o->word));
-        answer = SYNC_DIED;
-    }
-    if (owner) {
+    uint32_t owner;
+    int r = look_after(s, o, &owner);
+    if (r == 0 && owner) {
         r = sync_park_again(s, o, p, mode, times, false);
         return r ? r : -EINPROGRESS;
     }
-    sync_enrol(s, sync_shard(o));
-    r = set_owner(s, o, party_owner(p), times ? times - 1 : 0);
-    return r ? r : answer;
+    return r ? r : take(s, o, party_owner(p), times ? times - 1 : 0);
 }

@@ -171,8 +171,9 @@ int sync_kept_no_more(struct shm *s, struct shm_sync *o);
 
 /* ---- locks and conditions ---- */
 /* Words of a lock: the conditions last used with it, each by offset and birth, in turns; whether those who wait for them are
- * to look again. */
-enum { LOCK_CONDS = 6, LOCK_NEXT_COND = 2 * LOCK_CONDS, LOCK_RECHECK };
+ * to look again; whether its last owner died with it and nobody has been told: then W stays, so that the next one takes the longer
+ * way and is. */
+enum { LOCK_CONDS = 6, LOCK_NEXT_COND = 2 * LOCK_CONDS, LOCK_RECHECK, LOCK_DIED };
 /* Modes of parties that stand in a lock's line on behalf of a condition: they do not give up. LATE: the answer will be
  * -ETIMEDOUT. */
 enum { SYNC_MODE_AGAIN = 'c', SYNC_MODE_LATE = 't' };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every instruction of every verb of semaphores, events, conditions and barriers, of coming for an answer and of giving up, and of
+/* Every instruction of every verb of locks, semaphores, events, conditions and barriers, of coming for an answer and of giving up, and of
  * the end of owners (DESIGN section 4.1). The victim is a slot; connections with seats, and a slot that sleeps, hold and wait
  * around it. After each death and burial everything must be as if the victim had died before the operation, or just after
  * it; whoever has an answer is told; and when all have gone no unit is missing or doubled and no block is left.
@@ -58,6 +58,10 @@ static int64_t act(void *base, const struct act *a) {
     bool slot = a->who == ME || a->who == SLOT;
     unsigned n = a->who == ME ? STEP_VICTIM : a->who == SLOT ? SLEEPER : STEP_SUPERVISOR;
     struct shm s = step_handle(base, n);
+    if (a->verb == BURY) { /* and comes again */
+        int r = sync_seat_end(&s, who[a->who]);
+        return r ? r : sync_seat_take(&s, a->who, 1, 0, &who[a->who]);
+    }
     return kind_call(&s, slot ? 0 : who[a->who], a->verb, a->name, a->n);
 }
 
@@ -105,7 +109,8 @@ static void dump_object(struct shm *s, struct buf *b, const char *name) {
     bool lock = sync_type(o) == KEY_LOCK || sync_type(o) == KEY_RLOCK;
     buf_printf(b, "%s: %u waiting", name, (unsigned)get(&o->waiting));
     if (lock) {
-        buf_printf(b, " owner %x +%u", sync_word_owner(get(&o->word)), (unsigned)get(&o->extra));
+        buf_printf(b, " owner %x +%u%s", sync_word_owner(get(&o->word)), (unsigned)get(&o->extra),
+                   get(&o->words[LOCK_DIED]) ? " died" : "");
     }
     for (unsigned i = 0; i < 4 && !lock; i++) {
         buf_printf(b, " %lld", (long long)get(&o->words[i]));
@@ -284,6 +289,42 @@ static const char *verify_rescue(struct shm *s, bool finished) {
 
 #define ALL UINT64_MAX
 static const struct kind_case cases[] = {
+    {"lock: taken",
+     {{1, LOCK_TAKE, "lock", 0}, {1, LOCK_GIVE, "lock", 0}},
+     {ME, LOCK_TAKE, "lock", 0},
+     0,
+     ONCE,
+     0},
+    {"lock: stood in line for",
+     {{1, LOCK_TAKE, "lock", 0}, {2, LOCK_TAKE, "lock", 0}},
+     {ME, LOCK_TAKE, "lock", 0},
+     0,
+     ONCE,
+     0},
+    {"lock: handed over",
+     {{ME, LOCK_TAKE, "lock", 0}, {SLOT, LOCK_TAKE, "lock", 0}, {2, LOCK_TAKE, "lock", 0}},
+     {ME, LOCK_GIVE, "lock", 0},
+     0,
+     ONCE,
+     0},
+    {"lock: taken from a dead one",
+     {{SLOT, LOCK_TAKE, "lock", 0}},
+     {ME, LOCK_TAKE, "lock", 0},
+     0,
+     ONCE,
+     SLOT},
+    {"lock: taken after a dead one",
+     {{1, LOCK_TAKE, "lock", 0}, {1, BURY, "", 0}},
+     {ME, LOCK_TAKE, "lock", 0},
+     0,
+     ONCE,
+     0},
+    {"rlock: given up by one who had it twice",
+     {{ME, RLOCK_TAKE, "rlock", 0}, {ME, RLOCK_TAKE, "rlock", 0}, {1, RLOCK_TAKE, "rlock", 0}},
+     {ME, RLOCK_GIVE, "rlock", 0},
+     0,
+     ONCE,
+     0},
     {"sem: made", {{0}}, {ME, SEM_CREATE, "sem", 3}, 0, ONCE, 0},
     {"sem: taken", {{1, SEM_CREATE, "sem", 3}}, {ME, SEM_TAKE, "sem", 2}, 3, ONCE, 0},
     {"sem: more taken",

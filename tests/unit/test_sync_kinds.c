@@ -255,6 +255,21 @@ Test(kinds, thousands_wait_for_one_event) {
 
 /* ---- conditions ---- */
 
+Test(kinds, the_next_one_is_told_even_if_nobody_waited) {
+    struct sync_ref ref;
+    begin();
+    ref = (struct sync_ref){.name = kind_name(&s, "lock")};
+    IS(0, LOCK_TAKE, "lock", 0, 0);
+    DIES(0);
+    cr_assert_eq(sync_ref_lock(&s, &ref), -EBUSY);
+    IS(1, LOCK_TAKE, "lock", 0, SYNC_DIED);
+    IS(1, LOCK_GIVE, "lock", 0, 0);
+    cr_assert_eq(sync_ref_lock(&s, &ref), 0);
+    cr_assert_eq(sync_ref_unlock(&s, &ref), 0);
+    IS(1, LOCK_TAKE, "lock", 0, 0);
+    end();
+}
+
 Test(kinds, who_waits_for_a_condition_gives_the_lock_away_and_gets_it_back) {
     begin();
     IS(0, COND_WAIT, "cond", 0, -EPERM);
