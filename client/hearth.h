@@ -556,6 +556,80 @@ enum hearth_order {
 /* Sorts in place. HEARTH_E_NUMBER: an element is none. */
 HEARTH_API int hearth_list_sort(struct hearth *h, struct hearth_bytes name, unsigned order);
 
+/* ---- typed arrays ----
+ *
+ * n (at least 1) numbers of one type, up to 64 MiB of them: multiprocessing's Array, and with n 1 its Value. They are names as dicts and
+ * lists are, but made by hearth_array_create() alone, and stay until they are deleted. `type` is what the caller takes the array
+ * for: HEARTH_E_TYPE if it is of another. HEARTH_E_ABSENT: no such array, or element; HEARTH_E_NUMBER: the type has no such number.
+ *
+ * Setting, adding, and comparing and setting one element is done or not done, whatever dies, and seen whole by everybody, those
+ * who have the array pinned included. Of many elements each is whole, but all are not of one moment: that is what a lock is for, by
+ * convention the rlock whose name is the array's and ":lock". None of this goes into a transaction, and WATCH does not
+ * notice it. */
+
+enum hearth_array_type {
+    HEARTH_INT8 = 1,
+    HEARTH_INT16 = 2,
+    HEARTH_INT32 = 3,
+    HEARTH_INT64 = 4,
+    HEARTH_UINT8 = 5,
+    HEARTH_UINT16 = 6,
+    HEARTH_UINT32 = 7,
+    HEARTH_UINT64 = 8,
+    HEARTH_FLOAT = 9,
+    HEARTH_DOUBLE = 10,
+    HEARTH_CHAR = 11 /* a byte that is no number */
+};
+/* An element: .i of the signed types, .u of the unsigned ones and char, .d of float and double. */
+union hearth_number {
+    int64_t i;
+    uint64_t u;
+    double d;
+};
+/* An array that stays where it is. */
+struct hearth_pin {
+    enum hearth_array_type type;
+    uint64_t n;
+    void *data; /* n elements, beginning at a multiple of 64 bytes */
+    uint64_t reserved[2];
+};
+
+/* All zeroes. *ret_made (NULL: not wanted): 1, or 0: there was one like it. HEARTH_E_EXISTS: of another type or length. -EMSGSIZE. */
+HEARTH_API int hearth_array_create(struct hearth *h, struct hearth_bytes name,
+                                   enum hearth_array_type type, uint64_t n, int *ret_made);
+HEARTH_API int hearth_array_info(struct hearth *h, struct hearth_bytes name,
+                                 enum hearth_array_type *ret_type, uint64_t *ret_n);
+HEARTH_API int hearth_array_get(struct hearth *h, struct hearth_bytes name,
+                                enum hearth_array_type type, uint64_t index,
+                                union hearth_number *ret);
+HEARTH_API int hearth_array_set(struct hearth *h, struct hearth_bytes name,
+                                enum hearth_array_type type, uint64_t index,
+                                union hearth_number value);
+/* Integers wrap. *ret (NULL: not wanted): the sum. HEARTH_E_TYPE: a char. */
+HEARTH_API int hearth_array_add(struct hearth *h, struct hearth_bytes name,
+                                enum hearth_array_type type, uint64_t index, union hearth_number by,
+                                union hearth_number *ret);
+/* Compare and set. *ret_done: 1; 0: it was not as expected, bit by bit. */
+HEARTH_API int hearth_array_cas(struct hearth *h, struct hearth_bytes name,
+                                enum hearth_array_type type, uint64_t index,
+                                union hearth_number expected, union hearth_number value,
+                                int *ret_done);
+/* `count` elements from `from` on, as they lie in memory. */
+HEARTH_API int hearth_array_read(struct hearth *h, struct hearth_bytes name,
+                                 enum hearth_array_type type, uint64_t from, uint64_t count,
+                                 void *to);
+HEARTH_API int hearth_array_write(struct hearth *h, struct hearth_bytes name,
+                                  enum hearth_array_type type, uint64_t from, uint64_t count,
+                                  const void *data);
+HEARTH_API int hearth_array_fill(struct hearth *h, struct hearth_bytes name,
+                                 enum hearth_array_type type, uint64_t from, uint64_t count,
+                                 union hearth_number value);
+/* Where an array is in this process's memory, for an attached handle (-EOPNOTSUPP otherwise). It stays there until hearth_array_unpin(), the end of
+ * the handle or of the process, though it be deleted or renamed: use it with atomic instructions, or under a lock. As many
+ * unpins as pins. -EINVAL: there is no such pin. */
+HEARTH_API int hearth_array_pin(struct hearth *h, struct hearth_bytes name, struct hearth_pin *ret);
+HEARTH_API int hearth_array_unpin(struct hearth *h, const struct hearth_pin *pin);
+
 /* One operation of a transaction. Zero what is not used. */
 enum hearth_op_kind {
     HEARTH_OP_DELETE = 1,   /* number: 1, or 0 when there was none */

@@ -92,15 +92,15 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         const char *part;
         int error;
     } parts[] = {
-        {"WRONGTYPE", HEARTH_E_TYPE},        {"not an integer", HEARTH_E_NUMBER},
-        {"not a float", HEARTH_E_NUMBER},    {"not a valid float", HEARTH_E_NUMBER},
-        {"overflow", HEARTH_E_NUMBER},       {"NaN or Infinity", HEARTH_E_NUMBER},
-        {"no such key", HEARTH_E_ABSENT},    {"index out of range", HEARTH_E_ABSENT},
-        {"into double", HEARTH_E_NUMBER},    {"UNEXPECTED", HEARTH_E_UNEXPECTED},
-        {"NOBLOCK", HEARTH_E_ABSENT},        {"EXISTS there is", HEARTH_E_EXISTS},
-        {"NOPROC", HEARTH_E_ABSENT},         {"EXISTS process", HEARTH_E_EXISTS},
-        {"RUNNING", HEARTH_E_PENDING},       {"OOM command", HEARTH_E_OOM},
-        {"maximum allowed size", -EMSGSIZE},
+        {"WRONGTYPE", HEARTH_E_TYPE},      {"not an integer", HEARTH_E_NUMBER},
+        {"not a float", HEARTH_E_NUMBER},  {"not a valid float", HEARTH_E_NUMBER},
+        {"overflow", HEARTH_E_NUMBER},     {"NaN or Infinity", HEARTH_E_NUMBER},
+        {"no such key", HEARTH_E_ABSENT},  {"index out of range", HEARTH_E_ABSENT},
+        {"into double", HEARTH_E_NUMBER},  {"UNEXPECTED", HEARTH_E_UNEXPECTED},
+        {"NOBLOCK", HEARTH_E_ABSENT},      {"EXISTS there is", HEARTH_E_EXISTS},
+        {"NOPROC", HEARTH_E_ABSENT},       {"EXISTS process", HEARTH_E_EXISTS},
+        {"has 64 MiB at most", -EMSGSIZE}, {"RUNNING", HEARTH_E_PENDING},
+        {"OOM command", HEARTH_E_OOM},     {"maximum allowed size", -EMSGSIZE},
     };
     const char *text = hearth_reply_text(r, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {

@@ -125,6 +125,34 @@ enum hearth_order {
  * from who submits the task. Whatever would make one under the prefix of a manager that has ended returns -EIDRM and changes
  * nothing, and so does list_pop_wait() there; looking there finds nothing. Nobody wants the result any more: fail the task.
  * To nest containers, put the name of another one into a dict or list: nothing is copied, all see what is changed there. */
+/* Types of arrays. */
+enum hearth_array_type {
+    HEARTH_INT8 = 1,
+    HEARTH_INT16 = 2,
+    HEARTH_INT32 = 3,
+    HEARTH_INT64 = 4,
+    HEARTH_UINT8 = 5,
+    HEARTH_UINT16 = 6,
+    HEARTH_UINT32 = 7,
+    HEARTH_UINT64 = 8,
+    HEARTH_FLOAT = 9,
+    HEARTH_DOUBLE = 10,
+    HEARTH_CHAR = 11 /* a byte that is no number */
+};
+/* An element: .i of the signed types, .u of the unsigned ones and char, .d of float and double. */
+union hearth_number {
+    int64_t i;
+    uint64_t u;
+    double d;
+};
+/* An array that stays where it is. */
+struct hearth_pin {
+    enum hearth_array_type type;
+    uint64_t n;
+    void *data; /* n elements, beginning at a multiple of 64 bytes */
+    uint64_t reserved[2];
+};
+
 struct hearth_objects {
     uint32_t size; /* sizeof(struct hearth_objects) of the running Hearth */
     uint32_t reserved;
@@ -283,6 +311,40 @@ struct hearth_objects {
     /* Takes the name away. */
     int (*block_unlink)(struct hearth_bytes name);
     int (*block_unmap)(void *at, uint64_t size);
+
+    /* ---- typed arrays: n (at least 1) numbers of one type, up to 64 MiB of them ----
+     *
+     * Made by array_create() alone; they stay until they are removed. `type` is what the caller takes the array for: -EPROTOTYPE if
+     * it is of another. -ENOENT: no such array, or element; -ERANGE: the type has no such number; -EDEADLK: in a transaction.
+     * Setting, adding, and comparing and setting one element is done or not done, and seen whole by everybody, those who have the
+     * array pinned included. Of many elements each is whole, but all are not of one moment: take a lock, by convention the rlock
+     * whose name is the array's and ":lock". */
+
+    /* All zeroes. 1, or 0: there was one like it. -EEXIST: of another type or length. */
+    int (*array_create)(struct hearth_bytes name, enum hearth_array_type type, uint64_t n);
+    int (*array_info)(struct hearth_bytes name, enum hearth_array_type *ret_type, uint64_t *ret_n);
+    int (*array_get)(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                     union hearth_number *ret);
+    int (*array_set)(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                     union hearth_number value);
+    /* Integers wrap. *ret: the sum. */
+    int (*array_add)(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                     union hearth_number by, union hearth_number *ret);
+    /* Compare and set: 1; 0: it was not as expected, bit by bit. */
+    int (*array_cas)(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                     union hearth_number expected, union hearth_number value);
+    /* `count` elements from `from` on, as they lie in memory. */
+    int (*array_read)(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                      uint64_t count, void *to);
+    int (*array_write)(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                       uint64_t count, const void *data);
+    int (*array_fill)(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                      uint64_t count, union hearth_number value);
+    /* Where an array is. It stays there until array_unpin() or the end of the worker (not of the task), though it be removed or
+     * renamed: use it with atomic instructions, or under a lock. As many unpins as pins, by the same thread. -EINVAL: there
+     * is no such pin. */
+    int (*array_pin)(struct hearth_bytes name, struct hearth_pin *ret);
+    int (*array_unpin)(const struct hearth_pin *pin);
 };
 
 /* What a handler may call. */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "lib/base/clock.h"
 #include "lib/shm/objects.h"
@@ -504,6 +505,119 @@ static int shared_list_range(struct hearth_bytes name, int64_t from, int64_t cou
     return objects_list_range(&mine, as_is(name), from, count, outs(ret), ret_n);
 }
 
+/* ---- arrays ---- */
+
+_Static_assert((int)HEARTH_INT8 == (int)ARRAY_INT8 && (int)HEARTH_UINT8 == (int)ARRAY_UINT8 &&
+                   (int)HEARTH_FLOAT == (int)ARRAY_FLOAT && (int)HEARTH_CHAR == (int)ARRAY_CHAR,
+               "one set of numbers");
+_Static_assert(sizeof(union hearth_number) == sizeof(union array_number), "one kind of number");
+_Static_assert(sizeof(struct hearth_pin) == sizeof(struct array_pin) &&
+                   offsetof(struct hearth_pin, data) == offsetof(struct array_pin, data),
+               "one kind of pin");
+
+static union array_number as_number(union hearth_number v) {
+    return (union array_number){.u = v.u};
+}
+
+/* May the call be made for this type? */
+static int of_type(enum hearth_array_type type) {
+    return !mine.shm ? -EPERM : array_width(type) ? 0 : -EINVAL;
+}
+
+static int shared_array_create(struct hearth_bytes name, enum hearth_array_type type, uint64_t n) {
+    int r = of_type(type);
+    return r ? r : objects_array_create(&mine, as_is(name), (enum array_type)type, n);
+}
+
+static int shared_array_info(struct hearth_bytes name, enum hearth_array_type *ret_type,
+                             uint64_t *ret_n) {
+    enum array_type type = ARRAY_NONE;
+    uint64_t n = 0;
+    int r = mine.shm ? objects_array_view(&mine, as_is(name), &type, &n) : -EPERM;
+    if (r == 0 && ret_type) {
+        *ret_type = (enum hearth_array_type)type;
+    }
+    if (r == 0 && ret_n) {
+        *ret_n = n;
+    }
+    return r;
+}
+
+static int shared_array_get(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                            union hearth_number *ret) {
+    union array_number v = {0};
+    int r = of_type(type);
+    r = r ? r : objects_array_get(&mine, as_is(name), (enum array_type)type, index, &v);
+    if (r == 0 && ret) {
+        ret->u = v.u;
+    }
+    return r;
+}
+
+static int shared_array_set(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                            union hearth_number value) {
+    int r = of_type(type);
+    return r ? r
+             : objects_array_set(&mine, as_is(name), (enum array_type)type, index,
+                                 as_number(value));
+}
+
+static int shared_array_add(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                            union hearth_number by, union hearth_number *ret) {
+    union array_number v = {0};
+    int r = of_type(type);
+    r = r ? r
+          : objects_array_add(&mine, as_is(name), (enum array_type)type, index, as_number(by), &v);
+    if (r == 0 && ret) {
+        ret->u = v.u;
+    }
+    return r;
+}
+
+static int shared_array_cas(struct hearth_bytes name, enum hearth_array_type type, uint64_t index,
+                            union hearth_number expected, union hearth_number value) {
+    int r = of_type(type);
+    return r ? r
+             : objects_array_cas(&mine, as_is(name), (enum array_type)type, index,
+                                 as_number(expected), as_number(value));
+}
+
+static int shared_array_read(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                             uint64_t count, void *to) {
+    int r = of_type(type);
+    return r ? r : objects_array_read(&mine, as_is(name), (enum array_type)type, from, count, to);
+}
+
+static int shared_array_write(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                              uint64_t count, const void *data) {
+    int r = of_type(type);
+    return r ? r
+             : objects_array_write(&mine, as_is(name), (enum array_type)type, from, count, data);
+}
+
+static int shared_array_fill(struct hearth_bytes name, enum hearth_array_type type, uint64_t from,
+                             uint64_t count, union hearth_number value) {
+    int r = of_type(type);
+    return r ? r
+             : objects_array_fill(&mine, as_is(name), (enum array_type)type, from, count,
+                                  as_number(value));
+}
+
+static int shared_array_pin(struct hearth_bytes name, struct hearth_pin *ret) {
+    struct array_pin pin;
+    int r = mine.shm ? objects_array_pin(&mine, as_is(name), &pin) : -EPERM;
+    if (r == 0) {
+        memcpy(ret, &pin, sizeof(pin));
+    }
+    return r;
+}
+
+static int shared_array_unpin(const struct hearth_pin *pin) {
+    struct array_pin its;
+    memcpy(&its, pin, sizeof(its));
+    return mine.shm ? objects_array_unpin(&mine, &its) : -EPERM;
+}
+
 static const struct hearth_objects table = {
     .size = sizeof(struct hearth_objects),
     .transaction = shared_transaction,
@@ -564,6 +678,17 @@ static const struct hearth_objects table = {
     .block_open = block_open,
     .block_unlink = block_unlink,
     .block_unmap = block_unmap,
+    .array_create = shared_array_create,
+    .array_info = shared_array_info,
+    .array_get = shared_array_get,
+    .array_set = shared_array_set,
+    .array_add = shared_array_add,
+    .array_cas = shared_array_cas,
+    .array_read = shared_array_read,
+    .array_write = shared_array_write,
+    .array_fill = shared_array_fill,
+    .array_pin = shared_array_pin,
+    .array_unpin = shared_array_unpin,
 };
 
 const struct hearth_objects *shared_table(void) {

@@ -229,6 +229,13 @@ const struct ctl_command ctl_commands[] = {
      "more. The exit status is the command's. `list` shows the managers that are open.\n\n"
      "    hearth manager run -- sh -c 'hearth incr \"${HEARTH_MANAGER}n\"; ./job'\n",
      no_options, cmd_manager},
+    {"array", "NAME VERB [WORD...]", "Look at or change a shared typed array",
+     "An element is changed at once and whole, whoever else is at it. What is not there gives "
+     "exit\n"
+     "status 6.\n\n"
+     "    hearth array hits create uint64 24; hearth array hits add 7\n"
+     "    hearth array hits range 0 12\n",
+     no_options, object_verb, ctl_array_verbs},
     {"block", "VERB [WORD...]", "Raw blocks of shared memory",
      "create NAME SIZE (as 64M), list [PATTERN], show NAME..., rm NAME..., read NAME [FROM "
      "[COUNT]]\n"

@@ -282,6 +282,9 @@ int object_show(struct ctl *c, const struct hearth_reply *r, enum ctl_show show)
 int object_verb(struct ctl *c);
 extern const struct ctl_verb ctl_dict_verbs[], ctl_list_verbs[];
 
+/* cmd_array.c */
+extern const struct ctl_verb ctl_array_verbs[];
+
 /* ---- transfer.c: w->v[0] is the name, v[1] a file's or absent ---- */
 int dict_export(struct ctl *c, struct ctl_words *w);
 int dict_import(struct ctl *c, struct ctl_words *w);

@@ -25,6 +25,7 @@ _hearth_options() {
 _hearth_verbs() {
     case $1 in
     dict) echo get set del incr has items keys values len clear export import ;;
+    array) echo create get set add cas fill range info ;;
     list) echo push pop get set range len index insert rem trim move clear export import ;;
     esac
 }
@@ -83,7 +84,7 @@ _hearth() {
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set incr del expire keys
-            manager block proc pool config reload fsck raw help
+            manager array block proc pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -97,6 +98,12 @@ _hearth() {
             fi
             ;;
         wait | result | log | cancel | tasks | priority) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_ids)" -- "$cur") ;;
+        array)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names array)" -- "$cur") ;;
+            1) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_verbs array)" -- "$cur") ;;
+            esac
+            ;;
         dict | list)
             case $operands in
             0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "${command/dict/hash}")" -- "$cur") ;;
@@ -126,7 +133,7 @@ _hearth() {
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set
-            incr del expire keys manager block proc pool config reload fsck raw exit' -- "$cur") ;;
+            incr del expire keys manager array block proc pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi
 }

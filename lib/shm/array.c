@@ -83,6 +83,7 @@ static bool describe(const struct shm *s, const struct shm_sync *o, struct array
     uint8_t *at = alloc_ptr(s, off, shift + n * width);
     ret->type = (enum array_type)type;
     ret->n = n;
+    ret->pinned = get(&o->n_holders);
     ret->data = at ? at + shift : NULL;
     return at != NULL;
 }

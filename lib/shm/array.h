@@ -56,6 +56,7 @@ struct array {
     enum array_type type;
     uint64_t n;
     uint8_t *data;
+    uint64_t pinned; /* by so many owners */
 };
 
 /* Makes one, all zeroes: 1; 0: there is one of this type and length; -EEXIST: of another. -EINVAL: n is 0, or no type; -EMSGSIZE:

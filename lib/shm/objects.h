@@ -213,23 +213,25 @@ int objects_array_create(struct objects *o, struct task_bytes name, enum array_t
                          uint64_t n);
 int objects_array_view(struct objects *o, struct task_bytes name, enum array_type *ret_type,
                        uint64_t *ret_n);
-/* -ENOENT: no such array, or element; -ERANGE: the type has no such number. */
-int objects_array_get(struct objects *o, struct task_bytes name, uint64_t i,
+/* From here on `type` is what the array is taken for; -EPROTOTYPE: it is of another. ARRAY_NONE: any will do. -ENOENT: no such array, or element;
+ * -ERANGE: the type has no such number. */
+int objects_array_get(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
                       union array_number *ret);
-int objects_array_set(struct objects *o, struct task_bytes name, uint64_t i, union array_number v);
+int objects_array_set(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
+                      union array_number v);
 /* *ret (may be NULL): the sum. */
-int objects_array_add(struct objects *o, struct task_bytes name, uint64_t i, union array_number by,
-                      union array_number *ret);
+int objects_array_add(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
+                      union array_number by, union array_number *ret);
 /* 1: done; 0: it was not as expected. */
-int objects_array_cas(struct objects *o, struct task_bytes name, uint64_t i,
+int objects_array_cas(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
                       union array_number expected, union array_number v);
-/* Elements as they lie in memory; -EPROTOTYPE: the array is not of this type. All are there or nothing is done; but an array
+/* Elements as they lie in memory. All are there or nothing is done; but an array
  * that is deleted while it is written to may have got a part (-ENOENT). */
 int objects_array_read(struct objects *o, struct task_bytes name, enum array_type type,
                        uint64_t from, uint64_t count, void *to);
 int objects_array_write(struct objects *o, struct task_bytes name, enum array_type type,
                         uint64_t from, uint64_t count, const void *data);
-int objects_array_fill(struct objects *o, struct task_bytes name, uint64_t from, uint64_t count,
-                       union array_number v);
+int objects_array_fill(struct objects *o, struct task_bytes name, enum array_type type,
+                       uint64_t from, uint64_t count, union array_number v);
 int objects_array_pin(struct objects *o, struct task_bytes name, struct array_pin *ret);
 int objects_array_unpin(struct objects *o, const struct array_pin *pin);

@@ -74,15 +74,26 @@ int objects_array_view(struct objects *o, struct task_bytes name, enum array_typ
     return r;
 }
 
+/* Finds the array, which must be of a->type, if that is one. */
+static int find_typed(struct shm *s, struct one *a) {
+    int r = array_find(s, &a->name, &a->view);
+    return r == 0 && a->type && a->view.type != a->type ? -EPROTOTYPE : r;
+}
+
+static int do_find_typed(struct shm *s, void *arg) {
+    return find_typed(s, arg);
+}
+
 static int do_get(struct shm *s, void *arg) {
     struct one *a = arg;
-    int r = array_find(s, &a->name, &a->view);
+    int r = find_typed(s, a);
     return r ? r : array_get(&a->view, a->at, &a->a);
 }
 
-int objects_array_get(struct objects *o, struct task_bytes name, uint64_t i,
+int objects_array_get(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
                       union array_number *ret) {
     struct one a = ask_one(o, name);
+    a.type = type;
     a.at = i;
     int r = look(o, &a, do_get);
     if (r == 0) {
@@ -93,13 +104,15 @@ int objects_array_get(struct objects *o, struct task_bytes name, uint64_t i,
 
 static int do_set(struct shm *s, void *arg) {
     struct one *a = arg;
-    int r = array_find(s, &a->name, &a->view);
+    int r = find_typed(s, a);
     r = r || array_fits(a->view.type, a->a) ? r : -ERANGE;
     return r ? r : array_set(&a->view, a->at, a->a);
 }
 
-int objects_array_set(struct objects *o, struct task_bytes name, uint64_t i, union array_number v) {
+int objects_array_set(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
+                      union array_number v) {
     struct one a = ask_one(o, name);
+    a.type = type;
     a.at = i;
     a.a = v;
     return change(o, &a, do_set);
@@ -107,13 +120,14 @@ int objects_array_set(struct objects *o, struct task_bytes name, uint64_t i, uni
 
 static int do_add(struct shm *s, void *arg) {
     struct one *a = arg;
-    int r = array_find(s, &a->name, &a->view);
+    int r = find_typed(s, a);
     return r ? r : array_add(&a->view, a->at, a->a, &a->b);
 }
 
-int objects_array_add(struct objects *o, struct task_bytes name, uint64_t i, union array_number by,
-                      union array_number *ret) {
+int objects_array_add(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
+                      union array_number by, union array_number *ret) {
     struct one a = ask_one(o, name);
+    a.type = type;
     a.at = i;
     a.a = by;
     int r = change(o, &a, do_add);
@@ -125,15 +139,16 @@ int objects_array_add(struct objects *o, struct task_bytes name, uint64_t i, uni
 
 static int do_cas(struct shm *s, void *arg) {
     struct one *a = arg;
-    int r = array_find(s, &a->name, &a->view);
+    int r = find_typed(s, a);
     r = r || array_fits(a->view.type, a->b) ? r : -ERANGE;
     r = r || array_fits(a->view.type, a->a) ? r : -ERANGE;
     return r ? r : array_cas(&a->view, a->at, a->a, a->b);
 }
 
-int objects_array_cas(struct objects *o, struct task_bytes name, uint64_t i,
+int objects_array_cas(struct objects *o, struct task_bytes name, enum array_type type, uint64_t i,
                       union array_number expected, union array_number v) {
     struct one a = ask_one(o, name);
+    a.type = type;
     a.at = i;
     a.a = expected;
     a.b = v;
@@ -147,10 +162,7 @@ typedef int piece_fn(struct shm *s, void *arg);
 /* Calls fn for each piece; all of it must be there before the first, in an array of a->type if that is one. */
 static int in_pieces(struct objects *o, struct one *a, bool changes, piece_fn *fn) {
     uint64_t left = a->count;
-    int r = look(o, a, do_view);
-    if (r == 0 && a->type && a->view.type != a->type) {
-        r = -EPROTOTYPE;
-    }
+    int r = look(o, a, do_find_typed);
     if (r == 0 && (a->at > a->view.n || left > a->view.n - a->at)) {
         r = -ENOENT;
     }
@@ -215,9 +227,10 @@ static int do_fill(struct shm *s, void *arg) {
     return r ? r : array_fill(&found, a->at, a->count, a->a);
 }
 
-int objects_array_fill(struct objects *o, struct task_bytes name, uint64_t from, uint64_t count,
-                       union array_number v) {
+int objects_array_fill(struct objects *o, struct task_bytes name, enum array_type type,
+                       uint64_t from, uint64_t count, union array_number v) {
     struct one a = ask_one(o, name);
+    a.type = type;
     a.at = from;
     a.count = count;
     a.a = v;

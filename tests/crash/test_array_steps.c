@@ -45,19 +45,19 @@ static int do_create(struct objects *o) {
     return objects_array_create(o, T("new"), ARRAY_INT16, 300);
 }
 static int do_set(struct objects *o) {
-    return objects_array_set(o, T("a"), 3, number(-77));
+    return objects_array_set(o, T("a"), ARRAY_NONE, 3, number(-77));
 }
 static int do_add(struct objects *o) {
-    return objects_array_add(o, T("a"), 4, number(1000), NULL);
+    return objects_array_add(o, T("a"), ARRAY_NONE, 4, number(1000), NULL);
 }
 static int do_add_double(struct objects *o) {
-    return objects_array_add(o, T("d"), 1, (union array_number){.d = 0.5}, NULL);
+    return objects_array_add(o, T("d"), ARRAY_NONE, 1, (union array_number){.d = 0.5}, NULL);
 }
 static int do_cas(struct objects *o) {
-    return objects_array_cas(o, T("a"), 5, number(5), number(55));
+    return objects_array_cas(o, T("a"), ARRAY_NONE, 5, number(5), number(55));
 }
 static int do_fill(struct objects *o) {
-    return objects_array_fill(o, T("a"), 1, N - 2, number(9));
+    return objects_array_fill(o, T("a"), ARRAY_NONE, 1, N - 2, number(9));
 }
 static int do_write(struct objects *o) {
     static const int32_t data[N] = {100, 101, 102, 103, 104, 105, 106, 107, 108, 109};
@@ -185,12 +185,12 @@ static void setup(struct shm *s) {
     int r = objects_array_create(&o, T("a"), ARRAY_INT32, N);
     assert(r == 1);
     for (int i = 0; i < N; i++) {
-        r = objects_array_set(&o, T("a"), (uint64_t)i, number(i));
+        r = objects_array_set(&o, T("a"), ARRAY_NONE, (uint64_t)i, number(i));
         assert(r == 0);
     }
     r = objects_array_create(&o, T("d"), ARRAY_DOUBLE, 2);
     assert(r == 1);
-    r = objects_array_set(&o, T("d"), 1, (union array_number){.d = 1.25});
+    r = objects_array_set(&o, T("d"), ARRAY_NONE, 1, (union array_number){.d = 1.25});
     assert(r == 0);
     objects_deinit(&o);
     objects_init(&o, &other);

@@ -152,6 +152,78 @@ static int check_transactions(struct hearth_task *task, const struct hearth_api 
     return 0;
 }
 
+static int in_array(const struct hearth_objects *o, void *arg) {
+    union hearth_number one;
+    one.i = 1;
+    return o->array_add(*(struct hearth_bytes *)arg, HEARTH_INT32, 0, one, NULL);
+}
+
+static int check_arrays(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes name = T("t:a");
+    union hearth_number v, w;
+    struct hearth_pin pin;
+    enum hearth_array_type type;
+    uint64_t n = 0;
+    int32_t some[3] = {7, -8, 9}, back[3];
+    o->remove(&name, 1);
+    v.i = 40;
+    w.i = 2;
+    CHECK(o->array_get(name, HEARTH_INT32, 0, &v) == -ENOENT);
+    CHECK(o->array_create(name, HEARTH_INT32, 5) == 1 &&
+          o->array_create(name, HEARTH_INT32, 5) == 0);
+    CHECK(o->array_create(name, HEARTH_INT8, 5) == -EEXIST);
+    CHECK(o->array_create(T("t:x"), (enum hearth_array_type)77, 5) == -EINVAL);
+    CHECK(o->array_info(name, &type, &n) == 0 && type == HEARTH_INT32 && n == 5);
+    CHECK(o->array_set(name, HEARTH_INT32, 4, v) == 0 &&
+          o->array_set(name, HEARTH_INT32, 5, v) == -ENOENT);
+    CHECK(o->array_add(name, HEARTH_INT32, 4, w, &v) == 0 && v.i == 42);
+    CHECK(o->array_cas(name, HEARTH_INT32, 4, w, v) == 0 &&
+          o->array_cas(name, HEARTH_INT32, 4, v, w) == 1);
+    CHECK(o->array_get(name, HEARTH_INT32, 4, &v) == 0 && v.i == 2);
+    CHECK(o->array_get(name, HEARTH_DOUBLE, 4, &v) == -EPROTOTYPE);
+    CHECK(o->array_write(name, HEARTH_INT32, 1, 3, some) == 0);
+    CHECK(o->array_read(name, HEARTH_INT32, 1, 3, back) == 0 &&
+          memcmp(some, back, sizeof(some)) == 0);
+    CHECK(o->array_fill(name, HEARTH_INT32, 1, 2, w) == 0);
+    CHECK(o->array_pin(name, &pin) == 0 && pin.n == 5 && pin.type == HEARTH_INT32);
+    CHECK(((int32_t *)pin.data)[1] == 2 && ((int32_t *)pin.data)[3] == 9);
+    CHECK(o->transaction(&name, 1, in_array, &name) == -EDEADLK);
+    CHECK(o->remove(&name, 1) == 1);
+    ((int32_t *)pin.data)[1] = 1; /* it is there still */
+    CHECK(o->array_unpin(&pin) == 0 && o->array_unpin(&pin) == -EINVAL);
+    return 0;
+}
+
+/* bump ARRAY N: adds 1 to each of its int64 elements, N times over, in turn by a call and in place. */
+static int shared_bump(struct hearth_task *task, const struct hearth_api *api) {
+    const struct hearth_objects *o = api->objects;
+    struct hearth_bytes name = api->arg(task, 0);
+    long times = strtol(api->arg(task, 1).data, NULL, 10);
+    union hearth_number one;
+    struct hearth_pin pin;
+    one.i = 1;
+    CHECK(o->array_pin(name, &pin) == 0);
+    for (long t = 0; t < times; t++) {
+        for (uint64_t i = 0; i < pin.n; i++) {
+            if ((t + (long)i) % 2) {
+                CHECK(o->array_add(name, HEARTH_INT64, i, one, NULL) == 0);
+            } else {
+                __atomic_fetch_add((int64_t *)pin.data + i, 1, __ATOMIC_SEQ_CST);
+            }
+        }
+    }
+    return o->array_unpin(&pin);
+}
+
+/* pin ARRAY: pins it, and is killed. */
+static int shared_pin(struct hearth_task *task, const struct hearth_api *api) {
+    struct hearth_pin pin;
+    CHECK(api->objects->array_pin(api->arg(task, 0), &pin) == 0);
+    raise(SIGKILL);
+    return 0;
+}
+
 static int check_blocks(struct hearth_task *task, const struct hearth_api *api) {
     const struct hearth_objects *o = api->objects;
     const char *name = api->id(task);
@@ -193,6 +265,7 @@ static int shared_check(struct hearth_task *task, const struct hearth_api *api) 
     r = r ? r : check_dicts(task, api);
     r = r ? r : check_lists(task, api);
     r = r ? r : check_transactions(task, api);
+    r = r ? r : check_arrays(task, api);
     r = r ? r : check_blocks(task, api);
     return r ? r : api->write(task, "well", 4);
 }
@@ -259,6 +332,8 @@ static const struct hearth_handler handlers[] = {
     {"pop", "LIST MS waits for an element", shared_pop},
     {"stop", "NAME stops in a transaction", shared_stop},
     {"push", "LIST... get the payload", shared_push},
+    {"bump", "ARRAY N adds 1 to each element N times", shared_bump},
+    {"pin", "ARRAY pins it and dies", shared_pin},
     {"fill", "BLOCK gets the payload's first byte all over", shared_fill},
     {"count", "VALUE LIST grow by one", shared_count},
     {0},

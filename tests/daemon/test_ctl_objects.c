@@ -135,3 +135,28 @@ Test(ctl_objects, in_the_scope_of_a_manager) {
            "until test -s p; do :; done; kill $pid; wait $pid; echo $?; hearth keys",
            0, "143\n", "");
 }
+
+Test(ctl_objects, arrays_and_blocks) {
+    expect("hearth array a get 0", 6, "", "no such key");
+    expect("hearth array a create int16 5; hearth array a set 1 7 -8; hearth array a range", 0,
+           "0\n7\n-8\n0\n0\n", "");
+    expect("hearth array a add 1; hearth array a add 1 -10; hearth array a get 1", 0, "8\n-2\n-2\n",
+           "");
+    expect("hearth array a cas 1 -2 3; hearth array a fill 3 2 9; hearth array a range 1 -1", 0,
+           "yes\n3\n-8\n9\n9\n", "");
+    expect("hearth array a cas 1 0 3", 8, "no\n", "");
+    expect("hearth array a info", 0, "type\tint16\nlength\t5\nwidth\t2\npinned\t0\n", "");
+    expect("hearth array a create int8 5", 6, "", "of another type or length");
+    expect("hearth array a set 0 40000", 6, "", "out of range");
+    expect("hearth array a set 0", 2, "", "takes these words");
+    expect("hearth keys --long a", 0, "array            -  a\n", "");
+    expect("hearth block create b 1K; echo hello | hearth block write b 1000; hearth block read b "
+           "1000 6",
+           0, "hello\n", "");
+    expect("hearth block list 'b*' | tail -1 | cut -d' ' -f1; hearth block show b | grep -c 1024",
+           0, "b\n1\n", "");
+    expect("seq 1000 | hearth block write b", 1, "", "the block is full");
+    expect("hearth block rm b; hearth block read b", 8, "", "no such block: b");
+    expect("hearth block create b x", 2, "", "not a size");
+    expect("hearth block", 2, "", "create, list");
+}

@@ -47,7 +47,7 @@ static union array_number I(int64_t v) {
     return (union array_number){.d = v};
 } static union array_number at(const char *name, uint64_t i) {
     union array_number v = {0};
-    cr_assert_eq(objects_array_get(&p, T(name), i, &v), 0);
+    cr_assert_eq(objects_array_get(&p, T(name), ARRAY_NONE, i, &v), 0);
     return v;
 }
 
@@ -66,24 +66,28 @@ Test(array, every_integer_type_has_its_bounds_and_wraps) {
         union array_number v = {0};
         bool wide = array_width(type) == 8;
         cr_assert_eq(objects_array_create(&o, T(name), type, 3), 1);
-        cr_assert_eq(objects_array_set(&o, T(name), 0, I(types[i].min)), 0);
-        cr_assert_eq(objects_array_set(&o, T(name), 1, I(types[i].max)), 0);
+        cr_assert_eq(objects_array_set(&o, T(name), ARRAY_NONE, 0, I(types[i].min)), 0);
+        cr_assert_eq(objects_array_set(&o, T(name), ARRAY_NONE, 1, I(types[i].max)), 0);
         cr_expect_eq(at(name, 0).i, types[i].min, "%s", name);
         cr_expect_eq(at(name, 1).i, types[i].max, "%s", name);
         cr_expect_eq(at(name, 2).i, 0);
-        cr_expect_eq(objects_array_add(&o, T(name), 1, I(1), &v), 0);
+        cr_expect_eq(objects_array_add(&o, T(name), ARRAY_NONE, 1, I(1), &v), 0);
         cr_expect_eq(v.i, types[i].min, "%s wraps", name);
-        cr_expect_eq(objects_array_add(&o, T(name), 0, I(-1), &v), 0);
+        cr_expect_eq(objects_array_add(&o, T(name), ARRAY_NONE, 0, I(-1), &v), 0);
         cr_expect_eq(v.i, types[i].max, "%s wraps", name);
         cr_expect_eq(at(name, 2).i, 0, "its neighbour has nothing of it");
         if (!wide) {
-            cr_expect_eq(objects_array_set(&o, T(name), 2, I(types[i].max + 1)), -ERANGE);
-            cr_expect_eq(objects_array_set(&o, T(name), 2, I(types[i].min - 1)), -ERANGE);
-            cr_expect_eq(objects_array_cas(&o, T(name), 2, I(0), I(types[i].max + 1)), -ERANGE);
-            cr_expect_eq(objects_array_fill(&o, T(name), 0, 3, I(types[i].max + 1)), -ERANGE);
+            cr_expect_eq(objects_array_set(&o, T(name), ARRAY_NONE, 2, I(types[i].max + 1)),
+                         -ERANGE);
+            cr_expect_eq(objects_array_set(&o, T(name), ARRAY_NONE, 2, I(types[i].min - 1)),
+                         -ERANGE);
+            cr_expect_eq(objects_array_cas(&o, T(name), ARRAY_NONE, 2, I(0), I(types[i].max + 1)),
+                         -ERANGE);
+            cr_expect_eq(objects_array_fill(&o, T(name), ARRAY_NONE, 0, 3, I(types[i].max + 1)),
+                         -ERANGE);
         }
-        cr_expect_eq(objects_array_cas(&o, T(name), 2, I(1), I(7)), 0);
-        cr_expect_eq(objects_array_cas(&o, T(name), 2, I(0), I(7)), 1);
+        cr_expect_eq(objects_array_cas(&o, T(name), ARRAY_NONE, 2, I(1), I(7)), 0);
+        cr_expect_eq(objects_array_cas(&o, T(name), ARRAY_NONE, 2, I(0), I(7)), 1);
         cr_expect_eq(at(name, 2).i, 7);
         cr_expect_eq(objects_type(&p, T(name)), KEY_ARRAY);
     }
@@ -97,23 +101,23 @@ Test(array, floats_and_chars) {
     cr_assert_eq(objects_array_create(&o, T("f"), ARRAY_FLOAT, 2), 1);
     cr_assert_eq(objects_array_create(&o, T("d"), ARRAY_DOUBLE, 2), 1);
     cr_assert_eq(objects_array_create(&o, T("c"), ARRAY_CHAR, 16), 1);
-    cr_assert_eq(objects_array_set(&o, T("f"), 1, D(0.1)), 0);
+    cr_assert_eq(objects_array_set(&o, T("f"), ARRAY_NONE, 1, D(0.1)), 0);
     cr_expect_eq(at("f", 1).d, (double)0.1f);
-    cr_assert_eq(objects_array_add(&o, T("f"), 1, D(1), &v), 0);
+    cr_assert_eq(objects_array_add(&o, T("f"), ARRAY_NONE, 1, D(1), &v), 0);
     cr_expect_eq(v.d, (double)1.1f);
-    cr_expect_eq(objects_array_set(&o, T("f"), 0, D(1e300)), -ERANGE);
-    cr_expect_eq(objects_array_set(&o, T("f"), 0, D(-INFINITY)), 0);
-    cr_assert_eq(objects_array_set(&o, T("d"), 1, D(1e300)), 0);
-    cr_assert_eq(objects_array_add(&o, T("d"), 1, D(1e300), &v), 0);
+    cr_expect_eq(objects_array_set(&o, T("f"), ARRAY_NONE, 0, D(1e300)), -ERANGE);
+    cr_expect_eq(objects_array_set(&o, T("f"), ARRAY_NONE, 0, D(-INFINITY)), 0);
+    cr_assert_eq(objects_array_set(&o, T("d"), ARRAY_NONE, 1, D(1e300)), 0);
+    cr_assert_eq(objects_array_add(&o, T("d"), ARRAY_NONE, 1, D(1e300), &v), 0);
     cr_expect_eq(v.d, 2e300);
-    cr_expect_eq(objects_array_cas(&o, T("d"), 1, D(2e300), D(0.5)), 1);
+    cr_expect_eq(objects_array_cas(&o, T("d"), ARRAY_NONE, 1, D(2e300), D(0.5)), 1);
     cr_expect_eq(at("d", 1).d, 0.5);
     cr_assert_eq(objects_array_write(&o, T("c"), ARRAY_CHAR, 3, 5, "hello"), 0);
     char text[16];
     cr_assert_eq(objects_array_read(&p, T("c"), ARRAY_CHAR, 0, 16, text), 0);
     cr_expect_eq(memcmp(text, "\0\0\0hello\0\0\0\0\0\0\0\0", 16), 0);
     cr_expect_eq(at("c", 4).u, 'e');
-    cr_expect_eq(objects_array_add(&o, T("c"), 4, I(1), NULL), -EPROTOTYPE);
+    cr_expect_eq(objects_array_add(&o, T("c"), ARRAY_NONE, 4, I(1), NULL), -EPROTOTYPE);
     end();
 }
 
@@ -134,16 +138,16 @@ Test(array, what_is_refused) {
     cr_expect_eq(objects_array_create(&p, T("a"), ARRAY_INT32, 4), 0);
     cr_expect_eq(objects_array_create(&p, T("a"), ARRAY_UINT32, 4), -EEXIST);
     cr_expect_eq(objects_array_create(&p, T("a"), ARRAY_INT32, 5), -EEXIST);
-    cr_expect_eq(objects_array_get(&p, T("a"), 4, &v), -ENOENT);
-    cr_expect_eq(objects_array_get(&p, T("a"), UINT64_MAX, &v), -ENOENT);
-    cr_expect_eq(objects_array_set(&p, T("a"), 4, I(1)), -ENOENT);
+    cr_expect_eq(objects_array_get(&p, T("a"), ARRAY_NONE, 4, &v), -ENOENT);
+    cr_expect_eq(objects_array_get(&p, T("a"), ARRAY_NONE, UINT64_MAX, &v), -ENOENT);
+    cr_expect_eq(objects_array_set(&p, T("a"), ARRAY_NONE, 4, I(1)), -ENOENT);
     cr_expect_eq(objects_array_read(&p, T("a"), ARRAY_INT32, 1, 4, some), -ENOENT);
     cr_expect_eq(objects_array_read(&p, T("a"), ARRAY_INT32, UINT64_MAX, 2, some), -ENOENT);
     cr_expect_eq(objects_array_write(&p, T("a"), ARRAY_INT32, 2, UINT64_MAX, some), -ENOENT);
     cr_expect_eq(objects_array_read(&p, T("a"), ARRAY_UINT32, 0, 4, some), -EPROTOTYPE);
     cr_expect_eq(objects_array_read(&p, T("a"), ARRAY_INT32, 4, 0, some), 0);
     cr_assert_eq(objects_value_set(&o, T("v"), T("x"), 0, 0), 0);
-    cr_expect_eq(objects_array_get(&p, T("v"), 0, &v), -EPROTOTYPE);
+    cr_expect_eq(objects_array_get(&p, T("v"), ARRAY_NONE, 0, &v), -EPROTOTYPE);
     cr_expect_eq(objects_array_create(&p, T("v"), ARRAY_INT8, 1), -EPROTOTYPE);
     cr_expect_eq(objects_value_add(&p, T("a"), 1, &v.i), -EPROTOTYPE);
     cr_expect_eq(objects_copy(&p, T("a"), T("b"), false), -EOPNOTSUPP);
@@ -153,7 +157,7 @@ Test(array, what_is_refused) {
 
 static int add_inside(struct objects *objects, void *arg) {
     (void)arg;
-    return objects_array_add(objects, T("a"), 0, I(1), NULL);
+    return objects_array_add(objects, T("a"), ARRAY_NONE, 0, I(1), NULL);
 }
 
 Test(array, not_in_a_transaction) {
@@ -180,7 +184,7 @@ Test(array, large_ones_and_places) {
     cr_expect_eq(memcmp(data, back, ARRAY_BYTES_MAX), 0);
     cr_assert_eq(objects_array_read(&p, T("big"), ARRAY_UINT32, 7, 100001, back), 0);
     cr_expect_eq(memcmp(data + 7, back, 400004), 0);
-    cr_assert_eq(objects_array_fill(&p, T("big"), 1, n - 2, I(5)), 0);
+    cr_assert_eq(objects_array_fill(&p, T("big"), ARRAY_NONE, 1, n - 2, I(5)), 0);
     cr_expect_eq(at("big", 0).u, data[0]);
     cr_expect_eq(at("big", n - 2).u, 5);
     cr_expect_eq(at("big", n - 1).u, data[n - 1]);
@@ -214,7 +218,7 @@ Test(array, a_pin_outlives_the_name) {
     cr_assert_eq(b.n, 4);
     ((int64_t *)a.data)[2] = 17;
     cr_expect_eq(at("a", 2).i, 17);
-    cr_assert_eq(objects_array_add(&p, T("a"), 2, I(3), NULL), 0);
+    cr_assert_eq(objects_array_add(&p, T("a"), ARRAY_NONE, 2, I(3), NULL), 0);
     cr_expect_eq(((int64_t *)a.data)[2], 20);
     cr_assert_eq(objects_rename(&o, T("a"), T("other name"), false), 0);
     cr_assert_eq(objects_array_pin(&o, T("other name"), &again), 0);
@@ -293,8 +297,8 @@ Test(array, a_time_to_live) {
     begin();
     cr_assert_eq(objects_array_create(&o, T("a"), ARRAY_INT8, 5), 1);
     cr_assert_eq(objects_expire(&o, T("a"), 0), 0);
-    cr_expect_eq(objects_array_get(&o, T("a"), 0, &v), -ENOENT);
-    cr_expect_eq(objects_array_set(&o, T("a"), 0, I(1)), -ENOENT);
+    cr_expect_eq(objects_array_get(&o, T("a"), ARRAY_NONE, 0, &v), -ENOENT);
+    cr_expect_eq(objects_array_set(&o, T("a"), ARRAY_NONE, 0, I(1)), -ENOENT);
     cr_expect_eq(objects_array_create(&o, T("a"), ARRAY_INT16, 5), 1);
     checked(&s);
     end();
@@ -309,12 +313,12 @@ static void *count_up(void *arg) {
     objects_init(&objects, mine);
     bool bad = objects_array_pin(&objects, T("n"), &pin) != 0;
     for (int i = 0; i < ROUNDS && !bad; i++) {
-        bad = objects_array_add(&objects, T("n"), 1, I(1), NULL) != 0 ||
-              objects_array_add(&objects, T("f"), 0, D(1), NULL) != 0;
+        bad = objects_array_add(&objects, T("n"), ARRAY_NONE, 1, I(1), NULL) != 0 ||
+              objects_array_add(&objects, T("f"), ARRAY_NONE, 0, D(1), NULL) != 0;
         __atomic_fetch_add(&((int32_t *)pin.data)[2], 1, __ATOMIC_SEQ_CST);
         for (union array_number v; !bad;) { /* a third way */
-            bad = objects_array_get(&objects, T("n"), 3, &v) != 0;
-            if (objects_array_cas(&objects, T("n"), 3, v, I(v.i + 1)) == 1) {
+            bad = objects_array_get(&objects, T("n"), ARRAY_NONE, 3, &v) != 0;
+            if (objects_array_cas(&objects, T("n"), ARRAY_NONE, 3, v, I(v.i + 1)) == 1) {
                 break;
             }
         }
