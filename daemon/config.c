@@ -33,6 +33,7 @@ static const char *const section_names[SECTIONS] = {
     [SECTION_LIMITS] = "limits",
     [SECTION_POOL] = "pools",
     [SECTION_RLIMITS] = "rlimits",
+    [SECTION_PROCESS] = "processes",
 };
 
 static const struct option *option_find(enum option_section section, const char *name) {
@@ -122,12 +123,16 @@ static int fail_unknown(const struct reader *r, const config_setting_t *s,
 static int read_group(const struct reader *r, enum option_section section,
                       const config_setting_t *group, void *base);
 static int read_pools(const struct reader *r, const config_setting_t *list);
+static int read_processes(const struct reader *r, const config_setting_t *list);
 static int read_overrides(const struct reader *r, const config_setting_t *list);
 
 static int read_key(const struct reader *r, const struct option *o, const config_setting_t *s,
                     void *base) {
     if (o->type == TYPE_POOLS) {
         return read_pools(r, s);
+    }
+    if (o->type == TYPE_PROCESSES) {
+        return read_processes(r, s);
     }
     if (o->type == TYPE_OVERRIDES) {
         return read_overrides(r, s);
@@ -499,6 +504,80 @@ static int read_pools(const struct reader *r, const config_setting_t *list) {
     return 0;
 }
 
+/* ---- processes ---- */
+
+const char *const proc_restart_names[PROC_RESTARTS] = {
+    [PROC_NEVER] = "never",
+    [PROC_ON_FAILURE] = "on-failure",
+    [PROC_ALWAYS] = "always",
+};
+
+static void process_deinit(struct process_config *p) {
+    for (unsigned i = 0; i < config_n_options; i++) {
+        if (config_options[i].section == SECTION_PROCESS) {
+            config_value_free(&config_options[i], p);
+        }
+    }
+}
+
+static int process_check(const struct reader *r, const config_setting_t *group,
+                         const struct process_config *p) {
+    const struct config *c = r->config;
+    if (!p->name) {
+        return config_fail(r, group, "the process has no name: name = \"...\";");
+    }
+    if (*p->name >= '0' && *p->name <= '9') {
+        return config_fail(r, config_setting_get_member(group, "name"),
+                           "a process's name does not begin with a digit: that would be an id");
+    }
+    if (p->command.n == 0 || !*p->command.v[0]) {
+        return config_fail(r, group, "process \"%s\" has no command: command = [ \"...\" ];",
+                           p->name);
+    }
+    for (uint32_t i = 0; i + 1 < c->n_processes; i++) {
+        if (strcmp(c->processes[i].name, p->name) == 0) {
+            return config_fail(r, config_setting_get_member(group, "name"),
+                               "there is a process \"%s\" already, at %s:%u", p->name,
+                               c->processes[i].file, c->processes[i].line);
+        }
+    }
+    return 0;
+}
+
+static int read_process(const struct reader *r, const config_setting_t *group) {
+    struct config *c = r->config;
+    char file[PATH_MAX];
+    if (!config_setting_is_group(group)) {
+        return config_fail(r, group,
+                           "expected a process: { name = \"...\"; command = [ \"...\" ]; }");
+    }
+    struct process_config *more = realloc(c->processes, (c->n_processes + 1) * sizeof(*more));
+    if (!more) {
+        return -ENOMEM;
+    }
+    c->processes = more;
+    struct process_config *p = &c->processes[c->n_processes++];
+    *p = (struct process_config){.line = config_setting_source_line(group),
+                                 .command.v = calloc(1, sizeof(char *))};
+    config_setting_place(r, group, file);
+    p->file = keep_file(c, file);
+    int k = p->file && p->command.v ? apply_defaults(c, SECTION_PROCESS, p, r->err) : -ENOMEM;
+    k = k ? k : read_group(r, SECTION_PROCESS, group, p);
+    return k ? k : process_check(r, group, p);
+}
+
+static int read_processes(const struct reader *r, const config_setting_t *list) {
+    if (!config_setting_is_list(list)) {
+        return config_fail(
+            r, list, "expected a list of processes: processes = ( { name = \"...\"; ... } );");
+    }
+    int k = 0;
+    for (int i = 0; i < config_setting_length(list) && !k; i++) {
+        k = read_process(r, config_setting_get_elem(list, (unsigned)i));
+    }
+    return k;
+}
+
 /* ---- overrides ---- */
 
 int config_edits_add(struct config_edits *e, const char *key, const char *value) {
@@ -813,6 +892,10 @@ struct config *config_free(struct config *c) {
     for (uint32_t i = 0; i < c->n_pools; i++) {
         pool_deinit(&c->pools[i]);
     }
+    for (uint32_t i = 0; i < c->n_processes; i++) {
+        process_deinit(&c->processes[i]);
+    }
+    free(c->processes);
     for (size_t i = 0; c->files && c->files[i]; i++) {
         free(c->files[i]);
     }
@@ -854,7 +937,7 @@ static void print_section(FILE *f, enum option_section section, const void *base
     for (unsigned i = 0; i < config_n_options; i++) {
         const struct option *o = &config_options[i];
         if (o->section != section || o->type == TYPE_SECTION || o->type == TYPE_POOLS ||
-            o->type == TYPE_OVERRIDES) {
+            o->type == TYPE_PROCESSES || o->type == TYPE_OVERRIDES) {
             continue;
         }
         const char *instead = edited(e, prefix, o->name);
@@ -871,6 +954,13 @@ static void print_section(FILE *f, enum option_section section, const void *base
         }
         fputs(";\n", f);
     }
+}
+
+/* In the order of the table, as it is written. */
+void config_print_process(const struct process_config *p, FILE *f) {
+    fputs("    {\n", f);
+    print_section(f, SECTION_PROCESS, p, "        ", "", NULL);
+    fputs("    }", f);
 }
 
 void config_print(const struct config *c, FILE *f) {
@@ -898,6 +988,11 @@ void config_print_with(const struct config *c, const struct config_edits *e, FIL
         fputs("        };\n    }", f);
     }
     fputs(c->n_pools ? "\n);\n" : " );\n", f);
+    for (uint32_t i = 0; i < c->n_processes; i++) {
+        fputs(i ? ",\n" : "processes = (\n", f);
+        config_print_process(&c->processes[i], f);
+    }
+    fputs(c->n_processes ? "\n);\n" : "", f);
 }
 
 const struct config_key *config_key(unsigned i) {

@@ -99,6 +99,22 @@ struct pool_config {
     unsigned line;
 };
 
+/* When a process is started again. */
+enum proc_restart { PROC_NEVER, PROC_ON_FAILURE, PROC_ALWAYS, PROC_RESTARTS };
+extern const char *const proc_restart_names[PROC_RESTARTS]; /* "never" "on-failure" "always" */
+
+/* A process that is to run; daemon/proc.h. */
+struct process_config {
+    char *name;
+    struct config_strings command; /* n >= 1 */
+    struct config_strings env;
+    char *working_directory;
+    enum proc_restart restart;
+    uint32_t backoff_ms, max_restarts, window_ms, stop_ms;
+    const char *file; /* as in struct pool_config */
+    unsigned line;
+};
+
 struct config_limits {
     uint32_t max_clients;      /* connections; more are refused */
     uint32_t client_max_tasks; /* tasks of one connection that have not ended; 0: no limit */
@@ -151,6 +167,8 @@ struct config {
     struct config_limits limits;
     struct pool_config *pools;
     uint32_t n_pools;
+    struct process_config *processes;
+    uint32_t n_processes;
     char **files; /* every file read, in order; NULL-terminated; private owner of pools[].file */
     struct config_edits edits; /* private to config.c: what override_pools says */
     uint32_t refs;
@@ -222,16 +240,25 @@ int config_with(const struct config *c, const struct config_edits *e, const char
 
 /* What is different in a new configuration. */
 struct config_change {
-    enum { CONFIG_CHANGED, CONFIG_POOL_ADDED, CONFIG_POOL_REMOVED } what;
+    enum {
+        CONFIG_CHANGED,
+        CONFIG_POOL_ADDED,
+        CONFIG_POOL_REMOVED,
+        CONFIG_PROCESS_ADDED,
+        CONFIG_PROCESS_REMOVED,
+        CONFIG_PROCESS_CHANGED,
+    } what;
     enum config_when when;
     bool is_private;       /* the values are not to be told */
-    const char *key;       /* with its place; POOL_ADDED, POOL_REMOVED: the pool's name */
+    const char *key;       /* with its place; POOL_*, PROCESS_*: the name */
     const char *from, *to; /* as one writes them in the file */
 };
 typedef void config_change_fn(void *arg, const struct config_change *change);
 /* Walks all differences; fn NULL: nobody wants to hear. How many there are, or -ENOMEM. */
 int config_compare(const struct config *from, const struct config *to, config_change_fn *fn,
                    void *arg);
+/* 1: they are different; 0; -ENOMEM. */
+int config_process_differs(const struct process_config *a, const struct process_config *b);
 /* Is anything else that a pool's workers are started with? */
 bool config_rolls(const struct pool_config *from, const struct pool_config *to);
 /* Before `to` takes over from `from` in a daemon that runs: what counts only for the next start is

@@ -26,8 +26,9 @@ enum { KEY_MAX = CONFIG_POOL_NAME_MAX + 80 };
 /* ---- walking ---- */
 
 static bool has_value(const struct option *o, const void *base) {
-    bool nested = o->type == TYPE_SECTION || o->type == TYPE_POOLS || o->type == TYPE_OVERRIDES;
-    bool pool_name = o->section == SECTION_POOL && o->type == TYPE_NAME;
+    bool nested = o->type == TYPE_SECTION || o->type == TYPE_POOLS || o->type == TYPE_PROCESSES ||
+                  o->type == TYPE_OVERRIDES;
+    bool pool_name = o->type == TYPE_NAME;
     return !nested && !pool_name && (o->section != SECTION_POOL || config_pool_has(base, o));
 }
 
@@ -71,7 +72,14 @@ static void each(const struct config *c, bool all, each_fn *fn, void *arg) {
 }
 
 void config_each(const struct config *c, each_fn *fn, void *arg) {
+    char prefix[KEY_MAX];
     each(c, false, fn, arg);
+    for (uint32_t i = 0; i < c->n_processes; i++) { /* which cannot be changed one by one */
+        snprintf(prefix, sizeof(prefix), "processes.%s.", c->processes[i].name);
+        if (!each_in(prefix, SECTION_PROCESS, &c->processes[i], false, fn, arg)) {
+            return;
+        }
+    }
 }
 
 void config_show(const struct config_at *at, FILE *f) {
@@ -132,6 +140,9 @@ static int keep_places(const struct config *from, struct config *to) {
     if (!files) {
         return -ENOMEM;
     }
+    for (uint32_t i = 0; i < to->n_processes; i++) {
+        to->processes[i].file = files[0] ? files[0] : to->processes[i].name;
+    }
     for (uint32_t i = 0; i < to->n_pools; i++) {
         struct pool_config *p = &to->pools[i];
         const struct pool_config *same = i < from->n_pools ? &from->pools[i] : NULL;
@@ -183,7 +194,8 @@ int config_with(const struct config *c, const struct config_edits *e, const char
         name_pool(c, err);
         return r;
     }
-    if (made->n_pools != c->n_pools) { /* a value with a bracket too many */
+    if (made->n_pools != c->n_pools ||
+        made->n_processes != c->n_processes) { /* a value with a bracket too many */
         snprintf(err->file, sizeof(err->file), "%s", by);
         snprintf(err->text, sizeof(err->text), "that is not one value");
         config_free(made);
@@ -270,6 +282,58 @@ static void tell_pool(struct comparison *c, const struct pool_config *p, bool ad
     }
 }
 
+static const struct process_config *same_process(const struct config *c, const char *name) {
+    for (uint32_t i = 0; i < c->n_processes; i++) {
+        if (strcmp(c->processes[i].name, name) == 0) {
+            return &c->processes[i];
+        }
+    }
+    return NULL;
+}
+
+int config_process_differs(const struct process_config *a, const struct process_config *b) {
+    const struct process_config *both[] = {a, b};
+    char *text[2] = {NULL, NULL};
+    size_t n;
+    int r = 0;
+    for (int i = 0; i < 2 && r == 0; i++) {
+        FILE *f = open_memstream(&text[i], &n);
+        if (f) {
+            config_print_process(both[i], f);
+        }
+        r = f && fclose(f) == 0 ? 0 : -ENOMEM;
+    }
+    r = r == 0 ? strcmp(text[0], text[1]) != 0 : r;
+    free(text[0]);
+    free(text[1]);
+    return r;
+}
+
+static void compare_processes(struct comparison *c, const struct config *from,
+                              const struct config *to) {
+    for (int way = 0; way < 2 && c->n >= 0; way++) {
+        const struct config *one = way ? to : from, *other = way ? from : to;
+        for (uint32_t i = 0; i < one->n_processes && c->n >= 0; i++) {
+            const struct process_config *p = &one->processes[i];
+            const struct process_config *same = same_process(other, p->name);
+            int differs = !same ? 1 : way ? 0 : config_process_differs(p, same);
+            if (differs < 0) {
+                c->n = differs;
+            } else if (differs) {
+                c->n++;
+            }
+            if (differs > 0 && c->fn) {
+                c->fn(c->arg, &(struct config_change){.what = same  ? CONFIG_PROCESS_CHANGED
+                                                              : way ? CONFIG_PROCESS_ADDED
+                                                                    : CONFIG_PROCESS_REMOVED,
+                                                      .key = p->name,
+                                                      .from = "",
+                                                      .to = ""});
+            }
+        }
+    }
+}
+
 static int compare(const struct config *from, const struct config *to, bool settle,
                    config_change_fn *fn, void *arg) {
     struct comparison c = {.other = to, .fn = fn, .arg = arg, .settle = settle};
@@ -288,6 +352,9 @@ static int compare(const struct config *from, const struct config *to, bool sett
         if (!same_pool(from, &to->pools[i])) {
             tell_pool(&c, &to->pools[i], true);
         }
+    }
+    if (go_on) {
+        compare_processes(&c, from, to);
     }
     return c.n;
 }

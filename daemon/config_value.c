@@ -31,6 +31,7 @@
 #define STRUCT_LIMITS  struct config_limits
 #define STRUCT_POOL    struct pool_config
 #define STRUCT_RLIMITS struct pool_config
+#define STRUCT_PROCESS struct process_config
 
 const struct option config_options[] = {
 #define OPTION(sect, key, type, when, field, fallback, min, max, doc)                              \
@@ -67,6 +68,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_WORKERS] = "number or \"auto\"",
     [TYPE_SIZING] = "word",
     [TYPE_OVERFLOW] = "word",
+    [TYPE_RESTART] = "word",
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
@@ -75,6 +77,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_BOOL] = "true or false",
     [TYPE_SECTION] = "group",
     [TYPE_POOLS] = "list of groups",
+    [TYPE_PROCESSES] = "list of groups",
     [TYPE_OVERRIDES] = "list of groups",
 };
 
@@ -293,6 +296,12 @@ static int read_overflow(const struct reader *r, const struct option *o, const c
                          void *base) {
     return read_one_of(r, o, s, base, pool_overflow_names, OVERFLOWS,
                        "\"reject\", \"block\" or \"drop_oldest\"");
+}
+
+static int read_restart(const struct reader *r, const struct option *o, const config_setting_t *s,
+                        void *base) {
+    return read_one_of(r, o, s, base, proc_restart_names, PROC_RESTARTS,
+                       "\"never\", \"on-failure\" or \"always\"");
 }
 
 static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -546,6 +555,9 @@ static int check_word(const struct reader *r, const struct option *o, const conf
     if (o->type == TYPE_USERS) {
         return check_user(r, s, text);
     }
+    if (o->section == SECTION_PROCESS) {
+        return i == 0 ? check_command(r, s, text) : 0;
+    }
     if (o->offset == offsetof(struct pool_config, weights)) {
         return check_weight(r, s, text);
     }
@@ -615,6 +627,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_USERS] = read_words,
     [TYPE_BOOL] = read_bool,
     [TYPE_OVERFLOW] = read_overflow,
+    [TYPE_RESTART] = read_restart,
     [TYPE_SIGNAL] = read_signal,
 };
 
@@ -689,6 +702,9 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
     case TYPE_SIGNAL:
         print_signal(fetch(o, base), f);
         return;
+    case TYPE_RESTART:
+        fprintf(f, "\"%s\"", proc_restart_names[fetch(o, base)]);
+        break;
     case TYPE_OVERFLOW:
         fprintf(f, "\"%s\"", pool_overflow_names[fetch(o, base)]);
         return;

@@ -8,7 +8,14 @@
 
 #include "daemon/config.h"
 
-enum option_section { SECTION_TOP, SECTION_LIMITS, SECTION_POOL, SECTION_RLIMITS, SECTIONS };
+enum option_section {
+    SECTION_TOP,
+    SECTION_LIMITS,
+    SECTION_POOL,
+    SECTION_RLIMITS,
+    SECTION_PROCESS,
+    SECTIONS
+};
 
 enum option_type {
     TYPE_SOCKET,
@@ -28,6 +35,7 @@ enum option_type {
     TYPE_WORKERS,
     TYPE_SIZING,
     TYPE_OVERFLOW,
+    TYPE_RESTART,
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,
@@ -36,6 +44,7 @@ enum option_type {
     TYPE_BOOL,
     TYPE_SECTION, /* a group with a section of its own */
     TYPE_POOLS,
+    TYPE_PROCESSES,
     TYPE_OVERRIDES,
     TYPES,
 };
@@ -90,6 +99,7 @@ bool config_pool_has(const struct pool_config *p, const struct option *o);
 /* Adds a change; both are copied. 0 or -ENOMEM. */
 int config_edits_add(struct config_edits *e, const char *key, const char *value);
 void config_print_with(const struct config *c, const struct config_edits *e, FILE *f);
+void config_print_process(const struct process_config *p, FILE *f);
 /* As config_load(), without the file that CONFIG REWRITE writes, or with another in its place. */
 int config_load_but(const char *path, const char *instead, struct config **ret,
                     struct config_error *err);

@@ -22,9 +22,6 @@
 enum proc_state { PROC_RUNNING, PROC_PAUSING, PROC_STOPPING, PROC_ENDED, PROC_STATES };
 extern const char *const proc_state_names[PROC_STATES]; /* "running" "pausing" ... */
 
-enum proc_restart { PROC_NEVER, PROC_ON_FAILURE, PROC_ALWAYS, PROC_RESTARTS };
-extern const char *const proc_restart_names[PROC_RESTARTS]; /* "never" "on-failure" "always" */
-
 enum {
     PROC_NAME_MAX = 64,
     PROC_WORDS_MAX = 4096, /* of a command, and as many variables */

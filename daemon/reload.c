@@ -32,6 +32,15 @@ static void plan_line(void *arg, const struct config_change *c) {
     case CONFIG_POOL_REMOVED:
         buf_printf(plan, "pools.%s: removed, when its tasks have ended\n", c->key);
         break;
+    case CONFIG_PROCESS_ADDED:
+        buf_printf(plan, "processes.%s: added\n", c->key);
+        break;
+    case CONFIG_PROCESS_REMOVED:
+        buf_printf(plan, "processes.%s: removed, is told to end\n", c->key);
+        break;
+    case CONFIG_PROCESS_CHANGED:
+        buf_printf(plan, "processes.%s: is another, is ended and started anew\n", c->key);
+        break;
     default:
         if (c->when == CONFIG_RESTART) {
             buf_printf(plan, "%s: stays %s, %s needs a restart\n", c->key, c->from, c->to);

@@ -44,7 +44,6 @@ enum {
 }; /* ids begin behind those of a daemon before, unless it started more a millisecond */
 
 const char *const proc_state_names[PROC_STATES] = {"running", "pausing", "stopping", "ended"};
-const char *const proc_restart_names[PROC_RESTARTS] = {"never", "on-failure", "always"};
 
 static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
     struct proc *p = arg;
@@ -564,6 +563,99 @@ static void run_again(struct proc *p) {
     }
 }
 
+/* ---- those of the configuration ---- */
+
+static struct proc *configured(const struct hearthd *d, const char *name) {
+    for (struct list *it = d->procs->all.prev; it != &d->procs->all; it = it->prev) {
+        struct proc *p = list_entry(it, struct proc, node);
+        if (p->spec.configured && !p->removed && strcmp(p->spec.name, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static struct proc_spec spec_of(const struct process_config *c) {
+    return (struct proc_spec){.name = c->name,
+                              .argv = (const char *const *)c->command.v,
+                              .env = (const char *const *)c->env.v,
+                              .directory = c->working_directory,
+                              .restart = c->restart,
+                              .backoff_ms = c->backoff_ms,
+                              .max_restarts = c->max_restarts,
+                              .window_ms = c->window_ms,
+                              .stop_ms = c->stop_ms,
+                              .configured = true};
+}
+
+static bool same_words(const char *const *a, const char *const *b) {
+    while (*a && *b && strcmp(*a, *b) == 0) {
+        a++;
+        b++;
+    }
+    return !*a && !*b;
+}
+
+static bool is_as(const struct proc *p, const struct process_config *c) {
+    struct proc_spec s = spec_of(c);
+    return same_words(p->spec.argv, s.argv) && same_words(p->spec.env, s.env) &&
+           strcmp(p->spec.directory, s.directory) == 0 && p->spec.restart == s.restart &&
+           p->spec.backoff_ms == s.backoff_ms && p->spec.max_restarts == s.max_restarts &&
+           p->spec.window_ms == s.window_ms && p->spec.stop_ms == s.stop_ms;
+}
+
+/* What cannot be started is tried again as if it had ended. */
+static void start_configured(struct hearthd *d, const struct process_config *c) {
+    static const int none[3] = {-1, -1, -1};
+    struct proc_spec spec = spec_of(c);
+    char why[128] = "out of memory";
+    bool may = may_start(d, &spec, getuid(), why) == 0;
+    struct proc *p = may ? proc_new(d, &spec, none) : NULL;
+    if (!p) {
+        log_err(LOG_ABOUT(.message = MESSAGE_PROCESS_ENDED), "process %s is not started: %s",
+                c->name, why);
+        return;
+    }
+    p->uid = getuid();
+    run_again(p);
+}
+
+/* Those that wait for the former one of their name to end. */
+static void start_missing(struct hearthd *d) {
+    struct procs *ps = d->procs;
+    ps->look_at_start = false;
+    for (uint32_t i = 0; ps->start && i < d->config->n_processes && !d->stopping; i++) {
+        const char *name = d->config->processes[i].name;
+        const struct proc *p = proc_find(d, name, strlen(name));
+        if (ps->start[i] && (!p || p->state == PROC_ENDED)) {
+            ps->start[i] = false;
+            start_configured(d, &d->config->processes[i]);
+        }
+    }
+}
+
+void procs_configure(struct hearthd *d) {
+    struct procs *ps = d->procs;
+    const struct config *c = d->config;
+    for (struct proc *p = proc_next(d, NULL); p; p = proc_next(d, p)) {
+        bool wanted = !p->spec.configured;
+        for (uint32_t i = 0; i < c->n_processes && !wanted; i++) {
+            wanted = strcmp(c->processes[i].name, p->spec.name) == 0 && is_as(p, &c->processes[i]);
+        }
+        if (!wanted) {
+            p->removed = true;
+            proc_stop(p, false);
+            ps->trim = true;
+        }
+    }
+    free(ps->start);
+    ps->start = calloc(c->n_processes + 1, sizeof(*ps->start));
+    for (uint32_t i = 0; ps->start && i < c->n_processes; i++) {
+        ps->start[i] = !configured(d, c->processes[i].name);
+    }
+    ps->look_at_start = true;
+}
+
 /* ---- turning ---- */
 
 static void look(struct proc *p) {
@@ -633,7 +725,7 @@ static void trim(struct hearthd *d) {
 
 bool procs_have_news(const struct hearthd *d) {
     const struct procs *ps = d->procs;
-    return ps && (!list_empty(&ps->news) || ps->sweep || ps->retime);
+    return ps && (!list_empty(&ps->news) || ps->sweep || ps->retime || ps->look_at_start);
 }
 
 void procs_turn(struct hearthd *d) {
@@ -653,8 +745,13 @@ void procs_turn(struct hearthd *d) {
     if (ps->retime) {
         act_on_due(ps, clock_now());
     }
-    if (ps->n_kept != kept) {
+    if (ps->n_kept != kept || ps->trim) {
+        ps->trim = false;
         trim(d);
+        ps->look_at_start = true;
+    }
+    if (ps->look_at_start) {
+        start_missing(d);
     }
 }
 
@@ -712,6 +809,7 @@ void procs_close(struct hearthd *d) {
     if (ps->null_fd >= 0) {
         close(ps->null_fd);
     }
+    free(ps->start);
     free(ps);
     d->procs = NULL;
 }

@@ -15,7 +15,11 @@ struct procs {
     struct event *timer;
     int null_fd;
     bool retime; /* something is due, or is due at another time than before */
-    bool sweep;  /* a run is over: what it left behind is looked for */
+    bool *
+        start; /* by config.processes: it is to be started when none of its name runs; NULL: none */
+    bool look_at_start;
+    bool trim;  /* some are gone from the configuration */
+    bool sweep; /* a run is over: what it left behind is looked for */
     struct proc_stats stats;
 };
 
@@ -24,6 +28,8 @@ int procs_open(struct hearthd *d); /* sets d->procs; 0 or -errno */
 void procs_close(struct hearthd *d);
 bool procs_have_news(const struct hearthd *d);
 void procs_turn(struct hearthd *d);
+/* The processes of the configuration are to be as d->config says. */
+void procs_configure(struct hearthd *d);
 /* Tells all to end; SIGKILL at deadline_ns at the latest. */
 void procs_stop(struct hearthd *d, uint64_t deadline_ns);
 bool procs_stopped(const struct hearthd *d);

@@ -17,6 +17,7 @@
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/supervise/private.h"
+#include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
 #include "lib/base/buf.h"
 
@@ -199,6 +200,7 @@ void pool_vanish(struct supervise *s, struct pool *p) {
 
 void supervise_configure(struct hearthd *d, struct buf *plan) {
     struct supervise *s = d->supervise;
+    procs_configure(d);
     for (uint32_t i = 0; i < d->n_pools; i++) {
         struct pool *p = &d->pools[i];
         const struct pool_config *c = NULL;

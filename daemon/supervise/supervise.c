@@ -170,6 +170,7 @@ int supervise_open(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         pool_turn(s, &d->pools[i]);
     }
+    procs_configure(d);
     s->look = true;
     return 0;
 }

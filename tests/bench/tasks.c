@@ -3,7 +3,7 @@
  * its own, each figure beside the raw limit taken in the same run, and beside the goal.
  *
  * Times depend on what else the machine does, so that the ratios are what counts. With arguments
- * only the parts named run: trips, stream, exec, program, start, queue, plans.
+ * only the parts named run: trips, stream, exec, program, start, queue, plans, process.
  *
  * Fails: exit status 1 when something does not work. A goal not met is no failure. */
 #include <stdio.h>
@@ -16,9 +16,9 @@
 static const struct {
     const char *name;
     int (*run)(void);
-} parts[] = {{"trips", tasks_trips},     {"stream", tasks_stream}, {"exec", tasks_exec},
-             {"program", tasks_program}, {"start", tasks_start},   {"queue", tasks_queue},
-             {"plans", tasks_plans}};
+} parts[] = {{"trips", tasks_trips},     {"stream", tasks_stream},  {"exec", tasks_exec},
+             {"program", tasks_program}, {"start", tasks_start},    {"queue", tasks_queue},
+             {"plans", tasks_plans},     {"process", tasks_process}};
 
 static bool is_wanted(const char *name, int argc, char **argv) {
     bool wanted = argc < 2;

@@ -27,5 +27,6 @@ int tasks_stream(void);  /* many under way */
 int tasks_exec(void);    /* commands */
 int tasks_program(void); /* in Python */
 int tasks_start(void);   /* from exec to READY; memory and CPU when idle */
+int tasks_process(void); /* processes, started and waited for */
 int tasks_queue(void);   /* cost and bytes of queued tasks */
 int tasks_plans(void);   /* of those with priorities and delays */

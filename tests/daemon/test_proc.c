@@ -391,6 +391,56 @@ Test(proc, the_daemon_stops) {
     expect_all_gone();
 }
 
+/* Waits until the process of this name runs for the n-th time. */
+static void expect_runs(const char *name, int n) {
+    char pattern[64];
+    snprintf(pattern, sizeof(pattern), "*\"state\" \"running\"*\"runs\" :%d *", n);
+    uint64_t until = clock_now() + GONE_MS * NS_PER_MS;
+    while (!like(pattern, ask(&w, "PROC.INFO %s", name))) {
+        cr_assert_lt(clock_now(), until, "%s", wire_show(&w));
+    }
+}
+
+static void reload_with(const char *processes, const char *pattern) {
+    char text[1024];
+    int n = snprintf(text, sizeof(text), "processes = ( %s );\n", processes);
+    cr_assert_eq(tmp_write(server.dir, strrchr(server.config, '/') + 1, text, (size_t)n), 0);
+    expect(&w, pattern, "CONFIG RELOAD");
+}
+
+Test(proc, those_of_the_configuration, .init = NULL) {
+    begin_with("processes = (\n"
+               "  { name = \"a\"; command = [ \"sleep\", \"1000\" ]; backoff = 0.001; },\n"
+               "  { name = \"b\"; command = [ \"sh\", \"-c\", \"echo $X; exec sleep 1000\" ]; "
+               "env = [ \"X=1\" ]; },\n"
+               "  { name = \"once\"; command = [ \"true\" ]; restart = \"never\"; } );\n");
+    expect_runs("a", 1);
+    expect(&w, "*\"pid\" :0*\"exit_status\" :0*", "PROC.WAIT once");
+    expect(&w, "-EXISTS *", "PROC.START NAME a COMMAND true");
+    expect(&w, "*\"processes.b.env\" *", "CONFIG GET processes.b.*");
+    expect(&w, "[]", "CONFIG RELOAD");
+    /* a dies; b changes; once goes; c comes */
+    ask(&w, "PROC.INFO a");
+    pid_t pid = (pid_t)w.doc.v[wire_find(&w, 0, "pid")].integer;
+    cr_assert_eq(kill(pid, SIGKILL), 0);
+    expect_runs("a", 2);
+    reload_with(
+        "{ name = \"a\"; command = [ \"sleep\", \"1000\" ]; backoff = 0.001; },"
+        "{ name = \"b\"; command = [ \"sh\", \"-c\", \"echo $X; exec sleep 1000\" ]; "
+        "env = [ \"X=2\" ]; }, { name = \"c\"; command = [ \"sleep\", \"1000\" ]; }",
+        "[*\"processes.b: is another, is ended and started anew\" \"processes.once: removed, "
+        "is told to end\" \"processes.c: added\"*]");
+    expect_runs("c", 1);
+    while (!like("[:0 \"2\\n\" :0]", ask(&w, "PROC.LOG b"))) {
+    }
+    expect(&w, "-NOPROC *", "PROC.INFO once");
+    expect_runs("a", 2);
+    reload_with("", "[*]");
+    while (!like("[]", ask(&w, "PROC.LIST"))) {
+    }
+    reload_with("{ name = \"a\"; }", "-ERR *process \"a\" has no command*");
+}
+
 Test(proc, as_many_as_may, .init = NULL) {
     begin_with("limits = { max_processes = 2; };\n");
     expect(&w, "[*", "PROC.START NAME a COMMAND sleep 1000");
