@@ -17,7 +17,7 @@ SKIPPED = 77
 
 # model, faults it knows, bounds that are tried
 MODELS = [
-    ("handover", 4, [{"PROCS": 3, "DEATHS": 1}, {"PROCS": 2, "DEATHS": 2}], [{"PROCS": 3, "DEATHS": 2}]),
+    ("handover", 5, [{"PROCS": 3, "DEATHS": 1}, {"PROCS": 2, "DEATHS": 2}], [{"PROCS": 3, "DEATHS": 2}]),
     ("wake", 4, [{"DEATHS": 1}], [{"DEATHS": 2}]),
 ]
 

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* The lock that is handed over, with its fast path and with deaths anywhere (lib/shm/sync.c).
+/* The lock that is handed over, with its fast path and with deaths anywhere (lib/shm/sync_lock.c, sync.c, sync_ref.c).
  *
- * PROCS processes want one lock. Its word (owner, W, D) is one atomic word: W says that somebody is, or was, parked; D that
- * the last owner died holding it. While W and D are clear it is taken and given back by a compare-and-swap without the
- * shard's lock. Everything else happens with the shard's lock held, and what changes there goes through an undo log that is
- * rolled back by whoever takes that lock from a dead process. A process may die before any of its steps, DEATHS of them in all,
- * the one that buries among them; a sleeper's futex has no time limit here, so that a lost wake-up is found.
+ * PROCS processes want one lock. Its word (owner, W) is one atomic word. While W is clear it is taken and given back by a
+ * compare-and-swap without the shard's lock. Everything else happens with the shard's lock held: W is set outside of the log
+ * (pin), then nobody else changes the word; what changes goes through an undo log, which is rolled back by whoever takes the
+ * shard's lock from a dead process; W goes after the commit (unpin), if nobody stands in line and no death is to be told. A process
+ * may die before any of its steps, DEATHS of them in all, the one that buries among them; a sleeper's futex has no time limit
+ * here, so that a lost wake-up is found.
  *
- * Proved, in every interleaving: two living owners never meet; when nothing can move any more, every living process has come
- * through, nobody holds the lock, nobody is left in line and no log is open.
+ * Proved, in every interleaving: two living owners never meet; who owns the lock next after one that died with it is told;
+ * when nothing can move any more, every living process has come through, nobody holds the lock, nobody is left in line and no log is
+ * open.
  *
  * FAULT seeds a mistake that the checker has to find:
  *   1  burial wakes nobody: one that was granted the lock by a dead granter sleeps on
  *   2  W is set after the waiter has parked, not before: the owner's fast release misses it
- *   3  a lock with W but nobody in line is freed through the log: its rollback takes it from the next owner
- *   4  a sleeper believes what it reads without the shard's lock: a grant that is rolled back */
+ *   3  W goes before the commit: a rollback takes the lock from one who got it by the fast path
+ *   4  a sleeper believes what it reads without the shard's lock: a grant that is rolled back
+ *   5  W goes although a death is to be told: the fast path does not tell */
 
 #ifndef FAULT
 #define FAULT 0
@@ -30,24 +33,27 @@
 
 /* the word */
 byte owner;
-bool W, D;
+bool W;
 /* under the shard's lock, logged */
 byte line[3], waiting;
+bool died; /* the last owner died with it, and nobody has been told */
 byte state[IDS]; /* of a process's party */
 #define NONE    0
 #define PARKED  1
 #define GRANTED 2
+#define TOLD    3 /* granted, and told of a death */
 
 byte shard; /* the lock of the shard: who holds it */
 /* the log of whoever holds it */
 bool open, word_logged;
 byte u_owner, u_line[3], u_waiting, u_state[IDS];
-bool u_W, u_D;
+bool u_W, u_died;
 
 byte bell[IDS];
 bool asleep[IDS];
 bool dead[IDS], buried[IDS], through[IDS], inside[IDS];
 byte deaths;
+bool owed; /* one has died with the lock, and none has come into it since: not in the code */
 
 /* A process may die before each step. */
 #define may_die                                                                                    \
@@ -60,7 +66,7 @@ inline begin() {
     d_step {
         open = true;
         word_logged = false;
-        u_owner = owner; u_W = W; u_D = D;
+        u_owner = owner; u_W = W; u_died = died;
         u_waiting = waiting;
         u_line[0] = line[0]; u_line[1] = line[1]; u_line[2] = line[2];
         u_state[1] = state[1]; u_state[2] = state[2]; u_state[3] = state[3];
@@ -71,10 +77,11 @@ inline roll_back() { /* inside of a d_step */
     if
     :: open ->
         if
-        :: word_logged -> owner = u_owner; W = u_W; D = u_D
+        :: word_logged -> owner = u_owner; W = u_W
         :: else
         fi;
         waiting = u_waiting;
+        died = u_died;
         line[0] = u_line[0]; line[1] = u_line[1]; line[2] = u_line[2];
         state[1] = u_state[1]; state[2] = u_state[2]; state[3] = u_state[3];
         open = false
@@ -82,12 +89,34 @@ inline roll_back() { /* inside of a d_step */
     fi
 }
 
-inline set_word(o, w, d) {
-    d_step { word_logged = true; u_owner = owner; u_W = W; u_D = D; owner = o; W = w; D = d }
+inline set_owner(o) { /* it is pinned */
+    d_step { word_logged = true; u_owner = owner; u_W = W; owner = o; W = true }
+}
+
+inline pin() {
+    W = true
+}
+
+inline unpin() {
+    atomic {
+        if
+#if FAULT == 5
+        :: waiting == 0 -> W = false
+#else
+        :: waiting == 0 && !died -> W = false
+#endif
+        :: else
+        fi
+    }
 }
 
 inline commit() {
-    open = false
+#if FAULT == 3
+    unpin();
+    may_die;
+#endif
+    open = false;
+    may_die
 }
 
 /* Takes the shard's lock; from a dead one after its log was rolled back. */
@@ -125,12 +154,26 @@ inline leave_line(p) { /* inside of a d_step */
     fi
 }
 
-/* The first in line becomes the owner. The word comes first: it is the one that others look at. */
-inline hand_over(d) {
-    next = line[0];
-    set_word(next, (waiting > 1), d);
-    may_die;
-    d_step { leave_line(next); state[next] = GRANTED }
+/* To the first in line, or to nobody. The word comes first: it is the one that others look at. */
+inline hand_over(dying_owner) {
+    if
+    :: waiting > 0 ->
+        next = line[0];
+        set_owner(next);
+        may_die;
+        d_step {
+            leave_line(next);
+            if
+            :: dying_owner -> state[next] = TOLD
+            :: else -> state[next] = GRANTED
+            fi
+        }
+    :: else ->
+        next = 0;
+        died = dying_owner;
+        may_die;
+        set_owner(0)
+    fi
 }
 
 inline wake(p) {
@@ -139,93 +182,62 @@ inline wake(p) {
     asleep[p] = false
 }
 
-/* With the shard's lock held, from one that is dead: to the next in line, else to `to` (0: it is free, and says so by D). */
-inline take_from_dead(to) {
-    begin();
-    if
-    :: waiting > 0 ->
-        hand_over(true)
-    :: else ->
-        next = 0;
-        set_word(to, false, (to == 0))
-    fi;
-    may_die;
-    commit()
-}
-
 proctype process(byte me) {
     byte holder, next, seen, who;
-    bool w;
+    bool told;
 
 acquire:
     may_die;
     atomic {
         if
-        :: owner == 0 && !W && !D -> owner = me; goto critical
+        :: owner == 0 && !W -> owner = me; goto critical
         :: else
         fi
     };
     may_die;
     take();
-again:
     may_die;
-    atomic { who = owner; w = W };
+#if FAULT != 2
+    pin();
+#endif
+    may_die;
+    begin();
+    who = owner;
     if
-    :: who == 0 -> /* free: a compare-and-swap, since the fast path does the same */
-        assert(waiting == 0);
-        atomic {
-            if
-            :: owner == 0 -> owner = me; W = false; D = false
-            :: else -> goto again
-            fi
-        };
-        may_die;
-        drop();
-        goto critical
-    :: who != 0 && dead[who] ->
-        if
-        :: waiting > 0 ->
-            take_from_dead(0);
-            may_die;
-            drop();
-            may_die;
-            wake(next);
-            next = 0;
-            goto acquire
-        :: else ->
-            take_from_dead(me);
-            may_die;
-            drop();
-            goto critical
-        fi
+    :: who != 0 && dead[who] -> hand_over(true); may_die
     :: else
     fi;
-#if FAULT != 2
-    atomic { /* W, unless the word has changed */
-        if
-        :: owner == who && W == w -> W = true
-        :: else -> goto again
-        fi
-    };
-    may_die;
+    if
+    :: owner == 0 ->
+        assert(waiting == 0);
+#if FAULT == 2
+        pin();
 #endif
-    begin();
-    d_step { line[waiting] = me; waiting++; state[me] = PARKED };
+        set_owner(me);
+        may_die;
+        d_step { told = died; died = false }
+    :: else ->
+        d_step { line[waiting] = me; waiting++; state[me] = PARKED; who = 255 }
+    fi;
     may_die;
     commit();
-    may_die;
 #if FAULT == 2
-    atomic {
-        if
-        :: owner == who -> W = true
-        :: else
-        fi
-    };
+    pin();
 #endif
+    unpin();
+    may_die;
     drop();
+    may_die;
+    if
+    :: next != 0 -> wake(next); next = 0
+    :: else
+    fi;
+    if
+    :: who != 255 -> goto critical
+    :: else
+    fi;
 sleeping:
     who = 0;
-    w = false;
     may_die;
     seen = bell[me];
     may_die;
@@ -237,12 +249,12 @@ sleeping:
 #endif
     take();
     if
-    :: state[me] == GRANTED ->
+    :: state[me] >= GRANTED ->
+        told = state[me] == TOLD;
         begin();
         state[me] = NONE;
         may_die;
         commit();
-        may_die;
         drop();
         goto critical
     :: state[me] == PARKED /* its time is over */ ->
@@ -250,7 +262,6 @@ sleeping:
         d_step { leave_line(me); state[me] = NONE };
         may_die;
         commit();
-        may_die;
         drop();
         goto out
     :: state[me] == PARKED -> drop()
@@ -268,50 +279,55 @@ sleeping:
     od;
 
 critical:
-    atomic { seen = 0; who = 0; inside[me] = true; assert(owner == me && inside[1] + inside[2] + inside[3] == 1) };
+    atomic {
+        seen = 0;
+        who = 0;
+        inside[me] = true;
+        assert(owner == me && inside[1] + inside[2] + inside[3] == 1);
+        assert(!owed || told);
+        owed = false;
+        told = false
+    };
     may_die;
     inside[me] = false;
     may_die;
     atomic {
         if
-        :: owner == me && !W && !D -> owner = 0; goto out
+        :: owner == me && !W -> owner = 0; goto out
         :: else
         fi
     };
     may_die;
     take();
     may_die;
+    pin();
+    may_die;
+    begin();
+    hand_over(false);
+    may_die;
+    commit();
+    unpin();
+    may_die;
+    drop();
+    may_die;
     if
-    :: waiting == 0 ->
-        /* one store and no log: the word is free for the fast path from now on */
-#if FAULT == 3
-        begin();
-        set_word(0, false, false);
-        may_die;
-        commit();
-#else
-        d_step { assert(owner == me); owner = 0; W = false; D = false };
-#endif
-        may_die;
-        drop()
-    :: else ->
-        begin();
-        hand_over(false);
-        may_die;
-        commit();
-        may_die;
-        drop();
-        may_die;
-        wake(next);
-        next = 0
+    :: next != 0 -> wake(next); next = 0
+    :: else
     fi;
 out:
     skip;
-    d_step { through[me] = true; seen = 0; next = 0; who = 0; w = false };
+    d_step { through[me] = true; seen = 0; next = 0; who = 0; told = false };
     goto gone;
 dying:
     skip;
-    d_step { dead[me] = true; inside[me] = false; asleep[me] = false; seen = 0; next = 0; who = 0; w = false; holder = 0 };
+    d_step {
+        if /* whether it will turn out to have died with the lock, when its log is rolled back */
+        :: open && shard == me && word_logged -> owed = owed || u_owner == me
+        :: else -> owed = owed || owner == me
+        fi;
+        dead[me] = true; inside[me] = false; asleep[me] = false;
+        seen = 0; next = 0; who = 0; told = false; holder = 0
+    };
 gone:
     skip
 }
@@ -334,7 +350,13 @@ end:
         may_die;
         if
         :: owner == p ->
-            take_from_dead(0)
+            pin();
+            may_die;
+            begin();
+            hand_over(true);
+            may_die;
+            commit();
+            unpin()
         :: else ->
             next = 0
         fi;
@@ -343,8 +365,8 @@ end:
         d_step { leave_line(p); state[p] = NONE };
         may_die;
         commit();
-        may_die;
         drop();
+        may_die;
 #if FAULT != 1
         i = 1;
         do
