@@ -78,6 +78,7 @@ struct pool_config {
     uint32_t queue_max;        /* tasks waiting */
     uint64_t queue_bytes;      /* bytes of their payloads and arguments; 0: as the segment holds */
     enum pool_overflow overflow;
+    uint32_t durable;              /* its tasks are written down */
     uint32_t fair;                 /* users take turns, ... */
     struct config_strings weights; /* ... so many of them each: "user:weight" */
     uint32_t priority;             /* of a task that names none: 0 to 255 */
@@ -153,6 +154,7 @@ struct config {
     char *socket_owner;   /* user name or number; "": the daemon's own */
     char *socket_group;
     uint64_t segment_size; /* bytes */
+    char *durable_path;    /* absolute, or "" */
     char *segment_path;    /* "auto", "none", or absolute */
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;

@@ -53,6 +53,7 @@ const unsigned config_n_options = ARRAY_SIZE(config_options);
 const char *const config_type_names[TYPES] = {
     [TYPE_SOCKET] = "path",
     [TYPE_SEGMENT] = "path",
+    [TYPE_FILE] = "path",
     [TYPE_MODE] = "mode",
     [TYPE_USER] = "user",
     [TYPE_GROUP] = "group",
@@ -372,6 +373,22 @@ static int read_socket(const struct reader *r, const struct option *o, const con
     return store_string(o, base, text);
 }
 
+/* Empty: the one that the service manager names, if it does. */
+static int read_file(const struct reader *r, const struct option *o, const config_setting_t *s,
+                     void *base) {
+    const char *text = is_string(s) ? config_setting_get_string(s) : "?",
+               *dir = getenv("STATE_DIRECTORY");
+    char path[PATH_MAX];
+    if (*text == '\0' && dir && *dir == '/' && !strchr(dir, ':')) {
+        snprintf(path, sizeof(path), "%s/hearth.db", dir);
+        text = path;
+    }
+    if (*text != '/' && *text != '\0') {
+        return config_fail(r, s, "expected an absolute path");
+    }
+    return store_string(o, base, text);
+}
+
 static int read_segment(const struct reader *r, const struct option *o, const config_setting_t *s,
                         void *base) {
     const char *text = is_string(s) ? config_setting_get_string(s) : "";
@@ -607,6 +624,8 @@ typedef int read_fn(const struct reader *r, const struct option *o, const config
 static read_fn *const readers[TYPES] = {
     [TYPE_SOCKET] = read_socket,
     [TYPE_SEGMENT] = read_segment,
+    [TYPE_FILE] = read_file,
+
     [TYPE_MODE] = read_mode,
     [TYPE_USER] = read_user,
     [TYPE_GROUP] = read_user,
@@ -752,6 +771,7 @@ void config_value_show(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_SOCKET:
     case TYPE_SEGMENT:
+    case TYPE_FILE:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:
@@ -847,6 +867,7 @@ int config_value_copy(const struct option *o, const void *from, void *to) {
     switch (o->type) {
     case TYPE_SOCKET:
     case TYPE_SEGMENT:
+    case TYPE_FILE:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:
@@ -868,6 +889,7 @@ void config_value_free(const struct option *o, void *base) {
     switch (o->type) {
     case TYPE_SOCKET:
     case TYPE_SEGMENT:
+    case TYPE_FILE:
     case TYPE_USER:
     case TYPE_GROUP:
     case TYPE_NAME:

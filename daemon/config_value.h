@@ -20,6 +20,7 @@ enum option_section {
 enum option_type {
     TYPE_SOCKET,
     TYPE_SEGMENT,
+    TYPE_FILE,
     TYPE_MODE,
     TYPE_USER,
     TYPE_GROUP,

@@ -21,6 +21,7 @@ struct slow;
 struct events;
 struct timetable;
 struct streams;
+struct durable;
 struct supervise;
 struct serve;
 struct users;
@@ -121,11 +122,15 @@ struct hearthd {
     struct supervise *supervise;
     struct procs *procs; /* daemon/proc.h; made by supervise_open() */
     struct serve *serve;
-    bool stopping;        /* no new connections or tasks */
-    bool kept;            /* the segment outlives us, and what is queued in it: keep.h */
-    bool found;           /* it is a former daemon's */
-    bool check_deadlines; /* something nearer was planned: look at kill_at_ns in this turn */
-    bool check_sizes;     /* tasks were queued in a pool with its size_bell set */
+    bool stopping; /* no new connections or tasks */
+    bool kept;     /* the segment outlives us, and what is queued in it: keep.h */
+    bool found;    /* it is a former daemon's */
+    uint64_t
+        last_client; /* connections of former daemons that have left tasks had ids up to this */
+    bool restored;   /* tasks in it come from the database */
+    struct durable *durable; /* NULL: no database */
+    bool check_deadlines;    /* something nearer was planned: look at kill_at_ns in this turn */
+    bool check_sizes;        /* tasks were queued in a pool with its size_bell set */
     /* Puts another configuration in force, checked and whole, which is consumed; `by` is for the log.
      * What changes is added to `plan`, a line each. 0; -EINVAL: refused, *err says why, and all is as
      * it was; -ENOMEM. Set by main.c. */

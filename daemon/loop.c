@@ -27,6 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/durable.h"
 #include "daemon/notify.h"
 #include "daemon/schedule.h"
 #include "daemon/serve/serve.h"
@@ -208,6 +209,7 @@ void loop_work(struct loop *l) {
         l->more |= serve_turn(d);
     }
     hearthd_flush_wakes(d);
+    durable_turn(d);
     if (l->feed) {
         l->feed = false;
         notify_watchdog();

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/durable.h"
 #include "daemon/hearthd.h"
 #include "daemon/keep.h"
 #include "daemon/log.h"
@@ -246,11 +247,17 @@ static int open_all(struct run *run) {
     if (r == 0) {
         r = open_signals(run);
     }
+    if (r == 0) {
+        r = durable_open(d);
+    }
     if (r == 0 && (r = tasks_open(d)) < 0) {
         log_err(NULL, "cannot keep the book of tasks: %s", strerror(-r));
     }
     if (r == 0) {
         r = supervise_open(d); /* the zygotes load their modules while we go on */
+    }
+    if (r == 0) {
+        r = durable_recover(d);
     }
     if (r == 0) {
         r = recover_tasks(d);
@@ -339,6 +346,7 @@ static int run_loop(struct run *run) {
     }
     while (tasks_turn(d)) {
     }
+    durable_drain(d, clock_now() + FLUSH_NS);
     serve_flush(d, clock_now() + FLUSH_NS);
     log_info(LOG_ABOUT(.message = MESSAGE_STOPPED), "stopped");
     return 0;
@@ -358,6 +366,7 @@ static void close_all(struct run *run) {
     supervise_close(d);
     bool all_done = d->tasks && is_empty(d);
     tasks_close(d);
+    durable_close(d);
     run->loop = loop_close(run->loop);
     for (int i = 0; i < STOP_SIGNALS; i++) {
         if (run->signals[i]) {

@@ -128,7 +128,7 @@ int recover_slots(struct hearthd *d) {
 
 int recover_tasks(struct hearthd *d) {
     struct tasks_recovered n;
-    if (!d->found) {
+    if (!d->found && !d->restored) {
         return 0;
     }
     uint64_t patience = d->shm.patience_ns;

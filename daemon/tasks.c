@@ -35,6 +35,7 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 
+#include "daemon/durable.h"
 #include "daemon/events.h"
 #include "daemon/groups.h"
 #include "daemon/lease.h"
@@ -45,6 +46,7 @@
 #include "daemon/users.h"
 #include "daemon/timetable.h"
 #include "daemon/stream.h"
+#include "lib/base/buf.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/adopt.h"
@@ -75,7 +77,9 @@ struct entry {
     } link[LINKS];
     uint64_t expires_ns;
     char *text; /* who cancelled it, or what else there is to say about its end */
-    uint32_t pins;
+    uint32_t pins : 30;
+    uint32_t durable : 1; /* written down: daemon/durable.h */
+    uint32_t saving : 1;  /* its end is being, and is told after that */
     uint32_t
         weight : 20; /* bytes it holds in the segment, in WEIGHT_UNITs; known once it has ended */
     uint32_t where : 3; /* enum where */
@@ -101,7 +105,15 @@ struct chain {
     uint32_t n;
 };
 
+/* An end that is being written down. */
+struct saving {
+    uint64_t batch, id;
+    uint32_t idx;
+    bool dead;
+};
+
 struct tasks {
+    struct buf saving; /* struct saving, in order */
     struct entry *book;
     struct owner *owners; /* by record */
     struct users *users;
@@ -222,6 +234,7 @@ static void entry_move(struct tasks *t, uint32_t idx, enum where to) {
 static int end_queued(struct hearthd *d, uint32_t idx, enum task_state state,
                       enum task_cause cause);
 static uint64_t weight_of(const struct task_view *v, bool stream);
+static void saved(struct hearthd *d, uint64_t done, const char *trouble);
 
 /* ---- forgetting ---- */
 
@@ -250,6 +263,9 @@ static void forget(struct hearthd *d, uint32_t idx) {
     if (e->planned) {
         schedule_forget(d, idx);
         e->planned = 0;
+    }
+    if (e->durable) {
+        durable_forget(d, idx, e->id);
     }
     if (e->pins > 0) {
         entry_move(d->tasks, idx, PINNED);
@@ -297,7 +313,7 @@ static bool forget_fetched(struct hearthd *d) {
 
 void tasks_pin(struct hearthd *d, uint32_t idx) {
     struct entry *e = &d->tasks->book[idx];
-    assert(idx < d->tasks->n && is_known(e->where) && e->where != LIVE && e->pins < UINT32_MAX);
+    assert(idx < d->tasks->n && is_known(e->where) && e->where != LIVE && e->pins < (1u << 30) - 1);
     e->pins++;
 }
 
@@ -403,6 +419,7 @@ int tasks_open(struct hearthd *d) {
     d->users = t->users;
     t->oom = oom_new();
     d->tasks = steal_ptr(t);
+    durable_on_change(d, DURABLE_TASKS, saved);
     int r = schedule_open(d, u.tasks);
     r = r < 0 ? r : groups_open(d, u.tasks);
     r = r < 0 ? r : events_open(d);
@@ -432,6 +449,7 @@ void tasks_close(struct hearthd *d) {
     events_close(d);
     slow_free(d);
     t->oom = oom_free(t->oom);
+    buf_deinit(&t->saving);
     event_free(t->timer);
     munmap(t->book, sizeof(struct entry) * t->n);
     munmap(t->owners, sizeof(struct owner) * t->n);
@@ -514,8 +532,10 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     if (d->stopping) {
         return -ESHUTDOWN;
     }
+    bool durable = p->config->durable || (policy && policy_has(policy, POLICY_DURABLE));
     uint64_t bytes = tasks_bytes(spec);
-    int r = tasks_room(d, p, 1, bytes);
+    int r = durable ? durable_may(d) : 0;
+    r = r < 0 ? r : tasks_room(d, p, 1, bytes);
     if (r == 0 && plan) {
         planned = *spec;
         spec = &planned;
@@ -542,6 +562,8 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
     e->weight = 0;
     e->orphaned = 0;
     e->cancelled = 0;
+    e->durable = durable;
+    e->saving = 0;
     e->pool = p->index & 63;
     e->planned = plan;
     list_init(&e->waiters);
@@ -555,6 +577,9 @@ int tasks_submit(struct hearthd *d, struct pool *p, const struct task_spec *spec
             ? groups_join(d, ref.idx, &policy->group, spec->uid)
             : 0;
     r = r < 0 || !plan ? r : schedule_add(d, p, policy, spec, &ref);
+    if (r == 0 && durable && durable_task(d, ref.idx) == 0) {
+        r = -EIO;
+    }
     if (r < 0) {
         tasks_abandon(d, ref.idx);
         return r;
@@ -605,6 +630,10 @@ static int adopt_plan(struct hearthd *d, uint32_t idx) {
         return 0;
     }
     policy_get(&v.policy, d->pools[e->pool].config, &policy);
+    e->durable = policy_has(&policy, POLICY_DURABLE) || d->pools[e->pool].config->durable;
+    if (e->durable && d->found && e->where == LIVE) {
+        durable_task(d, idx); /* it may have been killed before it was on the disk */
+    }
     int r = policy_has(&policy, POLICY_GROUP) ? groups_join(d, idx, &policy.group, v.uid) : 0;
     if (e->where != LIVE) {
         groups_ended(d, idx, v.state);
@@ -677,7 +706,10 @@ int tasks_recover(struct hearthd *d, struct tasks_recovered *ret) {
     int r = find_all(d, &all, &n);
     for (uint32_t i = 0; r == 0 && i < n; i++) {
         struct task_view v;
-        r = task_view(&d->shm, all[i].idx, &v) == 0 ? adopt(d, all[i].idx, &v, &expires_ns) : 0;
+        if (task_view(&d->shm, all[i].idx, &v) == 0) {
+            d->last_client = v.client > d->last_client ? v.client : d->last_client;
+            r = adopt(d, all[i].idx, &v, &expires_ns);
+        }
     }
     *ret = (struct tasks_recovered){0};
     for (uint32_t i = 0; r == 0 && i < n; i++) {
@@ -843,6 +875,9 @@ static bool tried_again(struct hearthd *d, uint32_t idx, const struct task_view 
     bool again = schedule_retry(d, idx, v, ret_dead);
     if (again) {
         events_retried(d, idx, v);
+        if (e->durable) {
+            durable_attempt(d, idx);
+        }
     }
     e->planned = schedule_knows(d, idx);
     *ret_dead = *ret_dead && d->pools[e->pool].config->dead_letters > 0;
@@ -899,9 +934,49 @@ static bool was_short_of_memory(struct tasks *t, const struct task_view *v) {
     return (v->state == TASK_FAILED || v->state == TASK_LOST) && killed && oom_killed(t->oom);
 }
 
+/* Notes that the end is being written down, and is to be told after that. False: it cannot be, and is told at once. */
+static bool save(struct hearthd *d, uint32_t idx, const struct task_view *v, bool dead) {
+    struct tasks *t = d->tasks;
+    struct entry *e = &t->book[idx];
+    uint64_t batch = durable_may(d) == 0 ? durable_end(d, idx, v) : 0;
+    if (!batch || e->orphaned) {
+        return false;
+    }
+    const struct saving s = {batch, e->id, idx, dead};
+    if (buf_append(&t->saving, &s, sizeof(s)) < 0) {
+        return false;
+    }
+    e->saving = 1;
+    return true;
+}
+
+/* For durable_on_change(). */
+static void saved(struct hearthd *d, uint64_t done, const char *trouble) {
+    struct tasks *t = d->tasks;
+    struct saving s;
+    while (buf_len(&t->saving) > 0) {
+        memcpy(&s, buf_head(&t->saving), sizeof(s));
+        if (s.batch > done && !trouble) {
+            break;
+        }
+        buf_consume(&t->saving, sizeof(s));
+        struct entry *e = &t->book[s.idx];
+        struct task_view v;
+        if (e->where != LIVE || e->id != s.id) {
+            continue;
+        }
+        e->saving = 0;
+        if (task_view(&d->shm, s.idx, &v) < 0 || v.id != s.id) {
+            tasks_damaged(d, s.idx);
+        } else {
+            finish(d, s.idx, &v, s.dead);
+        }
+    }
+}
+
 void tasks_ended(struct hearthd *d, uint32_t idx) {
     struct tasks *t = d->tasks;
-    if (idx >= t->n || t->book[idx].where != LIVE) {
+    if (idx >= t->n || t->book[idx].where != LIVE || t->book[idx].saving) {
         return;
     }
     struct task_view v;
@@ -917,7 +992,8 @@ void tasks_ended(struct hearthd *d, uint32_t idx) {
     if (r < 0 || is_nobodys(d, idx, &v)) {
         tasks_damaged(d, idx);
     } else if (v.id == t->book[idx].id && task_state_is_terminal(v.state) &&
-               !tried_again(d, idx, &v, &dead)) {
+               !tried_again(d, idx, &v, &dead) &&
+               !(t->book[idx].durable && save(d, idx, &v, dead))) {
         finish(d, idx, &v, dead);
     }
 }
@@ -1005,6 +1081,15 @@ bool tasks_is_ended(struct hearthd *d, uint32_t idx) {
 bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id) {
     const struct tasks *t = d->tasks;
     return idx < t->n && t->book[idx].where == LIVE && t->book[idx].id == id;
+}
+
+bool tasks_is_durable(const struct hearthd *d, uint32_t idx) {
+    return idx < d->tasks->n && d->tasks->book[idx].durable;
+}
+
+bool tasks_is_known(const struct hearthd *d, uint32_t idx, uint64_t id) {
+    const struct tasks *t = d->tasks;
+    return idx < t->n && is_known(t->book[idx].where) && t->book[idx].id == id;
 }
 
 int tasks_view(struct hearthd *d, uint32_t idx, struct task_view *ret) {

@@ -80,6 +80,9 @@ bool tasks_was_dropped(const struct hearthd *d, const char *id, size_t len);
 /* Its end has been delivered. The record may say "ended" a little earlier: until then it can be
  * waited for. */
 bool tasks_is_ended(struct hearthd *d, uint32_t idx);
+/* Of one that is known: is it written down? */
+bool tasks_is_durable(const struct hearthd *d, uint32_t idx);
+bool tasks_is_known(const struct hearthd *d, uint32_t idx, uint64_t id);
 /* It is known, and its end has not been delivered. */
 bool tasks_is_live(const struct hearthd *d, uint32_t idx, uint64_t id);
 /* task_view() of a known task; of one that has ended and whose record does not say so any more: LOST. */

@@ -32,7 +32,7 @@ int accounts_open(struct serve *s) {
     }
     s->by_id = calloc(size, sizeof(*s->by_id));
     s->by_id_size = size;
-    s->next_id = 1;
+    s->next_id = s->d->last_client + 1;
     account_open(&s->d->shm, getuid(), 0, 0, &s->d->shm.account);
     return s->by_id ? 0 : -ENOMEM;
 }

@@ -12,6 +12,7 @@
 
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/end.h"
+#include "daemon/serve/hold.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/room.h"
@@ -53,8 +54,9 @@ int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
         return r < 0 ? r : 0;
     }
     char id[TASK_ID_TEXT];
-    size_t len = task_id_text(id, ref.id, ref.idx);
+    size_t len = task_id_text(id, ref.id, ref.idx), start = buf_len(&c->out);
     reply_bulk(c, id, len);
+    hold_reply(c, start, &ref, 1);
     submit_follow(c, &w, ref.idx);
     return 0;
 }

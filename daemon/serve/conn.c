@@ -38,6 +38,7 @@
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/follow.h"
+#include "daemon/serve/hold.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
@@ -109,6 +110,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     pubsub_drop(c);
     follow_conn_ends(c);
     partial_drop(c);
+    hold_forget(c);
     output_deinit(c);
     close(c->fd);
     c->fd = -1;
@@ -376,6 +378,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->subs);
     list_init(&c->leases);
     list_init(&c->follows);
+    list_init(&c->holding);
     list_init(&c->room.node);
     list_init(&c->group.node);
     list_init(&c->proc.node);

@@ -185,6 +185,8 @@ struct conn {
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
+    struct holds *holds;  /* replies that wait for the disk: hold.c; NULL: none */
+    struct list holding;  /* serve.holding */
     struct list follows; /* tasks whose streams are pushed to it: follow.c */
     /* accounts */
     size_t charged; /* bytes of its buffers, as counted in serve.charged */
@@ -220,7 +222,7 @@ struct serve {
     uint32_t conns_max; /* as the descriptors allow; at it accepting pauses */
     dev_t socket_dev;
     ino_t socket_ino;
-    struct list conns, dirty, ready, retry, dead;
+    struct list conns, dirty, ready, retry, dead, holding;
     /* Unread replies at which a client's next commands wait. Many clients send a whole pipeline
      * before they read, so it is half of what one may have at all. */
     size_t stall_at;

@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 
 #include "daemon/serve/conn.h"
+#include "daemon/serve/hold.h"
 #include "daemon/serve/reply.h"
 
 enum {
@@ -97,9 +98,13 @@ void output_deinit(struct conn *c) {
 static int gather(const struct conn *c, struct iovec iov[PIECES], size_t *ret_total) {
     int n = 0;
     size_t total = 0, done = 0; /* done: bytes of out put into iov */
-    size_t copied = buf_len(&c->out);
+    size_t copied = buf_len(&c->out), limit = hold_limit(c);
+    copied = copied < limit ? copied : limit;
     for (uint32_t i = 0; n < PIECES - 1; i++) {
         const struct out_ref *ref = i < c->refs_n ? &c->refs[c->refs_first + i] : NULL;
+        if (ref && (size_t)(ref->at - c->out_sent) > copied) {
+            ref = NULL; /* behind what is held */
+        }
         size_t until = ref ? (size_t)(ref->at - c->out_sent) : copied;
         if (until > done) {
             iov[n++] = (struct iovec){(char *)(uintptr_t)buf_head(&c->out) + done, until - done};
@@ -143,8 +148,9 @@ static void sent(struct conn *c, size_t n) {
 static ssize_t send_some(const struct conn *c, size_t *ret_total) {
     const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     if (c->refs_n == 0) {
-        *ret_total = buf_len(&c->out);
-        return send(c->fd, buf_head(&c->out), buf_len(&c->out), flags);
+        size_t n = buf_len(&c->out), limit = hold_limit(c);
+        *ret_total = n < limit ? n : limit;
+        return send(c->fd, buf_head(&c->out), *ret_total, flags);
     }
     struct iovec iov[PIECES];
     struct msghdr msg = {.msg_iov = iov};
@@ -152,9 +158,15 @@ static ssize_t send_some(const struct conn *c, size_t *ret_total) {
     return sendmsg(c->fd, &msg, flags);
 }
 
+/* Is there anything in front of what is held? */
+static bool sendable(const struct conn *c) {
+    return conn_pending(c) > 0 && (!c->holds || hold_limit(c) > 0 ||
+                                   (c->refs_n && c->refs[c->refs_first].at == c->out_sent));
+}
+
 int output_flush(struct conn *c) {
     size_t written = 0;
-    while (conn_pending(c) > 0 && written < CONN_FLUSH_MAX) {
+    while (sendable(c) && written < CONN_FLUSH_MAX) {
         size_t total;
         ssize_t n = send_some(c, &total);
         if (n < 0 && errno == EINTR) {
@@ -174,7 +186,7 @@ int output_flush(struct conn *c) {
             return 0;
         }
     }
-    c->blocked_write = conn_pending(c) > 0; /* go on when the socket says so, after the others */
+    c->blocked_write = sendable(c); /* go on when the socket says so, after the others */
     return 0;
 }
 

@@ -12,6 +12,7 @@
  * cut begins is kept in between. How many pieces a task gets is settled at the first turn: the pool may change its size.
  *
  * Fails: replies; -EAGAIN. */
+#include "daemon/serve/hold.h"
 #include "daemon/serve/partial.h"
 
 #include <assert.h>
@@ -29,10 +30,7 @@ struct partial {
     uint32_t done, n;
     uint64_t chunk;
     size_t at; /* of the payload that is split */
-    struct {
-        uint32_t idx;
-        uint64_t id;
-    } task[];
+    struct task_ref task[];
 };
 
 static void partial_end(struct conn *c) {
@@ -129,8 +127,7 @@ static int submit_rest(struct conn *c, struct submit_words *w, const struct part
         if (r < 0) {
             return r;
         }
-        p->task[p->done].idx = ref.idx;
-        p->task[p->done].id = ref.id;
+        p->task[p->done] = ref;
         p->done++;
         p->at += w->spec.payload.len;
         c->live++;
@@ -150,12 +147,14 @@ static int begin(struct conn *c, const struct partial_input *in) {
 
 static void reply_ids(struct conn *c, const struct submit_words *w) {
     const struct partial *p = c->partial;
+    size_t start = buf_len(&c->out);
     reply_array(c, p->n);
     for (uint32_t i = 0; i < p->n; i++) {
         char id[TASK_ID_TEXT];
         size_t len = task_id_text(id, p->task[i].id, p->task[i].idx);
         reply_bulk(c, id, len);
     }
+    hold_reply(c, start, p->task, p->n);
     for (uint32_t i = 0; w->stream && i < p->n; i++) {
         submit_follow(c, w, p->task[i].idx);
     }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "daemon/durable.h"
 #include "daemon/events.h"
 #include "daemon/log.h"
 #include "daemon/serve/blocks.h"
@@ -23,6 +24,7 @@
 #include "daemon/serve/door.h"
 #include "daemon/serve/events_push.h"
 #include "daemon/serve/group.h"
+#include "daemon/serve/hold.h"
 #include "daemon/serve/keyspace.h"
 #include "daemon/serve/listen.h"
 #include "daemon/serve/manager.h"
@@ -140,6 +142,8 @@ int serve_open(struct hearthd *d) {
     list_init(&s->ready);
     list_init(&s->retry);
     list_init(&s->dead);
+    list_init(&s->holding);
+    durable_on_change(d, DURABLE_SERVE, hold_turn);
     list_init(&s->in_room);
     pipes_open(s);
     follow_limits(s);

@@ -13,6 +13,7 @@
 #include "daemon/schedule.h"
 #include "daemon/groups.h"
 #include "daemon/serve/follow.h"
+#include "daemon/durable.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/room.h"
@@ -290,6 +291,14 @@ static bool read_owned(struct conn *c, const struct resp_arg *a, struct submit_w
     return true;
 }
 
+static bool read_durable(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
+    (void)c;
+    (void)a;
+    w->policy.durable = 1;
+    w->policy.set |= 1u << POLICY_DURABLE;
+    return true;
+}
+
 static bool read_stream(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
     (void)a;
     if (c->proto != 3) {
@@ -310,7 +319,8 @@ static const struct option {
     {"DELAY", 1, read_delay},       {"AT", 1, read_at},           {"EXPIRE", 1, read_expire},
     {"DEADLINE", 1, read_deadline}, {"ON", 1, read_on},           {"LIMIT", 2, read_limit},
     {"UNIQUE", 2, read_unique},     {"AFTER", 2, read_after},     {"OWNED", 0, read_owned},
-    {"STREAM", 0, read_stream},     {"GROUP", 1, read_group},     {"LAST", 0, read_last},
+    {"DURABLE", 0, read_durable},   {"STREAM", 0, read_stream},   {"GROUP", 1, read_group},
+    {"LAST", 0, read_last},
 };
 
 /* Those that are a number of the policy and nothing else. */
@@ -484,6 +494,12 @@ void submit_refused(struct conn *c, const struct pool *p, int r) {
     case -EMSGSIZE:
         reply_errorf(c, "ERR payload and arguments are over the limit of %llu bytes",
                      (unsigned long long)ALLOC_MAX);
+        break;
+    case -ENODEV:
+        reply_error(c, "DURABLE there is no database: set durable_path");
+        break;
+    case -EIO:
+        reply_errorf(c, "DURABLE the database cannot be written: %s", durable_why(c->serve->d));
         break;
     case -ESHUTDOWN:
         reply_error(c, "ERR the daemon is stopping");

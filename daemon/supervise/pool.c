@@ -33,6 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/durable.h"
 #include "daemon/events.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
@@ -145,8 +146,16 @@ int pool_init(struct supervise *s, struct pool *p, struct config *owner,
         return adopt_pool(s, p);
     }
     p->queue_room = shm_pool_room(c->queue_max);
+    struct buf names = BUF_INIT;
     int r = shm_pool_create(&s->d->shm, index, c->name, c->queue_max);
-    return r < 0 ? r : configured_handlers(p, &c->handlers);
+    r = r < 0 ? r : durable_handlers(s->d, c->name, &names);
+    if (r == 0 && buf_len(&names) > 0) {
+        r = adopt_handlers(p, (struct task_bytes){buf_head(&names), buf_len(&names)});
+    } else if (r == 0) {
+        r = configured_handlers(p, &c->handlers);
+    }
+    buf_deinit(&names);
+    return r;
 }
 
 /* So that a successor of this daemon gives the same numbers to the same names. */

@@ -119,6 +119,52 @@ bool task_is_told(struct shm *s, uint32_t idx, uint64_t id) {
     return t && (get32(&t->cancel) & STOP_TOLD);
 }
 
+void task_set_past(struct shm *s, uint32_t idx, uint64_t id, uint64_t submitted_ns,
+                   uint32_t attempts, uint32_t kills) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (t && word_state(v) == TASK_WAITING) {
+        poke(t->submitted_ns, submitted_ns);
+        poke(t->kills, (uint8_t)kills);
+        state_move(t, v, word_make(TASK_WAITING, attempts, word_owner(v), word_gen(v)));
+    }
+}
+
+static int restore_block(struct shm *s, _Atomic uint64_t *owner, const struct task_bytes *b) {
+    int r = alloc_give(s, owner, b->len);
+    void *at = r == 0 ? alloc_ptr(s, get(owner), b->len) : NULL;
+    if (at) {
+        memcpy(at, b->data, b->len);
+    }
+    return r == 0 && !at ? -EBADMSG : r;
+}
+
+int task_restore_end(struct shm *s, uint32_t idx, uint64_t id, const struct task_outcome *o,
+                     const struct task_bytes *output, const struct task_bytes *log,
+                     uint64_t run_ns) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (!t || word_state(v) != TASK_WAITING) {
+        return -ESTALE;
+    }
+    int r = output->len ? restore_block(s, &t->output_off, output) : 0;
+    r = r == 0 && log->len ? restore_block(s, &t->log_off, log) : r;
+    if (r < 0) {
+        return r;
+    }
+    poke(t->output_len, output->len);
+    poke(t->log_len, (uint32_t)log->len);
+    poke(t->cause, (uint8_t)o->cause);
+    poke(t->code, o->code);
+    poke(t->signal, o->signal);
+    poke(t->core, o->core);
+    uint64_t now = clock_now();
+    poke(t->ended_ns, now);
+    poke(t->started_ns, run_ns && run_ns < now ? now - run_ns : 0);
+    atomic_fetch_or(&t->cancel, (uint32_t)STOP_TOLD);
+    return state_move(t, v, word_to(v, o->state, s->me)) ? 0 : -ESTALE;
+}
+
 void task_unwatch(struct shm *s, uint32_t idx, uint64_t id) {
     uint64_t v;
     struct shm_task *t = task_record(s, idx, id, &v);

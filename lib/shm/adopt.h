@@ -40,6 +40,14 @@ struct task_bytes shm_pool_handlers(const struct shm *s, uint32_t index);
 /* Notes that the end of the task is being told, so that nobody tells it again. */
 void task_set_told(struct shm *s, uint32_t idx, uint64_t id);
 bool task_is_told(struct shm *s, uint32_t idx, uint64_t id);
+/* Of a task that was just restored (task_spec.id), held: when it was submitted, in terms of CLOCK_MONOTONIC, and the attempts that it
+ * has behind it. */
+void task_set_past(struct shm *s, uint32_t idx, uint64_t id, uint64_t submitted_ns,
+                   uint32_t attempts, uint32_t kills);
+/* ... ends it again, as it had ended, told and all. 0, -ENOMEM, -EAGAIN, -ESTALE. */
+int task_restore_end(struct shm *s, uint32_t idx, uint64_t id, const struct task_outcome *o,
+                     const struct task_bytes *output, const struct task_bytes *log,
+                     uint64_t run_ns);
 /* Nobody listens to what it tells any more. */
 void task_unwatch(struct shm *s, uint32_t idx, uint64_t id);
 /* A queued task goes to the end of its pool's ring. 0 or -ENOBUFS. */

@@ -159,7 +159,8 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
         }
     }
     write_input(in, spec);
-    poke(t->id, atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed));
+    poke(t->id, spec->id ? spec->id
+                         : atomic_fetch_add_explicit(&s->head->next_id, 1, memory_order_relaxed));
     poke(t->input_len, spec->payload.len);
     poke(t->args_len, (uint32_t)(size - spec->payload.len - spec->policy.len));
     poke(t->policy_len, (uint16_t)spec->policy.len);
@@ -189,6 +190,15 @@ static int fill_record(struct shm *s, struct shm_task *t, const struct task_spec
     return 0;
 }
 
+static bool record_take_at(struct shm *s, uint32_t idx, uint64_t *ret_word) {
+    if (idx >= s->n_tasks) {
+        return false;
+    }
+    uint64_t bit = UINT64_C(1) << (idx % 64);
+    hand_set(s, idx);
+    return (atomic_fetch_and(&s->free_map[idx / 64], ~bit) & bit) && record_build(s, idx, ret_word);
+}
+
 int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *ret) {
     assert(spec->pool < SHM_POOLS && spec->nargs <= UINT16_MAX && spec->policy.len <= UINT16_MAX);
     uint64_t size = input_size(spec), word = 0;
@@ -196,10 +206,12 @@ int task_submit(struct shm *s, const struct task_spec *spec, struct task_ref *re
     if (size > ALLOC_MAX) {
         return -EMSGSIZE;
     }
-    int r = record_take(s, &idx, &word);
+    bool old = spec->id && record_take_at(s, spec->idx, &word);
+    int r = old ? 0 : record_take(s, &idx, &word);
     if (r) {
         return r;
     }
+    idx = old ? spec->idx : idx;
     struct shm_task *t = &s->tasks[idx];
     r = fill_record(s, t, spec, size);
     if (r == 0) {

@@ -70,6 +70,9 @@ struct task_spec {
     struct task_bytes policy; /* <= 65535 bytes of the daemon's own, kept with the task */
     bool hold;                /* WAITING until task_release() */
     bool watched;             /* as by stream_watch(), from the beginning */
+    /* A task of old, as the only one at work in the segment: its id, and the record it had, which it gets if that is free. */
+    uint64_t id; /* 0: a new task */
+    uint32_t idx;
 };
 
 /* A task as submitted or claimed: which record, and the state word that proves it is still that

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Durable tasks: what was accepted survives the loss of the segment, with its id, and so does how it ended. The segment here ends
+ * with the daemon, so a SIGKILL is as much as the loss of power (but for what the kernel has not written yet). Fails: as a
+ * Criterion suite. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "tests/support/child.h"
+#include "tests/support/daemon.h"
+
+static struct daemon d;
+static struct wire w;
+static char dir[TMP_PATH], db[TMP_PATH + 16], config[4096];
+
+static void begin(void) {
+    cr_assert_eq(tmp_dir(dir), 0);
+    snprintf(db, sizeof(db), "%s/hearth.db", dir);
+    snprintf(config, sizeof(config),
+             "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"none\";\ndurable_path = "
+             "\"%s\";\n"
+             "pools = ( { name = \"sure\"; exec = [ ]; workers = 1; durable = true; },\n"
+             "          { name = \"demo\"; module = \"demo.so\"; workers = 2; } );\n",
+             db);
+    cr_assert_eq(daemon_start(&d, &(struct daemon_options){.config = config}), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), 0, "%s", daemon_log(&d));
+    cr_assert_eq(daemon_connect(&d, &w), 0);
+}
+
+static void stop(void) {
+    wire_close(&w);
+    int r = daemon_stop(&d);
+    child_kill_all();
+    int e = tmp_remove(dir);
+    cr_assert_eq(r, 0, "the daemon's end: %d", r);
+    cr_assert_eq(e, 0);
+}
+
+TestSuite(durable, .timeout = 60, .init = begin, .fini = stop);
+
+static void again(void) {
+    wire_close(&w);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), 0, "%s", daemon_log(&d));
+    cr_assert_eq(daemon_connect(&d, &w), 0);
+}
+
+#define SUBMIT(id, ...) submit(id, wire_call(&w, "TASK.SUBMIT", __VA_ARGS__, NULL))
+static void submit(char id[80], const char *shown) {
+    cr_assert_eq(sscanf(shown, "\"%79[^\"]\"", id), 1, "%s", shown);
+}
+
+static int rows(const char *where) {
+    char sql[256];
+    sqlite3 *q;
+    sqlite3_stmt *s;
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM tasks WHERE %s", where);
+    cr_assert_eq(sqlite3_open_v2(db, &q, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_prepare_v2(q, sql, -1, &s, NULL), SQLITE_OK, "%s", sqlite3_errmsg(q));
+    cr_assert_eq(sqlite3_step(s), SQLITE_ROW);
+    int n = sqlite3_column_int(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(q);
+    return n;
+}
+
+Test(durable, tasks_and_results_survive_the_segment) {
+    char done[80], runs[80], queued[80], late[80], plain[80];
+    SUBMIT(done, "sure", "run", "result", "ARG", "cat");
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", done, NULL), "\"result\""), "%s", wire_show(&w));
+    SUBMIT(runs, "sure", "run", "", "ARG", "sleep", "ARG", "1");
+    SUBMIT(queued, "sure", "run", "hello", "ARG", "cat", "PRIORITY", "10");
+    SUBMIT(late, "demo", "echo", "later", "DELAY", "300", "DURABLE");
+    SUBMIT(plain, "demo", "sleep", "", "ARG", "60000");
+    cr_assert_eq(rows("state = 'queued'"), 3);
+    cr_assert_eq(rows("state = 'done' AND result = x'726573756c74'"), 1);
+    daemon_kill(&d);
+    again();
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", done, NULL), "\"result\""), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", late, NULL), "\"later\""), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", runs, NULL), "\"done\""), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", queued, NULL), "\"hello\""), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.STATUS", plain, NULL), "NOTASK"), "%s", wire_show(&w));
+}
+
+Test(durable, many_at_once_and_none_lost) {
+    enum { N = 200 };
+    static char id[N][80];
+    for (int i = 0; i < N; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "%d", i);
+        cr_assert_eq(
+            wire_send(&w, "TASK.SUBMIT", "demo", "echo", text, "DURABLE", "DELAY", "500", NULL), 0);
+    }
+    for (int i = 0; i < N; i++) {
+        cr_assert_eq(wire_read(&w, WIRE_LIMIT_MS), 0);
+        submit(id[i], wire_show(&w));
+    }
+    cr_assert_eq(rows("1"), N);
+    daemon_kill(&d);
+    again();
+    for (int i = 0; i < N; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "\"%d\"", i);
+        cr_assert(strstr(wire_call(&w, "TASK.WAIT", id[i], NULL), text), "%s", wire_show(&w));
+    }
+}
+
+Test(durable, what_is_forgotten_leaves_the_database) {
+    cr_assert_str_eq(wire_call(&w, "CONFIG", "SET", "result_keep", "0.05", NULL), "+OK");
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "sure", "run", "x", "ARG", "cat", NULL), "\"x\"");
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    while (rows("1") > 0) {
+        cr_assert(clock_now() < until);
+        wire_call(&w, "PING", NULL);
+    }
+}
+
+Test(durable, a_damaged_database_is_set_aside) {
+    char id[80], pattern[TMP_PATH + 32];
+    glob_t found;
+    SUBMIT(id, "sure", "run", "", "ARG", "sleep", "ARG", "60");
+    kill(d.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    cr_assert_eq(truncate(db, 5000), 0);
+    again();
+    cr_assert(strstr(daemon_log(&d), "set aside"), "%s", daemon_log(&d));
+    cr_assert(strstr(wire_call(&w, "TASK.STATUS", id, NULL), "NOTASK"));
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "sure", "run", "x", "ARG", "cat", NULL), "\"x\"");
+    snprintf(pattern, sizeof(pattern), "%s/hearth.db.[0-9]*", dir);
+    cr_assert_eq(glob(pattern, 0, NULL, &found), 0);
+    globfree(&found);
+}
+
+Test(durable, a_later_schema_is_refused_and_left_alone) {
+    sqlite3 *q;
+    kill(d.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    cr_assert_eq(sqlite3_open(db, &q), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(q, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(q);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), -ECHILD);
+    cr_assert_eq(daemon_wait(&d, 10000), 1);
+    cr_assert(strstr(daemon_log(&d), "version 99"), "%s", daemon_log(&d));
+    cr_assert_eq(sqlite3_open(db, &q), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(q, "PRAGMA user_version = 1", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(q);
+    again();
+}
+
+Test(durable, without_a_database_it_is_refused) {
+    wire_close(&w);
+    kill(d.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    static const char none[] =
+        "pools = ( { name = \"demo\"; module = \"demo.so\"; workers = 1; } );\n";
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, none, strlen(none)), 0);
+    again();
+    cr_assert_str_eq(wire_call(&w, "TASK.SUBMIT", "demo", "echo", "", "DURABLE", NULL),
+                     "-DURABLE there is no database: set durable_path");
+}
