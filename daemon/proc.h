@@ -72,7 +72,8 @@ struct proc {
     /* what it has written, the last of it */
     struct buf output;
     uint64_t written; /* in all */
-    int out_fd;       /* read end; -1: there is none */
+    int out_fd; /* read end; -1: there is none; and the other, kept so that its end wakes nobody */
+    int out_write_fd;
     struct list waiters;
     /* supervise's own */
     struct event *exit_event, *out_event;

@@ -176,6 +176,10 @@ void procs_close_fds(struct proc *p) {
 }
 
 static void unwatch(struct proc *p) {
+    if (p->out_write_fd >= 0) {
+        close(p->out_write_fd);
+        p->out_write_fd = -1;
+    }
     struct event **events[] = {&p->exit_event, &p->out_event};
     int *fds[] = {&p->pidfd, &p->out_fd};
     for (int i = 0; i < 2; i++) {
@@ -213,7 +217,7 @@ static struct proc *proc_new(struct hearthd *d, const struct proc_spec *spec, co
         return NULL;
     }
     p->d = d;
-    p->pidfd = p->out_fd = -1;
+    p->pidfd = p->out_fd = p->out_write_fd = -1;
     list_init(&p->node);
     list_init(&p->news);
     list_init(&p->waiters);

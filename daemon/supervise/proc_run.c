@@ -3,7 +3,8 @@
  *
  * What it writes to stdout and stderr, unless it was given others, comes by one pipe, in the order in which it was written, and
  * the last limits.process_output bytes of it are kept, over restarts too. The daemon takes all there is and drops the oldest, so
- * a process never waits for a reader. The reading end alone is ours and does not block.
+ * a process never waits for a reader. The reading end does not block; the daemon keeps the other too, so that the end of a process
+ * wakes it once, by the pidfd, and not also by the pipe's end.
  *
  * The buffer holds up to twice what is kept before the older half is dropped, so that a byte is moved once.
  *
@@ -61,14 +62,9 @@ void procs_output_take(struct proc *p) {
 
 static void on_output(evutil_socket_t fd, short what, void *arg) {
     struct proc *p = arg;
-    ssize_t got = 1;
     (void)fd;
     (void)what;
-    for (int n = 0; n < TAKES && got > 0; n++) {
-        got = take(p);
-    }
-    if (got == 0) {
-        event_del(p->out_event); /* all who could write have closed it */
+    for (int n = 0; n < TAKES && take(p) == TAKE; n++) {
     }
 }
 
@@ -114,13 +110,13 @@ static int find_program(const struct proc *p, char out[PATH_MAX]) {
     return r;
 }
 
-static int make_pipe(struct proc *p, int *ret_write) {
+static int make_pipe(struct proc *p) {
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) < 0) {
         return -errno;
     }
     p->out_fd = pair[0];
-    *ret_write = pair[1];
+    p->out_write_fd = pair[1];
     return fd_set_nonblock(pair[0], 1);
 }
 
@@ -146,7 +142,6 @@ int procs_launch(struct proc *p, const char **ret_what) {
     char ours[OURS][48];
     int null_fd = p->d->procs->null_fd;
     _cleanup_free_ const char **env = make_environment(p, ours);
-    _cleanup_close_ int write_fd = -1;
     struct launch l = {
         .n_fds = 3,
         .path = program,
@@ -166,11 +161,13 @@ int procs_launch(struct proc *p, const char **ret_what) {
     snprintf(what, sizeof(what), "%s", p->spec.argv[0]);
     int r = find_program(p, program);
     for (int i = 0; i < 3 && r >= 0; i++) {
-        l.fds[i] = p->fds[i] >= 0 ? p->fds[i] : i == 0 || p->spec.null[i] ? null_fd : write_fd;
+        l.fds[i] = p->fds[i] >= 0              ? p->fds[i]
+                   : i == 0 || p->spec.null[i] ? null_fd
+                                               : p->out_write_fd;
         if (l.fds[i] < 0) {
             *ret_what = "pipe";
-            r = make_pipe(p, &write_fd);
-            l.fds[i] = write_fd;
+            r = make_pipe(p);
+            l.fds[i] = p->out_write_fd;
         }
     }
     return r < 0 ? r : launch_run(&l, &p->pid, &p->pidfd, ret_what);
