@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Sleeping and waking (lib/shm/sync.c, shm_ring_daemon()), with deaths between any two steps.
+/* Sleeping and waking (lib/shm/sync_owner.c, shm_ring_daemon()), with deaths between any two steps.
  *
- * A mapped waiter sleeps on its bell, a futex: the granter commits, adds one to the bell and wakes. A connection's waiter is
- * the daemon's to serve: the granter commits, sets the connection's bit and rings the daemon, if the daemon has said that it
- * sleeps. A granter may die after its commit, anywhere; then the daemon hears of its death, and buries it: all who wait are woken
- * to look for themselves. The daemon may grant as well, and die in the same places and within a burial; its successor buries it.
+ * A mapped waiter says that it may sleep, and sleeps on its bell, a futex: the granter commits, adds one to the bell and wakes it
+ * if it has said so. A connection's waiter is the daemon's to serve: the granter commits, sets the connection's bit and the
+ * flag over all bits, and rings the daemon, if the daemon has said that it sleeps. A granter may die after its commit,
+ * anywhere; then the daemon hears of its death, and buries it: all who wait are woken to look for themselves. The daemon may
+ * grant as well, and die in the same places and within a burial; its successor buries it.
+ *
+ * The granter grants something to TO, and the daemon to another mapped waiter.
  *
  * Proved, in every interleaving: when nothing can move any more, everybody to whom something was granted has got it.
  *
@@ -12,7 +15,8 @@
  *   1  burial wakes nobody
  *   2  the daemon says that it sleeps only after it has looked for the last time
  *   3  a sleeper reads its bell after it has looked, not before
- *   4  the granter wakes before it commits */
+ *   4  the granter wakes before it commits
+ *   5  the daemon takes the flag down after it has looked at the bits, and does not look again */
 
 #ifndef FAULT
 #define FAULT 0
@@ -20,12 +24,15 @@
 #ifndef DEATHS
 #define DEATHS 1
 #endif
+#ifndef TO /* whom the granter grants something: 0: a mapped waiter, 2: the connection */
+#define TO 2
+#endif
 
 bool granted[3]; /* committed: to two mapped waiters and a connection */
 #define CONN 2
 byte bell[2];
-bool asleep[2];
-bool doorbit, daemon_asleep, eventfd;
+bool says[2], asleep[2];
+bool doorbit, flag, daemon_asleep, eventfd;
 byte corpses; /* whose pidfd, or socket, says that they are dead */
 byte deaths;
 bool served; /* the connection */
@@ -55,9 +62,14 @@ inline tell(w) {
     :: w != CONN ->
         bell[w]++;
         may_die;
-        asleep[w] = false
+        if
+        :: says[w] -> may_die; asleep[w] = false
+        :: else
+        fi
     :: else ->
         doorbit = true;
+        may_die;
+        flag = true;
         may_die;
         ring()
     fi
@@ -93,8 +105,10 @@ again:
     :: else
     fi;
     seen = bell[me];
+    says[me] = true;
 #else
     seen = bell[me];
+    says[me] = true;
     if
     :: granted[me] -> goto done
     :: else
@@ -110,6 +124,18 @@ again:
     goto again;
 done:
     skip
+}
+
+inline take_bit() {
+    if
+    :: doorbit ->
+        doorbit = false;
+        if
+        :: granted[CONN] -> served = true
+        :: else
+        fi
+    :: else
+    fi
 }
 
 proctype daemon() {
@@ -128,6 +154,8 @@ turn:
         tell(1);
         may_die;
         doorbit = true;
+        may_die;
+        flag = true;
 #endif
         may_die;
         corpses-- /* released: only now is it forgotten */
@@ -138,24 +166,29 @@ turn:
     :: else
     fi;
     if
-    :: doorbit ->
-        doorbit = false;
+    :: flag ->
+        take_bit();
+#if FAULT == 5
+        flag = false
+#else
+        flag = false;
         if
-        :: granted[CONN] -> served = true
+        :: doorbit -> take_bit(); flag = true
         :: else
         fi
+#endif
     :: else
     fi;
 #if FAULT == 2
     if
-    :: doorbit || corpses > 0 -> goto turn
+    :: flag || corpses > 0 -> goto turn
     :: else
     fi;
     daemon_asleep = true;
 #else
     daemon_asleep = true;
     if
-    :: doorbit || corpses > 0 -> goto turn
+    :: flag || corpses > 0 -> goto turn
     :: else
     fi;
 #endif
@@ -171,11 +204,13 @@ proctype client() {
 
 init {
     atomic {
-        run granter(0);
-        run granter(CONN);
-        run waiter(0);
-        run waiter(1);
+        run granter(TO);
+#if TO == CONN
         run client();
+#else
+        run waiter(0);
+#endif
+        run waiter(1);
         run daemon()
     }
 }
