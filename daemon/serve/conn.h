@@ -256,7 +256,8 @@ struct serve {
     struct event *ev_door; /* door.c */
     struct wait_keys *wait_keys;
     struct wait_sync *wait_sync;
-    struct list pairs; /* struct pair: cmd_pipe.c */
+    struct event *ev_queues; /* the next lease of an item ends: cmd_queue.c */
+    struct list pairs;       /* struct pair: cmd_pipe.c */
     uint32_t n_pairs;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */

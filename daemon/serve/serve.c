@@ -32,6 +32,7 @@
 #include "daemon/serve/notify_push.h"
 #include "daemon/serve/pipes.h"
 #include "daemon/serve/pubsub.h"
+#include "daemon/serve/queue.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/wait_keys.h"
@@ -104,6 +105,7 @@ static int open_parts(struct serve *s) {
     r = r < 0 ? r : mapped_open(s);
     r = r < 0 ? r : wait_keys_open(s);
     r = r < 0 ? r : wait_sync_open(s);
+    r = r < 0 ? r : queues_open(s);
     r = r < 0 ? r : managers_open(s);
     r = r < 0 ? r : blocks_open(s);
     r = r < 0 ? r : door_open(s);
@@ -231,6 +233,7 @@ bool serve_turn(struct hearthd *d) {
     keyspace_stir(s);
     wait_keys_turn(s);
     wait_sync_turn(s);
+    queues_turn(s);
     block_drain_turn(s);
     room_turn(s);
     go_on(s);
@@ -245,8 +248,8 @@ bool serve_turn(struct hearthd *d) {
 
 bool serve_has_news(struct hearthd *d) {
     return keyspace_has_news(d->serve) || wait_keys_has_news(d->serve) ||
-           wait_sync_has_news(d->serve) || events_push_has_news(d->serve) ||
-           room_has_news(d->serve);
+           wait_sync_has_news(d->serve) || queues_have_news(d->serve) ||
+           events_push_has_news(d->serve) || room_has_news(d->serve);
 }
 
 static bool any_output(const struct serve *s) {
@@ -290,6 +293,7 @@ void serve_close(struct hearthd *d) {
     roles_close(s);
     wait_keys_close(s);
     wait_sync_close(s);
+    queues_close(s);
     pipes_close(s);
     managers_close(s);
     blocks_close(s);

@@ -23,6 +23,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "daemon/log.h"
@@ -144,10 +145,30 @@ static void say_late(struct conn *c, enum sync_late late) {
     }
 }
 
+static void log_deadlock(const struct conn *c) {
+    const struct shm *s = &c->serve->d->shm;
+    char circle[(SHM_CYCLE + 1) * 24] = "";
+    size_t at = 0;
+    if (s->cycle_n > SHM_CYCLE) {
+        at = (size_t)snprintf(circle, sizeof(circle), " waits for ...");
+    }
+    for (uint32_t i = s->cycle_n < SHM_CYCLE ? s->cycle_n : SHM_CYCLE; i > 0; i--) {
+        at += (size_t)snprintf(circle + at, sizeof(circle) - at, " waits for %u",
+                               (unsigned)s->cycle_pids[i - 1]);
+    }
+    log_notice(LOG_ABOUT(.message = MESSAGE_DEADLOCK),
+               "deadlock: client %llu is refused to wait for a lock: its process %d%s",
+               (unsigned long long)c->id, (int)c->pid,
+               s->cycle_n ? circle : " has the lock already");
+}
+
 static void count(struct conn *c, int r, bool died) {
     struct wait_sync *w = c->serve->wait_sync;
-    w->deadlocks += r == -EDEADLK;
     w->owners_died += r == SYNC_DIED && died;
+    if (r == -EDEADLK) {
+        w->deadlocks++;
+        log_deadlock(c);
+    }
 }
 
 /* Of one that has waited. */
@@ -169,6 +190,8 @@ static void answer(struct conn *c, int r) {
 
 static int ask(struct shm *s, enum conn_sync_phase phase) {
     switch (phase) {
+    case PHASE_CHECK:
+        return sync_check_cycle(s);
     case PHASE_GIVE_UP:
         return sync_give_up(s);
     default:
@@ -267,7 +290,10 @@ static int begin_wait(struct conn *c, const struct sync_do *what) {
     w->died = what->died;
     w->again = what->again;
     w->error = false;
-    w->phase = PHASE_POLL;
+    w->phase = what->flags & SYNC_NO_CHECK ? PHASE_POLL : PHASE_CHECK;
+    if (w->phase == PHASE_CHECK) {
+        step(c);
+    }
     return w->again ? -EINPROGRESS : 0;
 }
 
@@ -285,6 +311,7 @@ int wait_sync_do(struct conn *c, const struct sync_do *what) {
         answer(c, w->answer);
         return 0;
     }
+    c->serve->d->shm.cycle_n = 0;
     int r = op_run(&c->serve->d->shm, what->shards, inside, &k);
     if (r == -EINPROGRESS) {
         return begin_wait(c, what);

@@ -35,7 +35,7 @@ struct shm_seen {
     uint64_t hash, moved;
     uint64_t slot; /* offset of the word that refers to its node; 0: unused */
 };
-enum { SHM_SEEN = 16 };
+enum { SHM_SEEN = 16, SHM_CYCLE = 8 };
 
 /* What sync.c does when the operation under way has ended: words of locks that it holds on to, and seats to be woken. */
 struct shm_sync_after {
@@ -84,8 +84,11 @@ struct shm {
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
     uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects */
-    uint64_t lease_said;   /* queue_expire_leases(): when it wants to be called again, ms; 0: no need */
-    uint32_t actor; /* owner word that it holds and waits for (sync.h); 0: `me` */
+    uint64_t
+        lease_said;   /* queue_expire_leases(): when it wants to be called again, ms; 0: no need */
+    uint32_t cycle_n; /* after -EDEADLK of sync_check_cycle(): how long the circle is; ... */
+    uint32_t cycle_pids[SHM_CYCLE]; /* ... the actor, and so on: each waits for the one before */
+    uint32_t actor;                 /* owner word that it holds and waits for (sync.h); 0: `me` */
     struct shm_sync_after after;
     /* sync_wait() calls it when a signal handler has run, and every look_ns (0: not) that it has waited, outside of any operation: not 0: the
      * wait is given up, and that is its answer if it had none. */

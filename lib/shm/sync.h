@@ -54,7 +54,7 @@ int sync_forgo(struct shm *s);
 int sync_wait(struct shm *s, int64_t ms);
 
 /* After -EINPROGRESS from a lock, unless the caller wants no such check: can the wait ever end? -EDEADLK: no, it would wait for
- * itself; it has left the line. Else as sync_poll(). -EAGAIN: locks were busy; it stands in line. */
+ * itself; it has left the line, and s->cycle_pids tells who waits for whom. Else as sync_poll(). -EAGAIN: locks were busy; it stands in line. */
 int sync_check_cycle(struct shm *s);
 
 /* ---- locks ---- */

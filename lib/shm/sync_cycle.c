@@ -22,6 +22,7 @@ enum { OWNERS_MAX = 512 };
 struct search {
     uint32_t n;
     uint32_t owners[OWNERS_MAX]; /* met; the first `done` have been followed */
+    uint32_t from[OWNERS_MAX];   /* number + 1 of the one that waits for it; 0: the actor */
     uint32_t done;
 };
 
@@ -36,6 +37,7 @@ static void meet(struct search *f, uint32_t owner) {
         }
     }
     if (owner && f->n < OWNERS_MAX) {
+        f->from[f->n] = f->done;
         f->owners[f->n++] = owner;
     }
 }
@@ -61,13 +63,13 @@ static void meet_holders(const struct shm *s, const struct shm_sync *o, struct s
 }
 
 /* Whether the actor waits for itself, over however many others. */
-static bool finds_itself(const struct shm *s, uint32_t me) {
-    struct search f = {0};
+static bool finds_itself(const struct shm *s, uint32_t me, struct search *f) {
     const struct shm_sync *o = waits_for(s, me);
+    f->n = f->done = 0;
     while (o) {
-        meet_holders(s, o, &f);
-        for (o = NULL; !o && f.done < f.n;) {
-            uint32_t owner = f.owners[f.done++];
+        meet_holders(s, o, f);
+        for (o = NULL; !o && f->done < f->n;) {
+            uint32_t owner = f->owners[f->done++];
             if (owner == me) {
                 return true;
             }
@@ -77,17 +79,39 @@ static bool finds_itself(const struct shm *s, uint32_t me) {
     return false;
 }
 
+static uint32_t pid_of(const struct shm *s, uint32_t owner) {
+    const struct shm_seat *seat = sync_seat(s, owner);
+    uint32_t i = owner_slot(owner);
+    return !seat ? 0 : i < s->n_slots ? get32(&s->slots[i].pid) : get32(&seat->pid);
+}
+
+/* The last one followed is the actor; back from there, each waits for the one before. */
+static void note_cycle(struct shm *s, const struct search *f) {
+    s->cycle_n = 0;
+    for (uint32_t i = f->done; i > 0; i = f->from[i - 1]) {
+        if (s->cycle_n < SHM_CYCLE) {
+            s->cycle_pids[s->cycle_n] = pid_of(s, f->owners[i - 1]);
+        }
+        s->cycle_n++;
+    }
+}
+
 static int confirm(struct shm *s, void *arg) {
     uint32_t me = sync_actor(s);
-    (void)arg;
-    return finds_itself(s, me) ? sync_withdraw(s, &sync_seat(s, me)->waiting, -EDEADLK) : 1;
+    struct search *f = arg;
+    if (!finds_itself(s, me, f)) {
+        return 1;
+    }
+    note_cycle(s, f);
+    return sync_withdraw(s, &sync_seat(s, me)->waiting, -EDEADLK);
 }
 
 int sync_check_cycle(struct shm *s) {
-    if (!finds_itself(s, sync_actor(s))) {
+    struct search f;
+    if (!finds_itself(s, sync_actor(s), &f)) {
         return sync_poll(s);
     }
-    int r = op_run(s, OP_ALL, confirm, NULL);
+    int r = op_run(s, OP_ALL, confirm, &f);
     return r < 0 ? r : sync_poll(s);
 }
 
@@ -99,7 +123,7 @@ static struct sync_party_view view_of(const struct shm *s, uint32_t owner, uint6
     uint64_t now = clock_now() / NS_PER_MS;
     struct sync_party_view v = {.owner = owner, .dead = sync_is_dead(s, owner), .count = 1};
     if (seat) {
-        v.pid = i < s->n_slots ? get32(&s->slots[i].pid) : get32(&seat->pid);
+        v.pid = pid_of(s, owner);
         v.uid = get32(&seat->uid);
         v.conn = i < s->n_slots ? 0 : get(&seat->conn);
     }

@@ -129,8 +129,11 @@ int sync_rwlock_read(struct shm *s, const struct key_name *name, unsigned flags)
     bool died =
         sync_find(s, name, KEY_RWLOCK, &o) == 0 && writer_of(o) && sync_is_dead(s, writer_of(o));
     int r = open_rwlock(s, name, &o);
-    if (r || writer_of(o) == me) {
-        return r ? r : -EDEADLK;
+    if (r) {
+        return r;
+    }
+    if (writer_of(o) == me && !(flags & SYNC_NO_CHECK)) {
+        return -EDEADLK;
     }
     holder = sync_holder(s, o, me);
     bool reads = holder && get(&holder->count), free = !writer_of(o) && !get(&o->first);
@@ -157,7 +160,7 @@ int sync_rwlock_write(struct shm *s, const struct key_name *name, unsigned flags
     if (r) {
         return r;
     }
-    if (writer_of(o) == me || sync_holder(s, o, me)) {
+    if ((writer_of(o) == me || sync_holder(s, o, me)) && !(flags & SYNC_NO_CHECK)) {
         return -EDEADLK;
     }
     if (writer_of(o) || get(&o->words[READING]) || get(&o->first)) {

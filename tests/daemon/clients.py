@@ -175,6 +175,33 @@ def waiting(daemon):
     equal(r.execute_command("TASK.WAIT", ids[0])[1], b"cancelled")
 
 
+def locking(daemon):
+    """Eight threads, each with a connection of its own, add to a counter under one lock; then through a queue."""
+    r = client(daemon)
+
+    def add(turns):
+        mine = client(daemon)
+        with mine.client() as one:
+            for _ in range(turns):
+                equal(one.execute_command("LOCK.ACQUIRE", "guard"), b"OK")
+                one.set("sum", int(one.get("sum") or 0) + 1)
+                equal(one.execute_command("LOCK.RELEASE", "guard"), b"OK")
+                equal(one.execute_command("QUEUE.PUT", "sums", b"1"), 1)
+        mine.close()
+
+    threads = [threading.Thread(target=add, args=(50,)) for _ in range(8)]
+    for t in threads:
+        t.start()
+    got = [r.execute_command("QUEUE.GET", "sums", "TIMEOUT", LIMIT * 1000) for _ in range(8 * 50)]
+    for t in threads:
+        t.join(LIMIT)
+    equal(r.get("sum"), b"400")
+    equal(got, [[b"1", 0]] * 400)
+    equal(r.execute_command("QUEUE.GET", "sums", "NOWAIT"), None)
+    raises(redis.ResponseError, "NOTOWNER", r.execute_command, "LOCK.RELEASE", "guard")
+    equal(r.type("guard"), b"lock")
+
+
 def deep(daemon):
     r = client(daemon)
     with r.pipeline(transaction=False) as pipe:
@@ -295,7 +322,7 @@ def benchmark(daemon):
 def main():
     tap = Tap()
     with Daemon() as daemon:
-        for test in (connecting, calling, errors, listening, in_a_thread, waiting, deep, pooled, asynchronous, reconnecting):
+        for test in (connecting, calling, errors, listening, in_a_thread, waiting, locking, deep, pooled, asynchronous, reconnecting):
             name = f"python3-redis: {test.__name__.replace('_', ' ')}"
             if redis:
                 tap.run(name, test, daemon)

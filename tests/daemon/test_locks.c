@@ -72,6 +72,7 @@ Test(locks, words) {
     expect(&a, "-ERR timeout is not *", "LOCK.ACQUIRE l TIMEOUT 99999999999999999999");
     expect(&a, "-ERR syntax error", "LOCK.RELEASE l NOW");
     expect(&a, "-ERR syntax error", "EVENT.WAIT e NOCHECK");
+    expect(&a, "-ERR wrong number *", "LOCK.LIST a b");
     expect(&a, "-ERR *", "SEM.CREATE s -1");
     expect(&a, "-ERR *", "SEM.CREATE s x");
     expect(&a, "-ERR syntax error", "SEM.CREATE s 1 BOUND");
@@ -87,6 +88,7 @@ Test(locks, words) {
     expect(&a, "-WRONGTYPE *", "RLOCK.ACQUIRE l");
     expect(&a, "-WRONGTYPE *", "GET l");
     expect(&a, "[\"cond\" \"lock\"]", "COMMAND GETKEYS COND.WAIT cond lock TIMEOUT 5");
+    expect(&a, "[\"q\"]", "COMMAND GETKEYS QUEUE.GET q COUNT 5");
 }
 
 Test(locks, keys) {
@@ -278,6 +280,49 @@ Test(locks, rlock) {
     expect(&a, "-NOTOWNER *", "RLOCK.RELEASE r");
 }
 
+Test(locks, deadlock) {
+    expect(&a, "+OK", "LOCK.ACQUIRE x");
+    expect(&a, "-DEADLOCK *", "LOCK.ACQUIRE x"); /* by itself */
+    expect(&a, "nil", "LOCK.ACQUIRE x NOCHECK TIMEOUT 20");
+    expect(&b, "+OK", "LOCK.ACQUIRE y");
+    expect(&c, "+OK", "RLOCK.ACQUIRE z");
+    tell(&a, "LOCK.ACQUIRE y");
+    until_waiting(1);
+    tell(&b, "RLOCK.ACQUIRE z");
+    until_waiting(2);
+    expect(&c, "-DEADLOCK *", "LOCK.ACQUIRE x");
+    expect(&c, "-DEADLOCK *", "LOCK.ACQUIRE x TIMEOUT 60000");
+    char circle[128];
+    snprintf(circle, sizeof(circle), "its process %d waits for %d waits for %d waits for %d\n",
+             (int)getpid(), (int)getpid(), (int)getpid(), (int)getpid());
+    cr_expect(strstr(daemon_log(&server), circle), "%s", daemon_log(&server));
+    cr_expect(strstr(daemon_log(&server), " has the lock already"));
+    expect(&c, "+OK", "RLOCK.RELEASE z");
+    expect_next(&b, "+OK");
+    expect(&b, "+OK", "LOCK.RELEASE y");
+    expect_next(&a, "+OK");
+    cr_expect_geq(info_number(&a, "sync_deadlocks"), 2);
+}
+
+Test(locks, list) {
+    expect(&a, "[]", "LOCK.LIST");
+    expect(&a, "+OK", "CLIENT SETNAME ada");
+    expect(&a, "+OK", "LOCK.ACQUIRE l");
+    tell(&b, "LOCK.ACQUIRE l");
+    until_waiting(1);
+    expect(&c, "[]", "LOCK.LIST m*");
+    expect(&c,
+           "[[\"key\" \"l\" \"type\" \"lock\" \"holders\" [[\"pid\" :* \"uid\" :* \"client\" :* "
+           "\"name\" "
+           "\"ada\" \"mode\" \"exclusive\" \"count\" :1 \"ms\" :*]] \"waiters\" [[\"pid\" :*]]]]",
+           "LOCK.LIST l*");
+    expect(&c, "*", "HELLO 3");
+    expect(
+        &c,
+        "[{\"key\" \"l\" \"type\" \"lock\" \"holders\" [{\"pid\" :*}] \"waiters\" [{\"pid\" :*}]}]",
+        "LOCK.LIST");
+}
+
 enum { MANY = 3000 };
 
 /* More than there are slots in the segment. Each gets it once, in the order of their coming. */
@@ -326,6 +371,34 @@ Test(locks, three_thousand_in_line, .timeout = 240) {
     expect(&a, "*\"errors\" :0*", "SEGMENT.CHECK");
 }
 
+/* ---- reader-writer locks ---- */
+
+Test(locks, rwlock) {
+    struct wire d = {.fd = -1};
+    serve_connect(&d);
+    expect(&a, "+OK", "RWLOCK.READ r");
+    expect(&b, "+OK", "RWLOCK.READ r");
+    expect(&c, "nil", "RWLOCK.WRITE r TIMEOUT 10");
+    tell(&c, "RWLOCK.WRITE r");
+    until_waiting(1);
+    expect(&d, "nil", "RWLOCK.READ r NOWAIT"); /* behind the writer */
+    tell(&d, "RWLOCK.READ r");
+    until_waiting(2);
+    expect(&a, "+OK", "RWLOCK.RELEASE r");
+    wire_close(&b); /* a reader that dies spoils nothing */
+    expect_next(&c, "+*");
+    expect(&c, "+OK", "RWLOCK.RELEASE r");
+    expect_next(&d, "+OK");
+    expect(&a, "-NOTOWNER *", "RWLOCK.RELEASE r");
+    expect(&d, "+OK", "RWLOCK.RELEASE r");
+    expect(&c, "+OK", "RWLOCK.WRITE r");
+    tell(&d, "RWLOCK.READ r");
+    until_waiting(1);
+    wire_close(&c);
+    expect_next(&d, "+OWNER_DIED");
+    wire_close(&d);
+}
+
 /* ---- semaphores ---- */
 
 Test(locks, semaphore) {
@@ -344,6 +417,7 @@ Test(locks, semaphore) {
     tell(&c, "SEM.ACQUIRE s");
     until_waiting(2);
     expect(&a, "+OK", "SEM.RELEASE s"); /* for b, who is first, not enough */
+    expect(&a, "*\"waiters\" [[\"pid\"*]*[\"pid\"*]*", "LOCK.LIST s");
     wire_close(&a);
     expect_next(&b, "+*");
     expect(&b, "+OK", "SEM.RELEASE s 2");

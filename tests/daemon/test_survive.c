@@ -110,6 +110,22 @@ Test(survive, a_killed_daemons_objects_and_tasks_are_there) {
     check();
 }
 
+/* What its clients held is let go; what they left in queues is there. */
+Test(survive, locks_of_a_killed_daemons_clients_are_free) {
+    cr_assert_str_eq(wire_call(&w, "LOCK.ACQUIRE", "l", NULL), "+OK");
+    cr_assert_str_eq(wire_call(&w, "SEM.CREATE", "s", "2", NULL), ":1");
+    cr_assert_str_eq(wire_call(&w, "SEM.ACQUIRE", "s", NULL), "+OK");
+    cr_assert_str_eq(wire_call(&w, "QUEUE.CREATE", "q", "LEASE", "-1", NULL), ":1");
+    cr_assert_str_eq(wire_call(&w, "QUEUE.PUT", "q", "ITEM", "1", "2", NULL), ":2");
+    cr_assert(strstr(wire_call(&w, "QUEUE.GET", "q", NULL), "\"1\""));
+    killed();
+    cr_assert_str_eq(wire_call(&w, "SEM.VALUE", "s", NULL), ":2");
+    cr_assert(strstr(wire_call(&w, "QUEUE.GET", "q", NULL), "\"1\""), "%s", wire_show(&w));
+    wire_call(&w, "LOCK.ACQUIRE", "l", "NOWAIT", NULL);
+    cr_assert(wire_show(&w)[0] == '+', "%s", wire_show(&w));
+    check();
+}
+
 Test(survive, a_task_with_a_retry_left_is_tried_again) {
     char id[80], file[TMP_PATH + 16];
     snprintf(file, sizeof(file), "%s/ran", dir);
