@@ -255,7 +255,7 @@ int sync_renamed(struct shm *s, uint64_t off, unsigned to) {
 }
 
 static int drop_holders(struct shm *s, struct shm_sync *o) {
-    for (int i = 0; i < HOLDERS_APART && get(&o->holders); i++) {
+    for (int i = 0; i < HOLDERS_APART && get(&o->holders) && get(&o->n_holders); i++) {
         struct shm_party *p = sync_party_at(s, get(&o->holders));
         int r = tx_need(s, 8);
         r = r || p ? r : -EBADMSG;
@@ -267,6 +267,13 @@ static int drop_holders(struct shm *s, struct shm_sync *o) {
         if (r) {
             return r;
         }
+    }
+    if (get(&o->holders) && !get(&o->n_holders)) {
+        int r = tx_need(s, 1);
+        if (r) {
+            return r;
+        }
+        tx_set(s, &o->holders, 0); /* damaged: it goes in circles */
     }
     return get(&o->holders) != 0;
 }
@@ -430,7 +437,7 @@ int sync_answer(struct shm *s, struct shm_sync *o, struct shm_party *p, int answ
 }
 
 int64_t sync_answer_all(struct shm *s, struct shm_sync *o, int answer) {
-    uint64_t most = get(&o->waiting);
+    uint64_t most = sync_at_most(s, &o->waiting);
     int64_t n = 0;
     int r = tx_need(s, 4);
     if (r) {
@@ -466,7 +473,8 @@ struct shm_party *sync_first_of(const struct shm *s, const struct shm_sync *o) {
 struct shm_party *sync_first(struct shm *s, struct shm_sync *o, int *ret) {
     struct shm_party *p;
     *ret = 0;
-    for (uint64_t most = get(&o->waiting); (p = sync_party_at(s, get(&o->first))) && most; most--) {
+    for (uint64_t most = sync_at_most(s, &o->waiting);
+         (p = sync_party_at(s, get(&o->first))) && most; most--) {
         if (!sync_is_dead(s, party_owner(p))) {
             return p;
         }
@@ -486,7 +494,7 @@ struct shm_party *sync_holders(const struct shm *s, const struct shm_sync *o) {
 
 struct shm_party *sync_holder(const struct shm *s, const struct shm_sync *o, uint32_t owner) {
     struct shm_party *p = sync_party_at(s, get(&o->holders));
-    for (uint64_t n = get(&o->n_holders); p && n > 0; n--) {
+    for (uint64_t n = sync_at_most(s, &o->n_holders); p && n > 0; n--) {
         if (party_owner(p) == owner) {
             return p;
         }

@@ -54,7 +54,7 @@ static const struct shm_sync *waits_for(const struct shm *s, uint32_t owner) {
 static void meet_holders(const struct shm *s, const struct shm_sync *o, struct search *f) {
     meet(f, sync_word_owner(get(&o->word)));
     const struct shm_party *p = sync_holders(s, o);
-    for (uint64_t n = get(&o->n_holders); p && n > 0 && f->n < OWNERS_MAX; n--) {
+    for (uint64_t n = sync_at_most(s, &o->n_holders); p && n > 0 && f->n < OWNERS_MAX; n--) {
         if (get(&p->count)) {
             meet(f, party_owner(p));
         }
@@ -157,12 +157,12 @@ int sync_parties(struct shm *s, const struct key_name *name,
         r = fn(arg, &v);
     }
     struct shm_party *p = sync_holders(s, o);
-    for (uint64_t n = get(&o->n_holders); r == 0 && p && n > 0; n--) {
+    for (uint64_t n = sync_at_most(s, &o->n_holders); r == 0 && p && n > 0; n--) {
         r = tell(s, p, true, fn, arg);
         p = sync_next(s, p);
     }
     p = sync_first_of(s, o);
-    for (uint64_t n = get(&o->waiting); r == 0 && p && n > 0; n--) {
+    for (uint64_t n = sync_at_most(s, &o->waiting); r == 0 && p && n > 0; n--) {
         r = tell(s, p, false, fn, arg);
         p = sync_next(s, p);
     }

@@ -84,6 +84,12 @@ static inline enum key_type sync_type(const struct shm_sync *o) {
     return (enum key_type)(
         atomic_load_explicit((_Atomic uint64_t *)&o->kind, memory_order_relaxed) & 0xff);
 }
+/* A count that a walk may go by: no more than there is room for, whatever somebody has written. */
+static inline uint64_t sync_at_most(const struct shm *s, const _Atomic uint64_t *count) {
+    uint64_t n = atomic_load_explicit((_Atomic uint64_t *)count, memory_order_relaxed);
+    uint64_t room = s->size / sizeof(struct shm_party);
+    return n < room ? n : room;
+}
 static inline uint32_t party_owner(const struct shm_party *p) {
     return (uint32_t)atomic_load_explicit((_Atomic uint64_t *)&p->who, memory_order_relaxed);
 }

@@ -101,7 +101,7 @@ static int drop_dead(struct shm *s, struct shm_sync *o) {
         r = bury(s, o, writer_of(o));
     }
     struct shm_party *p = sync_holders(s, o), *next;
-    for (uint64_t n = get(&o->n_holders); r >= 0 && p && n > 0; n--, p = next) {
+    for (uint64_t n = sync_at_most(s, &o->n_holders); r >= 0 && p && n > 0; n--, p = next) {
         next = sync_next(s, p);
         if (sync_is_dead(s, party_owner(p))) {
             r = bury(s, o, party_owner(p));
