@@ -90,7 +90,7 @@ static int open_end(struct shm *s, const struct key_name *name, unsigned end, en
 
 int pipe_create(struct shm *s, const struct key_name *name, const struct pipe_params *params) {
     struct shm_sync *o;
-    struct pipe p;
+    struct pipe p = {0};
     uint64_t buffer = params->buffer ? params->buffer : PIPE_BUFFER, off;
     bool made = false;
     op_changes(s, name->shard);
@@ -301,13 +301,13 @@ static int drop_if_idle(struct shm *s, struct pipe *p, struct shm_party *h) {
 }
 
 int pipe_open(struct shm *s, const struct key_name *name, unsigned end) {
-    struct pipe p;
+    struct pipe p = {0};
     int r = end > 1 ? -EINVAL : open_pipe(s, name, &p);
     return r ? r : hold(s, &p, end, true);
 }
 
 int pipe_close(struct shm *s, const struct key_name *name, unsigned end) {
-    struct pipe p;
+    struct pipe p = {0};
     int r = end > 1 ? -EINVAL : open_pipe(s, name, &p);
     struct shm_party *h = r ? NULL : sync_holder(s, p.o, sync_actor(s));
     if (r || !h || !get(&h->data[end])) {
@@ -322,7 +322,7 @@ int pipe_close(struct shm *s, const struct key_name *name, unsigned end) {
 
 int pipe_send(struct shm *s, const struct key_name *name, unsigned end, const void *data,
               size_t len, unsigned flags) {
-    struct pipe p;
+    struct pipe p = {0};
     unsigned mode = mode_of(SEND, end);
     int r = len > MESSAGE_MAX ? -EMSGSIZE : open_end(s, name, end, SEND, &p);
     int right = r ? r : begin(s, &p, mode, len);
@@ -349,7 +349,7 @@ int pipe_send(struct shm *s, const struct key_name *name, unsigned end, const vo
 
 int pipe_recv(struct shm *s, const struct key_name *name, unsigned end, unsigned flags,
               pipe_message *fn, void *arg) {
-    struct pipe p;
+    struct pipe p = {0};
     struct task_bytes b = {0};
     unsigned mode = mode_of(RECV, end);
     int r = open_end(s, name, end, RECV, &p);
@@ -377,7 +377,7 @@ int pipe_recv(struct shm *s, const struct key_name *name, unsigned end, unsigned
 }
 
 int pipe_poll(struct shm *s, const struct key_name *name, unsigned end, unsigned flags) {
-    struct pipe p;
+    struct pipe p = {0};
     unsigned mode = mode_of(POLL, end);
     int r = open_end(s, name, end, POLL, &p);
     int right = r ? r : begin(s, &p, mode, 1);
@@ -407,7 +407,7 @@ int pipe_view(struct shm *s, const struct key_name *name, struct pipe_view *ret)
 /* ---- as a kind of sync object ---- */
 
 static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
-    struct pipe p;
+    struct pipe p = {0};
     struct shm_party *h = content_of(s, o) ? sync_holder(s, o, owner) : NULL;
     int r = h ? bind_pipe(s, sync_shard(o), o, &p) : 0;
     if (r || !h) {
@@ -421,7 +421,7 @@ static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
 }
 
 static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *party, bool died) {
-    struct pipe p;
+    struct pipe p = {0};
     unsigned mode = party_mode(get(&party->state));
     (void)died;
     if (mode >= KINDS * 2 || !content_of(s, o)) {
@@ -464,7 +464,7 @@ static int collect(struct shm *s, struct shm_sync *o, struct shm_party *party, i
 }
 
 static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *party) {
-    struct pipe p;
+    struct pipe p = {0};
     uint64_t state = get(&party->state);
     if (!o || party_mode(state) >= KINDS * 2 || party_answer(state) < 0 || !content_of(s, o)) {
         return 0;

@@ -243,7 +243,7 @@ static int begin(struct shm *s, struct queue *q, unsigned mode) {
 static const struct queue_params unbounded = {0, 0};
 
 int queue_create(struct shm *s, const struct key_name *name, const struct queue_params *p) {
-    struct queue q;
+    struct queue q = {0};
     bool made = false;
     struct queue_params norm = {p->max_items, p->lease_ms < 0 ? -1 : p->lease_ms};
     int r = open_queue(s, name, &norm, &q, &made);
@@ -259,7 +259,7 @@ int queue_create(struct shm *s, const struct key_name *name, const struct queue_
 
 int queue_put(struct shm *s, const struct key_name *name, const struct task_bytes *items, size_t n,
               unsigned flags) {
-    struct queue q;
+    struct queue q = {0};
     if (n == 0) {
         return 0;
     }
@@ -323,7 +323,7 @@ static int take_one(struct shm *s, struct queue *q, struct take *t) {
 
 int queue_get(struct shm *s, const struct key_name *name, uint64_t max, unsigned flags,
               queue_item *fn, void *arg) {
-    struct queue q;
+    struct queue q = {0};
     struct take t = {fn, arg, 0};
     int r = open_queue(s, name, flags & SYNC_WAIT ? &unbounded : NULL, &q, NULL), got = 0;
     if (r == -ENOENT) {
@@ -359,7 +359,7 @@ static int open_lease(struct shm *s, const struct key_name *name, uint64_t lease
 }
 
 int queue_done(struct shm *s, const struct key_name *name, uint64_t lease, unsigned flags) {
-    struct queue q;
+    struct queue q = {0};
     struct shm_item *item;
     int r = open_lease(s, name, lease, flags, &q, &item);
     r = r ? r : lease_end(s, q.c, item);
@@ -374,14 +374,14 @@ int queue_done(struct shm *s, const struct key_name *name, uint64_t lease, unsig
 
 int queue_extend(struct shm *s, const struct key_name *name, uint64_t lease, int64_t ms,
                  unsigned flags) {
-    struct queue q;
+    struct queue q = {0};
     struct shm_item *item;
     int r = open_lease(s, name, lease, flags, &q, &item);
     return r ? r : lease_set(s, q.shard, q.c, item, ms);
 }
 
 int queue_return(struct shm *s, const struct key_name *name, uint64_t lease, unsigned flags) {
-    struct queue q;
+    struct queue q = {0};
     struct shm_item *item;
     int r = open_lease(s, name, lease, flags, &q, &item);
     r = r ? r : lease_return(s, q.c, item);
@@ -389,7 +389,7 @@ int queue_return(struct shm *s, const struct key_name *name, uint64_t lease, uns
 }
 
 int queue_task_done(struct shm *s, const struct key_name *name) {
-    struct queue q;
+    struct queue q = {0};
     int r = open_queue(s, name, NULL, &q, NULL);
     r = r ? r : get(&q.c->unfinished) ? tx_need(s, WORDS) : -EOVERFLOW;
     if (r == 0) {
@@ -400,7 +400,7 @@ int queue_task_done(struct shm *s, const struct key_name *name) {
 }
 
 int queue_join(struct shm *s, const struct key_name *name, unsigned flags) {
-    struct queue q;
+    struct queue q = {0};
     struct shm_party *mine = NULL;
     int r = open_queue(s, name, NULL, &q, NULL);
     if (r) {
@@ -418,7 +418,7 @@ int queue_join(struct shm *s, const struct key_name *name, unsigned flags) {
 }
 
 int queue_close(struct shm *s, const struct key_name *name) {
-    struct queue q;
+    struct queue q = {0};
     int r = open_queue(s, name, NULL, &q, NULL);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0 && !get(&q.c->closed)) {
@@ -456,7 +456,7 @@ struct expire {
 };
 
 static int expire_queue(struct shm *s, struct expire *e, struct shm_sync *o) {
-    struct queue q;
+    struct queue q = {0};
     int r = bind_queue(s, e->shard, o, &q);
     r = r ? r : lease_expire(s, q.c, e->now_ms, EXPIRE, &e->next_ms);
     int settled = r < 0 ? r : settle(s, &q);
@@ -513,7 +513,7 @@ bool queue_lease_news(const struct shm *s) {
 /* ---- as a kind of sync object ---- */
 
 static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
-    struct queue q;
+    struct queue q = {0};
     if (!content_of(s, o)) {
         return 0;
     }
@@ -524,7 +524,7 @@ static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
 }
 
 static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *p, bool died) {
-    struct queue q;
+    struct queue q = {0};
     unsigned mode = party_mode(get(&p->state));
     (void)died;
     if (mode >= WAITS || !content_of(s, o)) {
@@ -540,7 +540,7 @@ static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *p, bool
 
 /* Those who have something on lease may have died without anybody having seen it. */
 static int look(struct shm *s, struct shm_sync *o, struct shm_party *p) {
-    struct queue q;
+    struct queue q = {0};
     (void)p;
     if (!content_of(s, o)) {
         return 0;
@@ -559,7 +559,7 @@ static int collect(struct shm *s, struct shm_sync *o, struct shm_party *p, int *
 }
 
 static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *p) {
-    struct queue q;
+    struct queue q = {0};
     uint64_t state = get(&p->state);
     unsigned mode = party_mode(state);
     if (!o || mode >= WAIT_JOIN || party_answer(state) < 0) {

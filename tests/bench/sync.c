@@ -32,6 +32,7 @@ void sync_bench_close(struct sync_bench *b) {
 
 int main(void) {
     int r = sync_bench_locks();
+    r = r ? r : sync_bench_queue();
     child_kill_all();
     return r ? 1 : 0;
 }

@@ -17,3 +17,4 @@ void sync_bench_close(struct sync_bench *b);
 
 /* The measurements; 0 or -errno. */
 int sync_bench_locks(void);
+int sync_bench_queue(void);
