@@ -245,6 +245,11 @@ static int check_sync(struct part *p, uint64_t off, bool whole) {
     if (sync_shard(o) != p->who || (get(&o->place) >> 32 == SYNC_LIVES) != whole) {
         wrong(p->w, "a %s of shard %u is in another place", key_type_names[sync_type(o)], p->who);
     }
+    const struct sync_kind *k = sync_kind_of(sync_type(o));
+    const char *bad = whole && k && k->check ? k->check(p->w->s, o) : NULL;
+    if (bad) {
+        wrong(p->w, "a %s of shard %u: %s", key_type_names[sync_type(o)], p->who, bad);
+    }
     p->what = "a sync object";
     return walked(p, sync_blocks(p->w->s, o, own_part, p));
 }

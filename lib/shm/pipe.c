@@ -23,6 +23,7 @@
 #include "lib/shm/list.h"
 #include "lib/shm/lock.h"
 #include "lib/shm/op.h"
+#include "lib/shm/queue_private.h"
 #include "lib/shm/sync_private.h"
 
 enum pipe_wait { RECV, SEND, POLL, KINDS }; /* the mode of a party: kind * 2 + its end */
@@ -506,4 +507,5 @@ const struct sync_kind sync_kind_pipe = {.bury = bury,
                                          .collect = collect,
                                          .undo = undo,
                                          .take_apart = take_apart,
-                                         .blocks = blocks};
+                                         .blocks = blocks,
+                                         .check = pipe_check};

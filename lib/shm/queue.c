@@ -311,6 +311,7 @@ static int take_one(struct shm *s, struct queue *q, struct take *t) {
         r = alloc_ptr(s, item_off(s, item), sizeof(*item) + b.len) ? 0 : -EBADMSG;
     } else if (r == -ENOENT) {
         r = list_pop(s, &q->list, true, &b);
+        r = r == -ENOENT ? -EBADMSG : r; /* it was counted */
     }
     if (r == 0 && get(&q->c->lease_ms)) {
         sync_enrol(s, q->shard);
@@ -606,4 +607,5 @@ const struct sync_kind sync_kind_queue = {.bury = bury,
                                           .collect = collect,
                                           .undo = undo,
                                           .take_apart = take_apart,
-                                          .blocks = blocks};
+                                          .blocks = blocks,
+                                          .check = queue_check};

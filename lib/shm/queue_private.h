@@ -41,3 +41,7 @@ int lease_pop_front(struct shm *s, struct shm_queue *c, struct shm_item **ret);
 static inline uint64_t item_off(const struct shm *s, const struct shm_item *item) {
     return (uint64_t)((const uint8_t *)item - s->base);
 }
+/* For the kinds: `check` of struct sync_kind. */
+struct shm_sync;
+const char *queue_check(struct shm *s, const struct shm_sync *o);
+const char *pipe_check(struct shm *s, const struct shm_sync *o);

@@ -59,6 +59,8 @@ struct sync_kind {
     int (*party_blocks)(struct shm *s, const struct shm_party *p,
                         int (*fn)(void *arg, uint64_t off, uint64_t bytes), void *arg,
                         int *account);
+    /* What is wrong with it, if anything, in words. Nobody changes it meanwhile. */
+    const char *(*check)(struct shm *s, const struct shm_sync *o);
 };
 extern const struct sync_kind sync_kind_lock, sync_kind_rlock, sync_kind_rwlock, sync_kind_sem,
     sync_kind_event, sync_kind_cond, sync_kind_barrier;
