@@ -154,7 +154,7 @@ struct hearth_task {
     uint64_t timeout_ms; /* time limit of a run, from its start; 0: the pool's own */
     /* Further options of TASK.SUBMIT, a name and a value in turn: "PRIORITY", "200", "DELAY", "5000",
      * "EXPIRE", "DEADLINE", "RETRY", "3", "ON", "crash,timeout", "BACKOFF", "MAX", and those
-     * with two ("LIMIT", key, "3", "UNIQUE", key, "REJECT", "AFTER", "group:name", "OK") or none
+     * with two ("LIMIT", key, "3", "UNIQUE", key, "KEEP", "AFTER", "group:name", "OK") or none
      * ("GROUP", "name", "LAST"): PROTOCOL.md has all. */
     const char *const *options;
     size_t n_options; /* words */

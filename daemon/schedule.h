@@ -27,8 +27,9 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
  * plan now that had none). False: this is its end; *ret_dead then says that it had retries, and belongs
  * to the dead letters. */
 bool schedule_retry(struct hearthd *d, uint32_t idx, const struct task_view *v, bool *ret_dead);
-/* Of a task that a former daemon has left, waiting, queued or running: makes the plan anew that its record asks for. A task that
- * is queued and would have had to wait for its turn waits for it again. 1: it has a plan; 0: it needs none; -ENOMEM. */
+/* Of a task that a former daemon has left, in whatever state: makes the plan anew that its record asks for. A task that
+ * is queued and would have had to wait for its turn waits for it again; one that has ended, and that nobody can be told of any more, is
+ * schedule_ended() after it. 1: it has a plan; 0: it needs none; -ENOMEM. */
 int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v);
 /* Has it used up its retries? Of one that has ended. */
 bool schedule_is_dead_letter(struct hearthd *d, const struct task_view *v);
@@ -70,7 +71,7 @@ struct schedule_view {
 };
 /* All zeroes but `why` for a task without a plan. */
 void schedule_look(struct hearthd *d, uint32_t idx, struct schedule_view *ret);
-/* The task of the pool that has this UNIQUE key and has not ended. False: there is none. */
+/* The task of the pool that has this UNIQUE key: it has not ended, or keeps it. False: there is none. */
 bool schedule_unique(const struct hearthd *d, const struct pool *p, const struct task_bytes *key,
                      uint32_t *ret_idx);
 /* The key is free from now on, although the task may still run. */

@@ -635,14 +635,15 @@ static int adopt_plan(struct hearthd *d, uint32_t idx) {
         durable_task(d, idx); /* it may have been killed before it was on the disk */
     }
     int r = policy_has(&policy, POLICY_GROUP) ? groups_join(d, idx, &policy.group, v.uid) : 0;
-    if (e->where != LIVE) {
-        groups_ended(d, idx, v.state);
-        return r;
-    }
-    if (r == 0 && !task_state_is_terminal(v.state)) {
+    if (r == 0 && (e->where == LIVE || policy_has(&policy, POLICY_UNIQUE_KEEP))) {
         r = schedule_adopt(d, idx, &v);
         e->planned = r == 1;
         r = r < 0 ? r : 0;
+    }
+    if (e->where != LIVE) {
+        schedule_ended(d, idx);
+        groups_ended(d, idx, v.state);
+        return r;
     }
     if (policy_has(&policy, POLICY_OWNED) && !task_state_is_terminal(v.state)) {
         tasks_cancel(d, idx, "the end of its client");
@@ -1346,6 +1347,7 @@ bool tasks_abandon(struct hearthd *d, uint32_t idx) {
         return false;
     }
     e->orphaned = 1;
+    schedule_drop_unique(d, idx);
     groups_leave(d, idx);
     cancel(d, idx);
     tasks_ended(d, idx); /* unless it still runs */

@@ -67,7 +67,7 @@ enum {
 /* And of one task. */
 #define CTL_ONE_OPTIONS                                                                            \
     {"unique", CTL_BACKOFF + 4, "KEY[=HOW]",                                                       \
-     "one at a time of this key: reject (default), attach to it, or replace it"},                  \
+     "one at a time of this key: reject (default), attach, replace, or keep it"},                  \
     {                                                                                              \
         "last", CTL_BACKOFF + 5, NULL, "with --group: the group takes no more tasks"               \
     }

@@ -80,6 +80,8 @@ void gate_part(struct schedule *s, uint32_t idx) {
         names_drop(&s->names, p->limit);
         p->limit = NULL;
     }
-    schedule_drop_unique(s->d, idx);
+    if (!p->keeps) {
+        schedule_drop_unique(s->d, idx);
+    }
     after_part(s, idx);
 }

@@ -12,7 +12,7 @@
 
 #include "lib/base/clock.h"
 
-enum { VERSION = 2, HEAD = 8 };
+enum { VERSION = 3, HEAD = 8 };
 
 uint64_t *policy_number(struct policy *p, enum policy_field f) {
     switch (f) {

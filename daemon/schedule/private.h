@@ -43,6 +43,7 @@ struct plan {
     uint8_t place; /* enum place */
     uint8_t pool;
     bool holds;  /* one of the limit's */
+    bool keeps;  /* its unique key until it is forgotten */
     bool listed; /* in the lane's `fed`: as far as we know not claimed */
 };
 

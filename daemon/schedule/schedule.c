@@ -154,8 +154,27 @@ int schedule_prepare(struct hearthd *d, const struct pool *p, const struct polic
     return room(s, p->index, spec->uid) < 0 ? -ENOMEM : 1;
 }
 
+/* The newest has the key: a former holder that is known still, and had it taken away, may have it in its record. */
+static int hold_unique(struct schedule *s, uint32_t idx, const struct pool *p,
+                       const struct policy *policy) {
+    struct plan *plan = &s->plans[idx];
+    struct name *n = names_find(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
+    if (n) {
+        schedule_drop_unique(s->d, n->idx);
+    }
+    n = names_hold(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
+    if (!n) {
+        return -ENOMEM;
+    }
+    n->idx = idx;
+    plan->unique = n;
+    plan->keeps = policy_has(policy, POLICY_UNIQUE_KEEP);
+    return 0;
+}
+
+/* over: it has ended, and waits for nobody. */
 static int join_all(struct schedule *s, uint32_t idx, const struct pool *p,
-                    const struct policy *policy) {
+                    const struct policy *policy, bool over) {
     struct plan *plan = &s->plans[idx];
     if (plan->expire_ns) {
         time_push(s, idx, TIME_EXPIRE, plan->expire_ns);
@@ -165,13 +184,9 @@ static int join_all(struct schedule *s, uint32_t idx, const struct pool *p,
     }
     int r = gate_join(s, idx, policy);
     if (r == 0 && policy && policy_has(policy, POLICY_UNIQUE)) {
-        plan->unique = names_hold(&s->names, NAME_UNIQUE, p->index, &policy->unique_key);
-        r = plan->unique ? 0 : -ENOMEM;
-        if (r == 0) {
-            plan->unique->idx = idx;
-        }
+        r = hold_unique(s, idx, p, policy);
     }
-    return r ? r : after_join(s, idx, policy);
+    return r || over ? r : after_join(s, idx, policy);
 }
 
 int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *policy,
@@ -183,7 +198,7 @@ int schedule_add(struct hearthd *d, const struct pool *p, const struct policy *p
     plan->key = plan_key(p, due, spec->priority);
     plan->expire_ns = expiry(p, policy, now);
     plan->deadline_ns = policy ? policy->deadline_ns : 0;
-    int r = join_all(s, ref->idx, p, policy);
+    int r = join_all(s, ref->idx, p, policy, false);
     if (plan->after) {
         /* nothing ends from within a submission: so it is looked at in the next turn */
         plan->due_ns = due;
@@ -221,7 +236,7 @@ int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     plan->key = plan_key(p, due, v->priority);
     plan->expire_ns = v->attempt ? 0 : expiry(p, &policy, v->submitted_ns);
     plan->deadline_ns = policy.deadline_ns;
-    int r = join_all(s, idx, p, &policy);
+    int r = join_all(s, idx, p, &policy, task_state_is_terminal(v->state));
     if (held) {
         /* in the next turn, when every other task is known, too */
         uint64_t now = clock_now();
@@ -300,6 +315,7 @@ void schedule_forget(struct hearthd *d, uint32_t idx) {
     if (p->place != NOWHERE) {
         schedule_ended(d, idx);
         plan_move(s, idx, NOWHERE);
+        schedule_drop_unique(d, idx);
         free(p->history);
         *p = (struct plan){0};
     }

@@ -107,7 +107,7 @@ int cmd_DEAD_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 /* ---- another try ---- */
 
 /* The task of a dead letter anew, from its first attempt on; times that were set for it are over. */
-static int requeue(struct conn *c, const struct task_view *v, struct task_ref *ret) {
+static int requeue(struct conn *c, uint32_t idx, const struct task_view *v, struct task_ref *ret) {
     struct hearthd *d = c->serve->d;
     struct pool *p = &d->pools[v->pool];
     struct policy policy;
@@ -122,12 +122,12 @@ static int requeue(struct conn *c, const struct task_view *v, struct task_ref *r
         }
     }
     policy_get(&v->policy, p->config, &policy);
-    policy.set &=
-        ~(1u << POLICY_DUE | 1u << POLICY_EXPIRE | 1u << POLICY_DEADLINE | 1u << POLICY_AFTER |
-          1u << POLICY_AFTER_MODE | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP |
-          1u << POLICY_OWNED);
+    policy.set &= ~(1u << POLICY_DUE | 1u << POLICY_EXPIRE | 1u << POLICY_DEADLINE |
+                    1u << POLICY_AFTER | 1u << POLICY_AFTER_MODE | 1u << POLICY_AFTER_GROUP |
+                    1u << POLICY_GROUP | 1u << POLICY_OWNED);
     uint32_t other;
-    if (policy_has(&policy, POLICY_UNIQUE) && schedule_unique(d, p, &policy.unique_key, &other)) {
+    if (policy_has(&policy, POLICY_UNIQUE) && schedule_unique(d, p, &policy.unique_key, &other) &&
+        other != idx) {
         return -EEXIST;
     }
     policy.due_ns = policy.expire_ns = policy.deadline_ns = 0;
@@ -157,7 +157,7 @@ static int requeue_one(struct conn *c, const struct resp_arg *id) {
     if (r == 0) {
         tasks_pin(d, idx); /* while its bytes are copied */
         r = accounts_may_submit(c, 1, v.payload.len + v.args_raw.len);
-        r = r < 0 ? r : requeue(c, &v, &ref);
+        r = r < 0 ? r : requeue(c, idx, &v, &ref);
         tasks_unpin(d, idx);
     }
     if (r == -EAGAIN) {

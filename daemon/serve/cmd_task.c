@@ -25,17 +25,16 @@ enum { LIST_DEFAULT = 100, SHOWN = 64 };
 
 /* ---- submitting ---- */
 
-/* 0 with *ret set; 1: refused, and replied; -EAGAIN; -EBUSY: it waits for room. */
+/* 0 with *ret set (*ret_new: as submit_task()); 1: refused, and replied; -EAGAIN; -EBUSY: it waits for room. */
 static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc,
-                      struct submit_words *w, struct task_ref *ret) {
+                      struct submit_words *w, struct task_ref *ret, bool *ret_new) {
     if (!submit_parse(c, argv, argc, 4, w)) {
         return 1;
     }
     w->spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
-    bool new;
-    int r = submit_task(c, w, ret, &new);
+    int r = submit_task(c, w, ret, ret_new);
     if (r == 0) {
-        c->live += new;
+        c->live += *ret_new;
         submit_done(c, w);
     } else if (r == -EBUSY && room_wait(c, w, 1, tasks_bytes(&w->spec))) {
         return r;
@@ -49,14 +48,15 @@ static int submit_one(struct conn *c, const struct resp_arg *argv, uint32_t argc
 int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct submit_words w;
     struct task_ref ref;
-    int r = submit_one(c, argv, argc, &w, &ref);
+    bool new;
+    int r = submit_one(c, argv, argc, &w, &ref, &new);
     if (r != 0) {
         return r < 0 ? r : 0;
     }
     char id[TASK_ID_TEXT];
     size_t len = task_id_text(id, ref.id, ref.idx), start = buf_len(&c->out);
     reply_bulk(c, id, len);
-    hold_reply(c, start, &ref, 1);
+    hold_reply(c, start, &ref, 1, new);
     submit_follow(c, &w, ref.idx);
     return 0;
 }
@@ -64,10 +64,15 @@ int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
 int cmd_TASK_CALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct submit_words w;
     struct task_ref ref;
-    int r = submit_one(c, argv, argc, &w, &ref);
-    if (r == 0) {
+    struct task_view v;
+    bool new;
+    int r = submit_one(c, argv, argc, &w, &ref, &new);
+    if (r == 0 && !tasks_is_ended(c->serve->d, ref.idx)) {
         block_call(c, ref.idx);
         submit_follow(c, &w, ref.idx);
+    } else if (r == 0 && status_view(c, ref.idx, &v)) { /* an older one, of the same key */
+        end_reply_call(c, ref.idx, &v);
+        status_told(c, ref.idx);
     }
     return r < 0 ? r : 0;
 }

@@ -50,7 +50,7 @@ static bool note(struct conn *c, const struct held *h) {
     return true;
 }
 
-void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n) {
+void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n, bool new) {
     struct hearthd *d = c->serve->d;
     uint64_t batch = durable_last(d);
     bool durable = false;
@@ -60,7 +60,7 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
     if (!durable || durable_is_done(d, batch) || c->dead) {
         return;
     }
-    struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, n,
+    struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, new ? n : 0,
                      malloc(n * sizeof(*refs))};
     if (!h.refs || !note(c, &h)) {
         free(h.refs);

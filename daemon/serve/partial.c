@@ -154,7 +154,7 @@ static void reply_ids(struct conn *c, const struct submit_words *w) {
         size_t len = task_id_text(id, p->task[i].id, p->task[i].idx);
         reply_bulk(c, id, len);
     }
-    hold_reply(c, start, p->task, p->n);
+    hold_reply(c, start, p->task, p->n, true);
     for (uint32_t i = 0; w->stream && i < p->n; i++) {
         submit_follow(c, w, p->task[i].idx);
     }

@@ -17,6 +17,7 @@
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
 #include "daemon/serve/room.h"
+#include "daemon/serve/status.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
@@ -188,16 +189,20 @@ static bool read_limit(struct conn *c, const struct resp_arg *a, struct submit_w
     return read_key(c, a, w, POLICY_LIMIT_KEY);
 }
 
-/* key REJECT|ATTACH|REPLACE */
+/* key REJECT|ATTACH|REPLACE|KEEP */
 static bool read_unique(struct conn *c, const struct resp_arg *a, struct submit_words *w) {
-    static const char *const modes[] = {"REJECT", "ATTACH", "REPLACE"};
+    static const char *const modes[] = {"REJECT", "ATTACH", "REPLACE", "KEEP"};
     for (uint32_t i = 0; i < ARRAY_SIZE(modes); i++) {
         if (resp_is(&a[1], modes[i])) {
             w->unique = i;
+            w->policy.set &= ~(UINT32_C(1) << POLICY_UNIQUE_KEEP);
+            if (i == UNIQUE_KEEP) {
+                set_policy(w, POLICY_UNIQUE_KEEP, 1);
+            }
             return read_key(c, a, w, POLICY_UNIQUE);
         }
     }
-    reply_error(c, "ERR unique is followed by a key and REJECT, ATTACH or REPLACE");
+    reply_error(c, "ERR unique is followed by a key and REJECT, ATTACH, REPLACE or KEEP");
     return false;
 }
 
@@ -437,9 +442,9 @@ int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *r
     *ret_new = true;
     while (policy_has(&w->policy, POLICY_UNIQUE) &&
            schedule_unique(d, w->pool, &w->policy.unique_key, &idx)) {
-        tasks_ended(d, idx); /* it may have ended already, which sets the key free */
-        if (tasks_is_ended(d, idx)) {
-            continue;
+        tasks_ended(d, idx); /* it may have ended already, which may set the key free */
+        if (!schedule_unique(d, w->pool, &w->policy.unique_key, &idx)) {
+            break;
         }
         if (w->unique == UNIQUE_REPLACE) {
             tasks_replace(d, idx);
@@ -450,7 +455,8 @@ int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *r
         }
         *ret = (struct task_ref){.idx = idx, .id = v.id};
         *ret_new = false;
-        return w->unique == UNIQUE_ATTACH ? 0 : -EEXIST;
+        bool same = w->unique == UNIQUE_KEEP && status_is_ours(c, idx);
+        return same || w->unique == UNIQUE_ATTACH ? 0 : -EEXIST;
     }
     return submit_new(c, w, ret);
 }

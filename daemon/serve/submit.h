@@ -13,7 +13,7 @@ struct submit_words {
     bool last;                                   /* its group is closed behind it */
     struct policy_after after[POLICY_AFTER_MAX]; /* what policy.after points at */
     bool stream;                                 /* what it tells is pushed to the submitter */
-    enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE } unique;
+    enum submit_unique { UNIQUE_REJECT, UNIQUE_ATTACH, UNIQUE_REPLACE, UNIQUE_KEEP } unique;
 };
 
 /* Reads pool, handler (argv[1], argv[2]) and the options from argv[first] on. True, or false with

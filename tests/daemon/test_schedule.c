@@ -360,6 +360,41 @@ Test(schedule, unique_keys) {
     expect(&w, "-ERR unique is followed by *", "TASK.SUBMIT demo echo x UNIQUE k NEVER");
 }
 
+Test(schedule, keys_that_are_kept) {
+    char id[SERVE_ID], again[SERVE_ID];
+    submit_line(&w, id, "demo sleep '' ARG 60000 UNIQUE k KEEP");
+    submit_line(&w, again, "demo sleep '' ARG 60000 UNIQUE k KEEP");
+    cr_assert_str_eq(again, id);
+    expect(&w, "-EXISTS*", "TASK.SUBMIT demo echo x UNIQUE k REJECT");
+    expect(&w, ":1", "TASK.CANCEL %s", id);
+    expect(&w, "[*\"cancelled\"*]", "TASK.WAIT %s", id);
+    submit_line(&w, again, "demo sleep '' ARG 60000 UNIQUE k KEEP");
+    cr_assert_str_eq(again, id);
+    expect(&w, "-CANCELLED *", "TASK.CALL demo echo x UNIQUE k KEEP");
+    expect(&w, "-EXISTS*", "TASK.SUBMIT demo echo x UNIQUE k REJECT");
+    expect(&w, "\"new\"", "TASK.CALL demo echo new UNIQUE k REPLACE");
+    expect(&w, "\"one\"", "TASK.CALL demo echo one UNIQUE k KEEP");
+    expect(&w, "\"one\"", "TASK.CALL demo echo two UNIQUE k KEEP");
+    expect(&w, "\"pool\"", "TASK.CALL shell run '' ARG printf ARG pool UNIQUE k KEEP");
+    /* a dead letter that is tried anew hands its key on */
+    submit_line(&w, id, "demo fail '' ARG no UNIQUE d KEEP RETRY 1 BACKOFF 1");
+    expect(&w, "[*\"failed\"*]", "TASK.WAIT %s", id);
+    ask(&w, "DEAD.REQUEUE %s", id);
+    cr_assert(strstr(wire_show(&w), "\""), "%s", wire_show(&w));
+    submit_line(&w, again, "demo echo x UNIQUE d KEEP");
+    cr_assert_str_neq(again, id);
+    expect(&w, "[*\"failed\"*]", "TASK.WAIT %s", again);
+}
+
+Test(schedule, a_key_is_kept_as_long_as_its_task) {
+    expect(&w, "+OK", "CONFIG SET result_keep 0.01");
+    expect(&w, "\"a\"", "TASK.CALL demo echo a UNIQUE f KEEP");
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    while (strcmp(ask(&w, "TASK.CALL demo echo b UNIQUE f KEEP"), "\"b\"") != 0) {
+        cr_assert(clock_now() < until);
+    }
+}
+
 Test(schedule, dependencies) {
     char a[SERVE_ID], b[SERVE_ID], c[SERVE_ID], id[SERVE_ID], last[SERVE_ID];
     expect(&w, "+OK", "POOL.PAUSE demo OUT");

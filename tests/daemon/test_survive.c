@@ -172,6 +172,26 @@ Test(survive, policies_go_on) {
     check();
 }
 
+Test(survive, keys_that_are_kept) {
+    char done[80], runs[80], again_id[80];
+    SUBMIT(done, "demo", "echo", "x", "UNIQUE", "a", "KEEP");
+    wait_for(done, "\"done\"");
+    SUBMIT(runs, "shell", "run", "", "ARG", "sleep", "ARG", "60", "UNIQUE", "b", "KEEP", "RETRY",
+           "0");
+    wait_for(runs, "\"running\"");
+    for (int i = 0; i < 2; i++) {
+        killed();
+        SUBMIT(again_id, "demo", "echo", "y", "UNIQUE", "a", "KEEP");
+        cr_assert_str_eq(again_id, done);
+        cr_assert_str_eq(
+            wire_call(&w, "TASK.CALL", "demo", "echo", "y", "UNIQUE", "a", "KEEP", NULL), "\"x\"");
+        SUBMIT(again_id, "shell", "run", "", "ARG", "true", "UNIQUE", "b", "KEEP");
+        cr_assert_str_eq(again_id, runs);
+        wait_for(runs, "\"lost\"");
+    }
+    check();
+}
+
 Test(survive, a_pool_that_is_gone_ends_its_tasks_and_keeps_its_results) {
     char done[80], runs[80], queued[80];
     SUBMIT(done, "once", "run", "result", "ARG", "cat");
