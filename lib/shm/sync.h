@@ -58,7 +58,7 @@ int sync_wait(struct shm *s, int64_t ms);
 int sync_check_cycle(struct shm *s);
 
 /* ---- locks ---- */
-/* 0 or SYNC_DIED; made by first use. -EDEADLK: the actor has it already. */
+/* 0 or SYNC_DIED; made by first use. -EDEADLK: the actor has it already; with SYNC_NO_CHECK it waits for itself. */
 int sync_lock_acquire(struct shm *s, const struct key_name *name, unsigned flags);
 /* -EPERM: it is not the actor's (with SYNC_FORCE: not locked). */
 int sync_lock_release(struct shm *s, const struct key_name *name, unsigned flags);

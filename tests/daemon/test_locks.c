@@ -391,7 +391,15 @@ Test(locks, rwlock) {
     expect_next(&d, "+OK");
     expect(&a, "-NOTOWNER *", "RWLOCK.RELEASE r");
     expect(&d, "+OK", "RWLOCK.RELEASE r");
+    /* by one who has it already */
+    expect(&c, "+OK", "RWLOCK.READ r");
+    expect(&c, "-DEADLOCK *", "RWLOCK.WRITE r");
+    expect(&c, "nil", "RWLOCK.WRITE r NOCHECK TIMEOUT 10");
+    expect(&c, "+OK", "RWLOCK.RELEASE r");
     expect(&c, "+OK", "RWLOCK.WRITE r");
+    expect(&c, "-DEADLOCK *", "RWLOCK.READ r");
+    expect(&c, "nil", "RWLOCK.READ r NOCHECK TIMEOUT 10");
+    expect(&c, "nil", "RWLOCK.WRITE r NOCHECK NOWAIT");
     tell(&d, "RWLOCK.READ r");
     until_waiting(1);
     wire_close(&c);
