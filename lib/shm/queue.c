@@ -472,7 +472,7 @@ static int expire_shard(struct shm *s, void *arg) {
     op_changes(s, e->shard);
     for (struct shm_sync *o = sync_at(s, get(&s->shards[e->shard].syncs)); r == 0 && o && left;
          o = sync_at(s, get(&o->next)), left--) {
-        if (sync_type(o) == KEY_QUEUE && content_of(s, o)) {
+        if (sync_type(o) == KEY_QUEUE && sync_shard(o) == e->shard && content_of(s, o)) {
             r = expire_queue(s, e, o);
         }
     }

@@ -223,7 +223,11 @@ int lease_grant(struct shm *s, unsigned shard, struct shm_queue *c, struct shm_i
 }
 
 int lease_end(struct shm *s, struct shm_queue *c, struct shm_item *item) {
+    struct shm_item *known;
     int r = tx_need(s, WORDS);
+    if (r == 0 && (lease_find(s, c, get(&item->lease), true, &known) || known != item)) {
+        r = -EBADMSG; /* so that chains that somebody has bent into circles end */
+    }
     r = r ? r : chain_remove(s, c, item);
     if (r == 0) {
         number_drop(s, c, get(&item->lease));

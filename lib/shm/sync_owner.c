@@ -471,6 +471,9 @@ static int end_holding(struct shm *s, void *arg) {
     for (; (o = sync_at(s, off)) && most; off = get(&o->next), most--) {
         const struct sync_kind *k = sync_kind_of(sync_type(o));
         int r;
+        if (sync_shard(o) != e->shard) {
+            return -EBADMSG; /* damaged by somebody */
+        }
         while (k && k->bury && (r = k->bury(s, o, e->owner)) != 0) {
             e->found++;
             if (r < 0 || s->tx_entries > PIECE) {
