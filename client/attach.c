@@ -93,6 +93,7 @@ static int map_segment(struct hearth *h, const struct hearth_reply *map, bool re
     h->daemon = (uint32_t)number(map, "daemon");
     objects_init(&h->objects, &h->shm);
     h->attached = readonly ? 1 : 2;
+    h->attach_turn++;
     return 0;
 }
 

@@ -36,6 +36,7 @@ void hearth_close(struct hearth *h) {
     }
     attach_end(h);
     free(h->items);
+    free(h->leases);
     buf_deinit(&h->kept);
     close_fd(h);
     task_drop_early(h);
@@ -57,6 +58,7 @@ static int check_server(struct hearth *h) {
         return HEARTH_E_PROTOCOL;
     }
     const char *server = hearth_reply_text(hearth_reply_get(map, "server"), NULL);
+    h->client_id = (uint64_t)hearth_reply_int(hearth_reply_get(map, "id"));
     return strcmp(server, "hearth") == 0
                ? 0
                : result_say(h, HEARTH_E_PROTOCOL, "this is %s, not hearth", server);

@@ -196,6 +196,10 @@ static int take(struct hearth *h, int flags, size_t *ret_n) {
     ssize_t n;
     do {
         n = h->takes_fds ? take_fds(h, to, room, flags) : recv(h->fd, to, room, flags);
+        if (n < 0 && errno == EINTR && h->waits) {
+            wait_signalled(h);
+            errno = EINTR;
+        }
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
         buf_wrote(&h->in, (size_t)n);

@@ -81,20 +81,30 @@ struct hearth {
     int attached, wanted; /* as hearth_attached() says; as hearth_reconnect() will do again */
     struct shm shm;
     struct objects objects;
-    uint32_t daemon; /* the owner word of the daemon's slot */
-    bool takes_fds;  /* descriptors may come with the next reply */
+    uint32_t daemon;      /* the owner word of the daemon's slot */
+    uint64_t attach_turn; /* how often it has attached */
+    bool takes_fds;       /* descriptors may come with the next reply */
     int fds[2], n_fds;
     const int *give; /* descriptors that go out with the next bytes, ... */
     int n_give;
     bool passes;                /* ... which the daemon has been told of: proc.c */
     struct hearth_bytes *items; /* object.c: what a reply's array holds */
     size_t items_cap;
+    uint64_t *leases; /* sync_queue.c */
+    size_t leases_cap;
     struct buf kept; /* transaction.c: what the operations found */
 
     struct live live;
     hearth_push_fn push_fn;
     void *push_arg;
-    struct buf text; /* causes that are put together; NUL-terminated */
+
+    /* sync.c */
+    uint64_t client_id; /* as the daemon knows the connection */
+    hearth_interrupt_fn interrupt_fn;
+    void *interrupt_arg;
+    bool waits;       /* for a reply that a signal may end */
+    bool interrupted; /* and it has */
+    struct buf text;  /* causes that are put together; NUL-terminated */
     char message[512];
 };
 
@@ -167,8 +177,14 @@ void attach_drop_fds(struct hearth *h);
 void attach_end(struct hearth *h);
 /* After a reconnection: attaches again if it was; refused, the connection serves. */
 void attach_again(struct hearth *h);
+/* Closes descriptors that came with a reply and that nobody took. */
+void attach_drop_fds(struct hearth *h);
 /* Is this to be done in memory? False also when the daemon has died: the connection then says so. */
 bool attach_can(struct hearth *h, bool change);
+
+/* ---- sync.c ---- */
+/* A signal handler has run while the handle waits for a reply. */
+void wait_signalled(struct hearth *h);
 
 /* ---- result.c: replies to results ---- */
 /* An error reply as a HEARTH_E_ code, its words in h->message. */

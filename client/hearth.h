@@ -68,9 +68,15 @@ enum hearth_error {
     HEARTH_E_TYPE = 12,       /* the object is of another type */
     HEARTH_E_NUMBER = 13,     /* not a number, or the sum is none */
     HEARTH_E_UNEXPECTED = 14, /* a transaction found something that was to be otherwise */
-    HEARTH_E_ENDED = 15,      /* the manager that the name belongs to has ended */
+    HEARTH_E_ENDED =
+        15, /* the manager that the name belongs to has ended; what was waited for has been deleted */
     HEARTH_E_QUOTA =
-        16 /* a user would have more objects, or bytes in them, than the daemon's limits let him */
+        16, /* a user would have more objects, or bytes in them, than the daemon's limits let him */
+    HEARTH_E_NOTOWNER = 17, /* it is not this handle that holds it */
+    HEARTH_E_DEADLOCK = 18, /* to wait would close a circle in which each waits for another */
+    HEARTH_E_BROKEN = 19,   /* the barrier is broken */
+    HEARTH_E_CLOSED = 20,   /* the queue, or the other end of the pipe, is closed */
+    HEARTH_E_OVERFLOW = 21  /* more is given back than was taken */
 };
 
 /* A static text for a return value of this library, of either sign. Never NULL. Thread-safe. */
@@ -387,7 +393,17 @@ enum hearth_object_type {
     HEARTH_TYPE_NONE = 0,
     HEARTH_TYPE_VALUE = 1,
     HEARTH_TYPE_DICT = 2,
-    HEARTH_TYPE_LIST = 3
+    HEARTH_TYPE_LIST = 3,
+    HEARTH_TYPE_LOCK = 4,
+    HEARTH_TYPE_RLOCK = 5,
+    HEARTH_TYPE_RWLOCK = 6,
+    HEARTH_TYPE_SEMAPHORE = 7,
+    HEARTH_TYPE_EVENT = 8,
+    HEARTH_TYPE_CONDITION = 9,
+    HEARTH_TYPE_BARRIER = 10,
+    HEARTH_TYPE_QUEUE = 11,
+    HEARTH_TYPE_PIPE = 12,
+    HEARTH_TYPE_ARRAY = 13
 };
 /* Flags of hearth_value_set(). */
 enum hearth_when {
@@ -789,6 +805,184 @@ HEARTH_API int hearth_proc_log(struct hearth *h, const char *process, uint64_t f
                                struct hearth_bytes *ret, uint64_t *ret_from, int *ret_ended);
 /* Forgets one that has ended. HEARTH_E_PENDING: it has not. */
 HEARTH_API int hearth_proc_remove(struct hearth *h, const char *process);
+
+/* ---- locks, and what else one waits for ----
+ *
+ * By name, for every process on the machine: the objects of LOCK.*, RLOCK.*, RWLOCK.*, SEM.*, EVENT.*, COND.*, BARRIER.*, QUEUE.*
+ * and PIPE.*, which handlers have as hearth_sync. They are names as dicts and lists are: hearth_object_delete(), _expire(), _type(),
+ * managers' prefixes, quotas. They stay until they are deleted. Whoever waits for one that is deleted gets HEARTH_E_ENDED.
+ *
+ * What is held is held by the handle, and let go when the handle is closed, its connection is lost, or its process dies, at
+ * whatever instruction. So each thread is an owner of its own. A handle that was attached when it took something must be attached
+ * when it gives it back: attach first.
+ *
+ * ms < 0: waits for ever; 0: not at all; too late: HEARTH_E_PENDING. Waiters are served in the order of their coming. Nobody waits longer
+ * because some other died. *ret_died (it may be NULL): 1: taken, and the holder before died holding it, so that what it guards
+ * may be half done; else 0. Errors of all: those of shared objects, HEARTH_E_ENDED, -EINTR (see hearth_on_interrupt()). */
+
+enum hearth_sync_flag {
+    HEARTH_NO_CHECK =
+        1,           /* acquire: no look for a circle of waiters: who locks twice waits for ever */
+    HEARTH_FORCE = 2 /* release: also when another holds it */
+};
+
+/* A lock has one holder. HEARTH_E_PENDING, HEARTH_E_DEADLOCK (this handle has it already, or each of a circle would wait for
+ * another). It is made by first use. */
+HEARTH_API int hearth_lock_acquire(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                   unsigned flags, int *ret_died);
+/* HEARTH_E_NOTOWNER: also when nobody holds it. */
+HEARTH_API int hearth_lock_release(struct hearth *h, struct hearth_bytes name, unsigned flags);
+/* *ret: 1: somebody holds it, 0: nobody. */
+HEARTH_API int hearth_lock_is_held(struct hearth *h, struct hearth_bytes name, int *ret);
+/* A lock that its holder may take again, and gives back as often. */
+HEARTH_API int hearth_rlock_acquire(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                    unsigned flags, int *ret_died);
+HEARTH_API int hearth_rlock_release(struct hearth *h, struct hearth_bytes name, unsigned flags);
+/* Many readers, or one writer. Readers behind a waiting writer wait. */
+HEARTH_API int hearth_rwlock_read(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                  unsigned flags, int *ret_died);
+HEARTH_API int hearth_rwlock_write(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                   unsigned flags, int *ret_died);
+HEARTH_API int hearth_rwlock_release(struct hearth *h, struct hearth_bytes name, unsigned flags);
+
+/* The same locks, kept at hand: of an attached handle and with nobody else wanting it, taking one is a compare-and-swap. A
+ * hearth_lock belongs to the handle (and its thread) and is closed before it. */
+struct hearth_lock;
+/* recursive: an RLock. The name is copied. -ENOMEM. */
+HEARTH_API int hearth_lock_open(struct hearth *h, struct hearth_bytes name, int recursive,
+                                struct hearth_lock **ret);
+/* As hearth_lock_acquire() and hearth_lock_release(). */
+HEARTH_API int hearth_lock_enter(struct hearth_lock *l, int64_t ms, unsigned flags, int *ret_died);
+HEARTH_API int hearth_lock_leave(struct hearth_lock *l, unsigned flags);
+/* Does not release. NULL is fine. */
+HEARTH_API void hearth_lock_close(struct hearth_lock *l);
+
+/* Semaphores: so many units. bounded: no more are given back than it had at first. HEARTH_E_EXISTS: there with another value or bound;
+ * *ret_made: 1: made, 0: it was there. */
+HEARTH_API int hearth_sem_create(struct hearth *h, struct hearth_bytes name, uint64_t value,
+                                 int bounded, int *ret_made);
+/* n units, all or none. HEARTH_E_ABSENT: there is no such semaphore; HEARTH_E_PENDING. What this handle has taken and not given back goes back by
+ * itself when it ends. */
+HEARTH_API int hearth_sem_acquire(struct hearth *h, struct hearth_bytes name, uint64_t n,
+                                  int64_t ms);
+/* Anybody may. HEARTH_E_OVERFLOW. */
+HEARTH_API int hearth_sem_release(struct hearth *h, struct hearth_bytes name, uint64_t n);
+HEARTH_API int hearth_sem_value(struct hearth *h, struct hearth_bytes name, uint64_t *ret);
+
+/* Events: set or not. */
+HEARTH_API int hearth_event_set(struct hearth *h, struct hearth_bytes name);
+HEARTH_API int hearth_event_clear(struct hearth *h, struct hearth_bytes name);
+HEARTH_API int hearth_event_is_set(struct hearth *h, struct hearth_bytes name, int *ret);
+/* HEARTH_E_PENDING. */
+HEARTH_API int hearth_event_wait(struct hearth *h, struct hearth_bytes name, int64_t ms);
+
+/* Conditions. Lets go of `lock` (a lock or rlock that this handle holds, else HEARTH_E_NOTOWNER), waits to be notified, and takes it
+ * again, at its former depth: it is held after 0 and after HEARTH_E_PENDING, however long that takes; after other errors it is not,
+ * but after HEARTH_E_NOTOWNER as before. */
+HEARTH_API int hearth_cond_wait(struct hearth *h, struct hearth_bytes cond,
+                                struct hearth_bytes lock, int64_t ms, int *ret_died);
+/* Wakes the n (UINT64_MAX: all) that have waited longest; *ret_n: how many that were. */
+HEARTH_API int hearth_cond_notify(struct hearth *h, struct hearth_bytes cond, uint64_t n,
+                                  uint64_t *ret_n);
+
+/* Barriers: so many wait until all are there. HEARTH_E_EXISTS: there for another number. */
+HEARTH_API int hearth_barrier_create(struct hearth *h, struct hearth_bytes name, uint32_t parties,
+                                     int *ret_made);
+/* *ret_index: 0 to parties-1, another one for each. HEARTH_E_BROKEN: it is broken, now or before: somebody was too late (he gets
+ * HEARTH_E_PENDING), died waiting, or aborted it. HEARTH_E_ABSENT. */
+HEARTH_API int hearth_barrier_wait(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                   uint32_t *ret_index);
+/* Makes it as new; those that wait get HEARTH_E_BROKEN. */
+HEARTH_API int hearth_barrier_reset(struct hearth *h, struct hearth_bytes name);
+/* Breaks it. */
+HEARTH_API int hearth_barrier_abort(struct hearth *h, struct hearth_bytes name);
+struct hearth_barrier_info {
+    uint32_t parties, waiting;
+    int broken;
+};
+HEARTH_API int hearth_barrier_info(struct hearth *h, struct hearth_bytes name,
+                                   struct hearth_barrier_info *ret);
+
+/* Queues of items of up to 64 MiB. One that is not created is made by its first use, without a bound and without leases. */
+struct hearth_queue_options {
+    uint64_t max_items; /* 0: no bound */
+    int64_t lease_ms;   /* 0: an item belongs to who got it, and is gone if he dies; > 0: it comes
+                           back to the front after so long, or when he dies, unless
+                           hearth_queue_done() was called; < 0: only when he dies */
+};
+/* HEARTH_E_EXISTS: there with others; *ret_made: 1: made, 0: it was there. */
+HEARTH_API int hearth_queue_create(struct hearth *h, struct hearth_bytes name,
+                                   const struct hearth_queue_options *options, int *ret_made);
+/* HEARTH_E_PENDING: it is full; HEARTH_E_CLOSED. */
+HEARTH_API int hearth_queue_put(struct hearth *h, struct hearth_bytes name,
+                                struct hearth_bytes item, int64_t ms);
+/* n items, in order, as room comes; *ret_n: how many are in. 0 when all are, or some before the time was over or it was closed. */
+HEARTH_API int hearth_queue_put_many(struct hearth *h, struct hearth_bytes name,
+                                     const struct hearth_bytes *items, size_t n, int64_t ms,
+                                     size_t *ret_n);
+/* The oldest. *ret_lease: for the functions below; 0: there are no leases in this queue. HEARTH_E_PENDING: it is empty; HEARTH_E_CLOSED: and
+ * closed. */
+HEARTH_API int hearth_queue_get(struct hearth *h, struct hearth_bytes name, int64_t ms,
+                                struct hearth_bytes *ret, uint64_t *ret_lease);
+/* Up to `max` (at least 1) items, waiting for the first: (*ret)[0 .. *ret_n-1], and the lease of each in (*ret_leases). */
+HEARTH_API int hearth_queue_get_many(struct hearth *h, struct hearth_bytes name, size_t max,
+                                     int64_t ms, const struct hearth_bytes **ret, size_t *ret_n,
+                                     const uint64_t **ret_leases);
+/* The item has been dealt with; counts as hearth_queue_task_done() too. HEARTH_E_ABSENT: it is not on this lease any more;
+ * HEARTH_E_NOTOWNER: another handle got it. */
+HEARTH_API int hearth_queue_done(struct hearth *h, struct hearth_bytes name, uint64_t lease);
+/* The lease ends in ms (< 0: with this handle). Errors as above. */
+HEARTH_API int hearth_queue_extend(struct hearth *h, struct hearth_bytes name, uint64_t lease,
+                                   int64_t ms);
+/* Gives it back to the front at once. Errors as above. */
+HEARTH_API int hearth_queue_return(struct hearth *h, struct hearth_bytes name, uint64_t lease);
+/* One of the items put has been dealt with. HEARTH_E_OVERFLOW: they all have been. */
+HEARTH_API int hearth_queue_task_done(struct hearth *h, struct hearth_bytes name);
+/* Waits until all that were put have been dealt with. HEARTH_E_PENDING. */
+HEARTH_API int hearth_queue_join(struct hearth *h, struct hearth_bytes name, int64_t ms);
+/* Nothing more can be put; what is there can be got. */
+HEARTH_API int hearth_queue_close(struct hearth *h, struct hearth_bytes name);
+struct hearth_queue_info {
+    uint64_t max_items;
+    int64_t lease_ms;
+    uint64_t items, leased;    /* in it, and got but not yet done */
+    uint64_t unfinished;       /* what hearth_queue_join() waits for */
+    uint64_t getters, putters; /* who wait */
+    int closed;
+};
+/* HEARTH_E_ABSENT. */
+HEARTH_API int hearth_queue_info(struct hearth *h, struct hearth_bytes name,
+                                 struct hearth_queue_info *ret);
+
+/* Pipes: two ends, 0 and 1, and messages of up to 64 MiB between them. One that is not duplex goes from end 1 to end 0 only. A name
+ * can be given to a task, which then has the other end. `buffer`: bytes under way in each direction; 0: 64 KiB; a larger
+ * message goes alone. HEARTH_E_EXISTS: there with others. */
+HEARTH_API int hearth_pipe_create(struct hearth *h, struct hearth_bytes name, int duplex,
+                                  uint64_t buffer, int *ret_made);
+/* This handle holds the end (once more); so does who sends or receives without it. When all that held an end have closed it or
+ * died, the other is at its end. -EINVAL: no such end; HEARTH_E_ABSENT. */
+HEARTH_API int hearth_pipe_open(struct hearth *h, struct hearth_bytes name, int end);
+/* Once less. HEARTH_E_NOTOWNER. */
+HEARTH_API int hearth_pipe_close(struct hearth *h, struct hearth_bytes name, int end);
+/* HEARTH_E_PENDING: no room; HEARTH_E_CLOSED: nobody holds the other end any more; -EBADF: this end does not send. */
+HEARTH_API int hearth_pipe_send(struct hearth *h, struct hearth_bytes name, int end,
+                                struct hearth_bytes message, int64_t ms);
+/* HEARTH_E_PENDING; HEARTH_E_CLOSED: nothing is left, and nobody holds the other end any more. */
+HEARTH_API int hearth_pipe_recv(struct hearth *h, struct hearth_bytes name, int end, int64_t ms,
+                                struct hearth_bytes *ret);
+/* *ret: 1: hearth_pipe_recv() would not wait, 0: not in time. */
+HEARTH_API int hearth_pipe_poll(struct hearth *h, struct hearth_bytes name, int end, int64_t ms,
+                                int *ret);
+/* An end of a real socketpair(2) (SOCK_SEQPACKET), close-on-exec, for poll() and programs that know nothing of Hearth: the caller's
+ * to close. The daemon keeps the pair under the name until both ends have been given out, each once (HEARTH_E_EXISTS). It has
+ * nothing to do with a pipe made by hearth_pipe_create(). The daemon is asked, also when the handle is attached. */
+HEARTH_API int hearth_pipe_fd(struct hearth *h, struct hearth_bytes name, int end, int *ret_fd);
+
+/* fn (NULL: none) is called, by the thread that waits in a function of this section, when a signal handler has run meanwhile. Anything but 0
+ * ends the wait: the function returns -EINTR, unless it got what it wanted at that moment. Without it waits go on after signals.
+ * A handle made by hearth_connect_fd() and not attached goes on all the same. */
+typedef int (*hearth_interrupt_fn)(struct hearth *h, void *arg);
+HEARTH_API void hearth_on_interrupt(struct hearth *h, hearth_interrupt_fn fn, void *arg);
 
 /* ---- any command ---- */
 

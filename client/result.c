@@ -63,7 +63,17 @@ const char *hearth_strerror(int error) {
     case HEARTH_E_NUMBER:
         return "not a number, or the sum is none";
     case HEARTH_E_ENDED:
-        return "its manager has ended";
+        return "its manager has ended, or it has been deleted";
+    case HEARTH_E_NOTOWNER:
+        return "not held by this one";
+    case HEARTH_E_DEADLOCK:
+        return "each of a circle would wait for another";
+    case HEARTH_E_BROKEN:
+        return "the barrier is broken";
+    case HEARTH_E_CLOSED:
+        return "it is closed";
+    case HEARTH_E_OVERFLOW:
+        return "more is given back than was taken";
     case HEARTH_E_UNEXPECTED:
         return "something is not as expected";
     default:;
@@ -114,10 +124,14 @@ int result_error(struct hearth *h, const struct resp_value *v) {
         const char *word;
         int error;
     } codes[] = {
-        {"NOPOOL", HEARTH_E_NOPOOL}, {"NOHANDLER", HEARTH_E_NOHANDLER},
-        {"BUSY", HEARTH_E_BUSY},     {"OOM", HEARTH_E_OOM},
-        {"NOTASK", HEARTH_E_NOTASK}, {"NOMANAGER", HEARTH_E_ENDED},
-        {"QUOTA", HEARTH_E_QUOTA},
+        {"NOPOOL", HEARTH_E_NOPOOL},     {"NOHANDLER", HEARTH_E_NOHANDLER},
+        {"BUSY", HEARTH_E_BUSY},         {"OOM", HEARTH_E_OOM},
+        {"NOTASK", HEARTH_E_NOTASK},     {"NOMANAGER", HEARTH_E_ENDED},
+        {"QUOTA", HEARTH_E_QUOTA},       {"GONE", HEARTH_E_ENDED},
+        {"NOTOWNER", HEARTH_E_NOTOWNER}, {"DEADLOCK", HEARTH_E_DEADLOCK},
+        {"BROKEN", HEARTH_E_BROKEN},     {"CLOSED", HEARTH_E_CLOSED},
+        {"OVERFLOW", HEARTH_E_OVERFLOW}, {"EXISTS", HEARTH_E_EXISTS},
+        {"TIMEOUT", HEARTH_E_PENDING},
     };
     if (v->type != RESP_ERROR && v->type != RESP_BLOB_ERROR) {
         return result_say(h, HEARTH_E_PROTOCOL, "unexpected reply of type '%c'", v->type);

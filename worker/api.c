@@ -34,6 +34,7 @@
 #include "lib/shm/stream.h"
 #include "worker/say.h"
 #include "worker/shared.h"
+#include "worker/sync.h"
 
 enum { MESSAGE_MAX = 4001 };
 
@@ -308,6 +309,7 @@ const struct hearth_api *api_init(const char *pool, int worker) {
     the_pool = pool;
     the_worker = worker;
     the_api.objects = shared_table();
+    the_api.sync = sync_table();
     the_why[0] = '\0';
     return &the_api;
 }
@@ -348,6 +350,9 @@ void api_run(const struct module *m, struct shm *s, const struct task_ref *ref,
         shared_set_task(ref);
         int r = m->handlers[v->handler].run(t, &the_api);
         shared_set_task(NULL);
+        if (sync_may_hold()) {
+            sync_end_task(task_id(t));
+        }
         if (r != 0 && !t->failed) {
             t->failed = true;
             t->code = r;

@@ -99,7 +99,17 @@ enum hearth_object_type {
     HEARTH_TYPE_NONE = 0,
     HEARTH_TYPE_VALUE = 1,
     HEARTH_TYPE_DICT = 2,
-    HEARTH_TYPE_LIST = 3
+    HEARTH_TYPE_LIST = 3,
+    HEARTH_TYPE_LOCK = 4,
+    HEARTH_TYPE_RLOCK = 5,
+    HEARTH_TYPE_RWLOCK = 6,
+    HEARTH_TYPE_SEMAPHORE = 7,
+    HEARTH_TYPE_EVENT = 8,
+    HEARTH_TYPE_CONDITION = 9,
+    HEARTH_TYPE_BARRIER = 10,
+    HEARTH_TYPE_QUEUE = 11,
+    HEARTH_TYPE_PIPE = 12,
+    HEARTH_TYPE_ARRAY = 13
 };
 
 /* Flags of value_set(). */
@@ -347,6 +357,151 @@ struct hearth_objects {
     int (*array_unpin)(const struct hearth_pin *pin);
 };
 
+/* ---- locks, and what else one waits for ----
+ *
+ * The objects of LOCK.*, RLOCK.*, RWLOCK.*, SEM.*, EVENT.*, COND.*, BARRIER.*, QUEUE.* and PIPE.* over the socket, by name, as
+ * libhearth has them too: a handler waits for what a Redis client releases, and the other way round. Names and their prefixes are
+ * as for shared objects above, whose remove(), type(), expire() and so on are for these also.
+ *
+ * What is held is held by the thread that runs the task, for the task: what it has not let go of when run() returns is let go of then, and the
+ * log says so (a lock left to the next task would be nobody's). So it is when the worker dies, at whatever instruction. What is to
+ * outlast a task is an event, a semaphore that is never given back, a value.
+ *
+ * ms < 0: waits for ever; 0: not at all: -EBUSY; too late: -ETIMEDOUT. Waiters are served in the order of their coming. When the task is
+ * cancelled a wait ends with -ECANCELED. HEARTH_OWNER_DIED (1): taken, and the holder before died holding it, so that what it
+ * guards may be half done.
+ *
+ * Errors of every call: those of shared objects, -EIDRM (deleted meanwhile), -EDEADLK (also: called in a transaction), -EPERM in
+ * init(). */
+
+enum { HEARTH_OWNER_DIED = 1 };
+
+enum hearth_sync_flag {
+    HEARTH_NO_CHECK =
+        1,           /* acquire: no look for a circle of waiters: who locks twice waits for ever */
+    HEARTH_FORCE = 2 /* release: also when another holds it */
+};
+
+struct hearth_barrier_info {
+    uint32_t parties, waiting;
+    int broken;
+};
+
+struct hearth_queue_options {
+    uint64_t max_items; /* 0: no bound */
+    int64_t lease_ms;   /* 0: an item belongs to who got it, and is gone if he dies; > 0: it comes
+                           back to the front after so long, or when he dies (or his task ends),
+                           unless queue_done() was called; < 0: only when he dies */
+};
+
+struct hearth_queue_info {
+    uint64_t max_items;
+    int64_t lease_ms;
+    uint64_t items, leased;    /* in it, and got but not yet done */
+    uint64_t unfinished;       /* what queue_join() waits for */
+    uint64_t getters, putters; /* who wait */
+    int closed;
+};
+
+struct hearth_sync {
+    uint32_t size; /* sizeof(struct hearth_sync) of the running Hearth */
+    uint32_t reserved;
+
+    /* ---- locks; made by first use ---- */
+    /* -EDEADLK: this thread has it already, or each of a circle would wait for another. */
+    int (*lock_acquire)(struct hearth_bytes name, int64_t ms, unsigned flags);
+    /* -EPERM: it is not this thread that holds it. */
+    int (*lock_release)(struct hearth_bytes name, unsigned flags);
+    /* 1: somebody holds it, 0: nobody. */
+    int (*lock_is_held)(struct hearth_bytes name);
+    /* A lock that its holder may take again, and gives back as often. */
+    int (*rlock_acquire)(struct hearth_bytes name, int64_t ms, unsigned flags);
+    int (*rlock_release)(struct hearth_bytes name, unsigned flags);
+    /* Many readers, or one writer. Readers behind a waiting writer wait. */
+    int (*rwlock_read)(struct hearth_bytes name, int64_t ms, unsigned flags);
+    int (*rwlock_write)(struct hearth_bytes name, int64_t ms, unsigned flags);
+    int (*rwlock_release)(struct hearth_bytes name, unsigned flags);
+
+    /* ---- semaphores ---- */
+    /* 1: made, 0: it was there; -EEXIST: with another value or bound. bounded: no more are given back than it had at first. */
+    int (*sem_create)(struct hearth_bytes name, uint64_t value, int bounded);
+    /* n units, all or none. -ENOENT. */
+    int (*sem_acquire)(struct hearth_bytes name, uint64_t n, int64_t ms);
+    /* Anybody may. -EOVERFLOW; -ENOENT. */
+    int (*sem_release)(struct hearth_bytes name, uint64_t n);
+    int64_t (*sem_value)(struct hearth_bytes name);
+
+    /* ---- events; made by first use ---- */
+    int (*event_set)(struct hearth_bytes name);
+    int (*event_clear)(struct hearth_bytes name);
+    int (*event_is_set)(struct hearth_bytes name);
+    int (*event_wait)(struct hearth_bytes name, int64_t ms);
+
+    /* ---- conditions; made by first use ---- */
+    /* Lets go of the lock or rlock, waits to be notified, and takes it again at its former depth, also after -ETIMEDOUT and
+     * -ECANCELED. -EPERM: it is not held. */
+    int (*cond_wait)(struct hearth_bytes cond, struct hearth_bytes lock, int64_t ms);
+    /* Wakes the n (UINT64_MAX: all) that have waited longest: how many that were. */
+    int64_t (*cond_notify)(struct hearth_bytes cond, uint64_t n);
+
+    /* ---- barriers ---- */
+    /* 1: made, 0: it was there; -EEXIST: for another number. */
+    int (*barrier_create)(struct hearth_bytes name, uint32_t parties);
+    /* 0 to parties-1, another one for each. -ECONNABORTED: it is broken, now or before: somebody was too late (he gets
+     * -ETIMEDOUT), died waiting or was cancelled, or aborted it. -ENOENT. */
+    int (*barrier_wait)(struct hearth_bytes name, int64_t ms);
+    /* Makes it as new; those that wait get -ECONNABORTED. */
+    int (*barrier_reset)(struct hearth_bytes name);
+    /* Breaks it. */
+    int (*barrier_abort)(struct hearth_bytes name);
+    int (*barrier_info)(struct hearth_bytes name, struct hearth_barrier_info *ret);
+
+    /* ---- queues; made by first use, then without a bound and leases ---- */
+    /* 1: made, 0: it was there; -EEXIST: with other options. */
+    int (*queue_create)(struct hearth_bytes name, const struct hearth_queue_options *options);
+    /* -EPIPE: it is closed. */
+    int (*queue_put)(struct hearth_bytes name, struct hearth_bytes item, int64_t ms);
+    /* n items, in order, as room comes: how many. Fewer than n when some were in before an error. */
+    int64_t (*queue_put_many)(struct hearth_bytes name, const struct hearth_bytes *items, size_t n,
+                              int64_t ms);
+    /* The oldest. *ret_lease (it may be NULL): for the functions below; 0: this queue has no leases. -EPIPE: it is empty and closed. */
+    int (*queue_get)(struct hearth_bytes name, int64_t ms, struct hearth_bytes *ret,
+                     uint64_t *ret_lease);
+    /* Up to `max`, waiting for the first. leases: room for `max`, or NULL. */
+    int (*queue_get_many)(struct hearth_bytes name, size_t max, int64_t ms,
+                          const struct hearth_bytes **ret, size_t *ret_n, uint64_t *leases);
+    /* The item has been dealt with; counts as queue_task_done() too. -ENOENT: it is not on this lease any more; -EPERM: another got it. */
+    int (*queue_done)(struct hearth_bytes name, uint64_t lease);
+    /* The lease ends in ms (< 0: with its taker). */
+    int (*queue_extend)(struct hearth_bytes name, uint64_t lease, int64_t ms);
+    /* Gives it back to the front at once. */
+    int (*queue_return)(struct hearth_bytes name, uint64_t lease);
+    /* One of the items put has been dealt with. -EOVERFLOW: they all have been. */
+    int (*queue_task_done)(struct hearth_bytes name);
+    /* Waits until all that were put have been dealt with. */
+    int (*queue_join)(struct hearth_bytes name, int64_t ms);
+    /* Nothing more can be put; what is there can be got. -ENOENT. */
+    int (*queue_close)(struct hearth_bytes name);
+    /* -ENOENT. */
+    int (*queue_info)(struct hearth_bytes name, struct hearth_queue_info *ret);
+
+    /* ---- pipes; ends 0 and 1 ---- */
+    /* 1: made, 0: it was there; -EEXIST: with others. Not duplex: from end 1 to end 0 only. buffer: bytes under way in each
+     * direction; 0: 64 KiB; a larger message goes alone. */
+    int (*pipe_create)(struct hearth_bytes name, int duplex, uint64_t buffer);
+    /* The task holds the end (once more); so does one that sends or receives without it. When all that held an end have closed it
+     * or died, the other is at its end. -ENOENT; -EINVAL: no such end. */
+    int (*pipe_open)(struct hearth_bytes name, int end);
+    /* Once less. -EPERM. */
+    int (*pipe_close)(struct hearth_bytes name, int end);
+    /* -EPIPE: nobody holds the other end any more; -EBADF: this end does not send. */
+    int (*pipe_send)(struct hearth_bytes name, int end, struct hearth_bytes message, int64_t ms);
+    /* -EPIPE: nothing is left, and nobody holds the other end any more. */
+    int (*pipe_recv)(struct hearth_bytes name, int end, int64_t ms, struct hearth_bytes *ret);
+    /* 1: pipe_recv() would not wait, 0: not in time. */
+    int (*pipe_poll)(struct hearth_bytes name, int end, int64_t ms);
+};
+
 /* What a handler may call. */
 struct hearth_api {
     uint32_t size; /* sizeof(struct hearth_api) of the running Hearth */
@@ -437,6 +592,9 @@ struct hearth_api {
     /* How far it has come: done of total (0: not known), and at most 200 bytes of text (NULL: none). Call it as often as is of
      * use to a reader, some times a second. */
     int (*progress)(struct hearth_task *task, uint64_t done, uint64_t total, const char *text);
+
+    /* ---- what all share: locks, queues, pipes ---- */
+    const struct hearth_sync *sync;
 };
 
 /* Whether the running Hearth has a member of hearth_api: HEARTH_HAS(api, worker). */

@@ -32,8 +32,20 @@ _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT =
 static _Thread_local struct objects mine;
 static _Thread_local const struct task_ref *the_task;
 
+/* For waits that are no list's: whoever sleeps asks now and then. */
+static int look(void *arg) {
+    (void)arg;
+    return the_task && task_cancel_wanted(mine.shm, the_task) ? -ECANCELED : 0;
+}
+
 void shared_init(struct shm *s) {
     objects_init(&mine, s);
+    s->wait_look = look;
+    s->wait_look_ms = LOOK_MS;
+}
+
+struct objects *shared_objects(void) {
+    return mine.shm ? &mine : NULL;
 }
 
 void shared_set_task(const struct task_ref *t) {
