@@ -114,6 +114,41 @@ static const struct ctl_option proc_options[] = {
     {"follow", 'f', NULL, "log: go on until it has ended"},
     {0},
 };
+#define WAIT_OPTIONS                                                                               \
+    {"timeout", 't', "TIME", "wait no longer than this: 500ms, 2s, 1.5m"}, {                       \
+        "nonblock", 'n', NULL, "do not wait"                                                       \
+    }
+static const struct ctl_option lock_options[] = {
+    WAIT_OPTIONS,
+    {"conflict-exit-code", 'E', "N", "exit status when it was not to be had in time (default 1)"},
+    {"list", 'l', NULL, "show who holds what, and who waits for it"},
+    {0},
+};
+static const struct ctl_option sem_options[] = {
+    WAIT_OPTIONS,
+    {"conflict-exit-code", 'E', "N", "exit status when it was not to be had in time (default 1)"},
+    {"max", 'm', "N", "make the semaphore, if it is not there: N at a time"},
+    {0},
+};
+static const struct ctl_option queue_options[] = {
+    WAIT_OPTIONS,
+    {"in", 'i', "FILE", "put: one item, the file's content (- for standard input)"},
+    {"max", 'm', "N", "create: it is full with N items"},
+    {"lease", CTL_LEASE, "TIME",
+     "create: an item got comes back unless done in this time (forever: "
+     "only when its taker dies)"},
+    {0},
+};
+static const struct ctl_option pipe_options[] = {
+    WAIT_OPTIONS,
+    {"in", 'i', "FILE", "send: one message, the file's content (- for standard input)"},
+    {"simplex", CTL_SIMPLEX, NULL, "create: one way only, from end 1 to end 0"},
+    {0},
+};
+static const struct ctl_option wait_only_options[] = {
+    WAIT_OPTIONS,
+    {0},
+};
 static const struct ctl_option no_options[] = {{0}};
 
 const struct ctl_command ctl_commands[] = {
@@ -223,6 +258,41 @@ const struct ctl_command ctl_commands[] = {
      "PATTERN is as in the shell: * ? [a-z]. The order is none; a name that comes or goes\n"
      "meanwhile may be listed or not.\n\n    hearth keys --long 'user:*'\n",
      keys_options, cmd_keys},
+    {"lock", "NAME [--] COMMAND... | --list [PATTERN]", "Run a command while a lock is held",
+     "As flock(1), by a name instead of a file. The exit status is the command's, or 1 when the "
+     "lock\n"
+     "was not to be had in time. It is released when the command or this process ends, also by\n"
+     "SIGKILL; the command gets SIGTERM when this process or the daemon dies. With\n"
+     "HEARTH_OWNER_DIED=1 in its environment the holder before died, and may have left things "
+     "half\n"
+     "done. Signals are passed on to the command.\n\n"
+     "    hearth lock backup -- rsync -a /srv /mnt\n"
+     "    hearth lock deploy --timeout 10s -- ./deploy || echo 'not now'\n"
+     "    hearth lock --list\n",
+     lock_options, cmd_lock},
+    {"sem", "NAME [--] COMMAND...", "Run a command, so many at a time",
+     "As lock, for as many at a time as the semaphore has units.\n\n"
+     "    for f in *.wav; do hearth sem encode --max 4 -- oggenc \"$f\" & done; wait\n",
+     sem_options, cmd_sem},
+    {"queue", "NAME VERB [WORD...]", "Put into or get from a queue",
+     "A queue that is not created is made by its first use, without a bound. get and put wait\n"
+     "(exit status 9: not in time). What is got from a queue with leases is done when it has been\n"
+     "printed.\n\n"
+     "    hearth queue jobs put one two\n    ls | hearth queue jobs put; hearth queue jobs close\n"
+     "    hearth queue jobs get all | while read -r job; do work \"$job\"; done\n",
+     queue_options, object_verb, ctl_queue_verbs},
+    {"pipe", "NAME VERB [WORD...]", "Send messages through a pipe",
+     "It has two ends, 0 and 1. When all that held one have closed it or ended, as each of these\n"
+     "commands does, the other is at its end.\n\n"
+     "    hearth pipe p create; hearth pipe p recv 0 all &\n    date | hearth pipe p send 1\n",
+     pipe_options, object_verb, ctl_pipe_verbs},
+    {"event", "NAME VERB", "Wait until something has happened",
+     "    hearth event ready wait --timeout 30s && ./begin\n    hearth event ready set\n",
+     wait_only_options, object_verb, ctl_event_verbs},
+    {"barrier", "NAME VERB [WORD]", "Wait until all are there",
+     "One that is too late, or ends while it waits, breaks it for all.\n\n"
+     "    hearth barrier start create 3; hearth barrier start wait\n",
+     wait_only_options, object_verb, ctl_barrier_verbs},
     {"manager", "run COMMAND... | list", "Shared objects that vanish when a command ends",
      "Opens a manager and runs COMMAND with its prefix in $HEARTH_MANAGER. Shared objects whose\n"
      "names begin with it are gone when the command has ended, and nothing can be made there any\n"

@@ -41,7 +41,9 @@ enum {
     CTL_BACKOFF = CTL_PRIORITY + 6,
     CTL_OWNED = CTL_BACKOFF + 6,
     CTL_SOFT,
-    CTL_MEMORY
+    CTL_MEMORY,
+    CTL_LEASE,
+    CTL_SIMPLEX
 }; /* letters that are none */
 /* What call, submit and map say about a task beside its time limit. */
 #define CTL_TASK_OPTIONS                                                                           \
@@ -269,6 +271,9 @@ struct ctl_words {
     bool left, right, fresh, replace, keep, full; /* options */
     uint64_t ttl_ms, wait_ms;
     bool wait;
+    uint64_t most;
+    int64_t lease_ms;
+    const char *file;
 };
 /* Takes all options and operands. CTL_OK, or an exit status. The words are ended by object_words_end(). */
 int object_words(struct ctl *c, struct ctl_words *w);
@@ -281,6 +286,9 @@ int object_show(struct ctl *c, const struct hearth_reply *r, enum ctl_show show)
 /* Runs the verb that the second word names; the first is the object's name. */
 int object_verb(struct ctl *c);
 extern const struct ctl_verb ctl_dict_verbs[], ctl_list_verbs[];
+/* cmd_queue.c */
+extern const struct ctl_verb ctl_queue_verbs[], ctl_pipe_verbs[], ctl_event_verbs[],
+    ctl_barrier_verbs[];
 
 /* cmd_array.c */
 extern const struct ctl_verb ctl_array_verbs[];
@@ -325,6 +333,8 @@ int cmd_dead(struct ctl *c);
 int cmd_group(struct ctl *c);
 int cmd_priority(struct ctl *c);
 int cmd_top(struct ctl *c);
+int cmd_lock(struct ctl *c);
+int cmd_sem(struct ctl *c);
 
 /* ---- cmd_list.c ---- */
 int ctl_list_managers(struct ctl *c);

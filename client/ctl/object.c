@@ -35,6 +35,15 @@ bool object_insert(struct ctl *c, struct ctl_words *w, size_t at, const char *wo
     return true;
 }
 
+static bool take_lease(struct ctl *c, struct ctl_words *w) {
+    uint64_t ms = 0;
+    if (strcmp(c->value, "forever") != 0 && !ctl_duration(c, c->value, &ms)) {
+        return false;
+    }
+    w->lease_ms = ms ? (int64_t)ms : -1;
+    return true;
+}
+
 static bool take_option(struct ctl *c, struct ctl_words *w, int letter) {
     switch (letter) {
     case 'l':
@@ -57,6 +66,16 @@ static bool take_option(struct ctl *c, struct ctl_words *w, int letter) {
         return true;
     case 't':
         return ctl_duration(c, c->value, &w->ttl_ms);
+    case 'm':
+        return ctl_count(c, c->value, INT64_MAX, &w->most);
+    case 'i':
+        w->file = c->value;
+        return true;
+    case CTL_SIMPLEX:
+        w->left = true;
+        return true;
+    case CTL_LEASE:
+        return take_lease(c, w);
     default:
         w->wait = true;
         return strcmp(c->value, "forever") == 0 || ctl_duration(c, c->value, &w->wait_ms);
