@@ -21,13 +21,14 @@ void ctl_end(void) {
 }
 
 int sh(const char *script) {
-    char whole[8000], socket[200], dir[200];
+    char whole[8000], socket[200], dir[200], pid[40];
     snprintf(whole, sizeof(whole), "set -u; cd \"$DIR\"; hearth() { \"$HEARTH_CTL\" \"$@\"; }\n%s",
              script);
     snprintf(socket, sizeof(socket), "HEARTH_SOCKET=%s", d.socket);
     snprintf(dir, sizeof(dir), "DIR=%s", d.dir);
+    snprintf(pid, sizeof(pid), "HEARTHD_PID=%d", (int)d.pid);
     const char *argv[] = {"bash", "-c", whole, NULL};
-    const char *env[] = {socket, dir, NULL};
+    const char *env[] = {socket, dir, pid, NULL};
     child_output_deinit(&out);
     cr_assert_eq(child_run(argv, env, NULL, 0, &out), 0);
     return out.status;
