@@ -41,7 +41,7 @@ static int look(void *arg) {
 void shared_init(struct shm *s) {
     objects_init(&mine, s);
     s->wait_look = look;
-    s->wait_look_ms = LOOK_MS;
+    s->wait_look_ns = LOOK_MS * NS_PER_MS;
 }
 
 struct objects *shared_objects(void) {
