@@ -31,9 +31,9 @@ Test(ctl_sync, a_command_under_a_lock) {
 
 Test(ctl_sync, one_at_a_time) {
     expect("for i in 1 2 3 4 5 6 7 8; do\n"
-           "    hearth lock screen -- sh -c \"echo begin $i; echo end $i\" >>log &\n"
+           "    hearth lock screen -- sh -c \"echo begin $i; echo end $i\" >>said &\n"
            "done; wait\n"
-           "paste -d' ' - - <log | awk '{print $1, $3, $2 == $4}' | sort | uniq -c | tr -s ' '",
+           "paste -d' ' - - <said | awk '{print $1, $3, $2 == $4}' | sort | uniq -c | tr -s ' '",
            0, " 8 begin end 1\n", "");
     expect("for i in 1 2 3 4 5 6; do\n"
            "    hearth sem two --max 2 -- sh -c 'echo + >>sems; sleep 0.05; echo - >>sems' &\n"
