@@ -974,8 +974,8 @@ HEARTH_API int hearth_pipe_recv(struct hearth *h, struct hearth_bytes name, int 
 HEARTH_API int hearth_pipe_poll(struct hearth *h, struct hearth_bytes name, int end, int64_t ms,
                                 int *ret);
 /* An end of a real socketpair(2) (SOCK_SEQPACKET), close-on-exec, for poll() and programs that know nothing of Hearth: the caller's
- * to close. The daemon keeps the pair under the name until both ends have been given out, each once (HEARTH_E_EXISTS). It has
- * nothing to do with a pipe made by hearth_pipe_create(). The daemon is asked, also when the handle is attached. */
+ * to close. The daemon keeps the other end under the name until it is asked for, or this connection ends; each is given out once
+ * (HEARTH_E_EXISTS). HEARTH_E_BUSY: 16 of this handle wait for that. It has nothing to do with a pipe made by hearth_pipe_create(). The daemon is asked, also when the handle is attached. */
 HEARTH_API int hearth_pipe_fd(struct hearth *h, struct hearth_bytes name, int end, int *ret_fd);
 
 /* fn (NULL: none) is called, by the thread that waits in a function of this section, when a signal handler has run meanwhile. Anything but 0

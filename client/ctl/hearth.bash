@@ -14,6 +14,11 @@ _hearth_options() {
     top) echo --once --delay ;;
     events) echo --follow --type --count --from ;;
     schedule) echo --in --timeout --replace --misfire --overlap --soft --memory --priority --delay --expire --deadline --retry --on --backoff ;;
+    lock) echo --timeout --nonblock --conflict-exit-code --list ;;
+    sem) echo --timeout --nonblock --conflict-exit-code --max ;;
+    queue) echo --timeout --nonblock --in --max --lease ;;
+    pipe) echo --timeout --nonblock --in --simplex ;;
+    event | barrier) echo --timeout --nonblock ;;
     ping) echo --count ;;
     proc) echo --name --dir --env --restart --backoff --stop --timeout --follow ;;
     list) echo --left --right --wait ;;
@@ -26,6 +31,10 @@ _hearth_verbs() {
     case $1 in
     dict) echo get set del incr has items keys values len clear export import ;;
     array) echo create get set add cas fill range info ;;
+    queue) echo create put get size info done join close ;;
+    pipe) echo create send recv ;;
+    event) echo set clear test wait ;;
+    barrier) echo create wait reset abort info ;;
     list) echo push pop get set range len index insert rem trim move clear export import ;;
     esac
 }
@@ -84,7 +93,7 @@ _hearth() {
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set incr del expire keys
-            manager array block proc pool config reload fsck raw help
+            lock sem queue pipe event barrier manager array block proc pool config reload fsck raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -111,6 +120,19 @@ _hearth() {
             *) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
             esac
             ;;
+        queue | pipe | event | barrier)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "$command")" -- "$cur") ;;
+            1) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_verbs "$command")" -- "$cur") ;;
+            *) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+            esac
+            ;;
+        lock | sem)
+            case $operands in
+            0) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names "${command/sem/semaphore}")" -- "$cur") ;;
+            *) mapfile -t COMPREPLY < <(compgen -c -- "$cur") ;;
+            esac
+            ;;
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
         schedule) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'add list show run pause resume del' -- "$cur") ;;
@@ -133,7 +155,7 @@ _hearth() {
         config) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'get set rewrite resetstat' -- "$cur") ;;
         pools) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_pools)" -- "$cur") ;;
         help) mapfile -t COMPREPLY < <(compgen -W 'call submit wait result cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set
-            incr del expire keys manager array block proc pool config reload fsck raw exit' -- "$cur") ;;
+            incr del expire keys lock sem queue pipe event barrier manager array block proc pool config reload fsck raw exit' -- "$cur") ;;
         esac
     fi
 }
