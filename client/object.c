@@ -19,6 +19,8 @@ _Static_assert(sizeof(struct hearth_bytes) == sizeof(struct task_bytes) &&
                    offsetof(struct hearth_bytes, len) == offsetof(struct task_bytes, len),
                "one kind of bytes");
 _Static_assert((int)HEARTH_TYPE_LIST == (int)KEY_LIST && (int)HEARTH_TYPE_DICT == (int)KEY_DICT &&
+                   (int)HEARTH_TYPE_LOCK == (int)KEY_LOCK &&
+                   (int)HEARTH_TYPE_ARRAY == (int)KEY_ARRAY &&
                    (int)HEARTH_KEEP_TTL == (int)OBJECTS_KEEP_TTL &&
                    (int)HEARTH_IF_PRESENT == (int)OBJECTS_PRESENT &&
                    (int)HEARTH_RIGHT == (int)OBJECTS_RIGHT &&
@@ -339,10 +341,12 @@ int hearth_object_type(struct hearth *h, struct hearth_bytes name, enum hearth_o
     int r = object_ask(h, &reply, WORDS(hearth_text("TYPE"), name));
     if (r == 0) {
         const char *text = hearth_reply_text(reply, NULL);
-        *ret = strcmp(text, "hash") == 0     ? HEARTH_TYPE_DICT
-               : strcmp(text, "list") == 0   ? HEARTH_TYPE_LIST
-               : strcmp(text, "string") == 0 ? HEARTH_TYPE_VALUE
-                                             : HEARTH_TYPE_NONE;
+        *ret = HEARTH_TYPE_NONE;
+        for (int i = 0; i < KEY_TYPES; i++) {
+            if (strcmp(text, key_type_names[i]) == 0) {
+                *ret = (enum hearth_object_type)i;
+            }
+        }
     }
     return r;
 }

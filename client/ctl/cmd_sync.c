@@ -197,16 +197,45 @@ static int not_had(struct ctl *c, const struct what *w, int r) {
     return r == HEARTH_E_PENDING ? (int)w->conflict : ctl_failed(c, r);
 }
 
+/* The rows of those who hold, or who wait. */
+static void print_parties(const struct hearth_reply *object, const char *key, const char *state) {
+    const struct hearth_reply *all = hearth_reply_get(object, key), *p = hearth_reply_first(all);
+    for (size_t n = hearth_reply_count(all); n > 0; n--, p = hearth_reply_next(p)) {
+        const char *mode = hearth_reply_text(hearth_reply_get(p, "mode"), NULL);
+#define NUMBER(field) ((long long)hearth_reply_int(hearth_reply_get(p, field)))
+        printf("%-20s %-9s %-5s %-9s %5lld %7lld %5lld %6lld %8lld\n",
+               hearth_reply_text(hearth_reply_get(object, "key"), NULL),
+               hearth_reply_text(hearth_reply_get(object, "type"), NULL), state, *mode ? mode : "-",
+               NUMBER("count"), NUMBER("pid"), NUMBER("uid"), NUMBER("client"), NUMBER("ms"));
+#undef NUMBER
+    }
+}
+
 static int list_locks(struct ctl *c, const char *pattern) {
-    static const struct ctl_column columns[] = {
-        {"name", "NAME", CTL_TEXT},     {"type", "TYPE", CTL_TEXT},
-        {"state", "STATE", CTL_TEXT},   {"count", "COUNT", CTL_NUMBER},
-        {"pid", "PID", CTL_NUMBER},     {"uid", "UID", CTL_NUMBER},
-        {"client", "CLIENT", CTL_TEXT}, {"for_ms", "FOR_MS", CTL_NUMBER},
-    };
     const char *words[] = {"LOCK.LIST", pattern};
-    return ctl_list(c, pattern ? 2 : 1, words, columns, sizeof(columns) / sizeof(columns[0]),
-                    "nothing is held or waited for");
+    const struct hearth_reply *all;
+    int status = ctl_ask(c, pattern ? 2 : 1, words, NULL, &all);
+    if (status != CTL_OK) {
+        return status;
+    }
+    const struct hearth_reply *o = hearth_reply_first(all);
+    if (!o && !c->json) {
+        return ctl_say(c, CTL_OK, "nothing is held or waited for");
+    }
+    if (!c->json) {
+        printf("%-20s %-9s %-5s %-9s %5s %7s %5s %6s %8s\n", "NAME", "TYPE", "STATE", "MODE",
+               "COUNT", "PID", "UID", "CLIENT", "MS");
+    }
+    for (size_t n = hearth_reply_count(all); n > 0; n--, o = hearth_reply_next(o)) {
+        if (c->json) {
+            json_reply(o);
+            putchar('\n');
+        } else {
+            print_parties(o, "holders", "holds");
+            print_parties(o, "waiters", "waits");
+        }
+    }
+    return CTL_OK;
 }
 
 int cmd_lock(struct ctl *c) {

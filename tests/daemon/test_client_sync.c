@@ -58,26 +58,21 @@ static void check(void) {
                  hearth_reply_text(hearth_reply_get(r, "first_error"), NULL));
 }
 
-/* How many rows of LOCK.LIST are of this name and state. */
-static int rows(struct hearth *of, const char *name, const char *state) {
+/* How many there are in LOCK.LIST that hold ("holders") or wait for ("waiters") it. */
+static int rows(struct hearth *of, const char *name, const char *key) {
     const char *words[] = {"LOCK.LIST", name};
     const struct hearth_reply *all;
-    int n = 0;
     if (hearth_command(of, 2, words, NULL, &all) != 0) {
         return -1;
     }
-    const struct hearth_reply *row = hearth_reply_first(all);
-    for (size_t i = hearth_reply_count(all); i > 0; i--, row = hearth_reply_next(row)) {
-        n += strcmp(hearth_reply_text(hearth_reply_get(row, "state"), NULL), state) == 0;
-    }
-    return n;
+    return (int)hearth_reply_count(hearth_reply_get(hearth_reply_first(all), key));
 }
 
 /* Until somebody waits for (or holds) it. */
-static bool await(struct hearth *of, const char *name, const char *state) {
+static bool await(struct hearth *of, const char *name, const char *key) {
     double until = now_ms() + within(LONG);
     int n;
-    while ((n = rows(of, name, state)) == 0 && now_ms() < until) {
+    while ((n = rows(of, name, key)) == 0 && now_ms() < until) {
     }
     return n > 0;
 }
@@ -130,7 +125,7 @@ static int takes_and_gives(struct hearth *mine) {
 static int dies_with_it(struct hearth *mine) {
     TRY(hearth_lock_acquire(mine, T("l"), -1, 0, NULL) == 0);
     TRY(hearth_rwlock_write(mine, T("rw"), -1, 0, NULL) == 0);
-    TRY(await(mine, "l", "waits"));
+    TRY(await(mine, "l", "waiters"));
     raise(SIGKILL);
     return 1;
 }
@@ -160,13 +155,13 @@ static void story_of_locks(void) {
     cr_expect_eq(hearth_lock_acquire(h, T("l"), -1, 0, NULL), HEARTH_E_DEADLOCK);
     cr_expect_eq(hearth_lock_acquire(h, T("l"), 10, HEARTH_NO_CHECK, NULL), HEARTH_E_PENDING);
     pid_t pid = other(takes_and_gives);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     OK(hearth_lock_release(h, T("l"), 0));
     ENDS_WELL(pid);
     cr_expect_eq(hearth_lock_release(h, T("l"), 0), HEARTH_E_NOTOWNER);
     /* who dies with it */
     pid = other(dies_with_it);
-    cr_assert(await(h, "rw", "holds"));
+    cr_assert(await(h, "rw", "holders"));
     OK(hearth_lock_acquire(h, T("l"), LONG, 0, &died));
     cr_expect_eq(died, 1);
     cr_expect_eq(child_wait(pid), CHILD_SIGNALLED + SIGKILL);
@@ -174,14 +169,14 @@ static void story_of_locks(void) {
     OK(hearth_rwlock_release(h, T("rw"), 0));
     /* a circle */
     pid = other(closes_a_circle);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     cr_expect_eq(hearth_lock_acquire(h, T("b"), LONG, 0, NULL), HEARTH_E_DEADLOCK);
     OK(hearth_lock_release(h, T("l"), 0));
     ENDS_WELL(pid);
     /* deleted */
     OK(hearth_lock_acquire(h, T("l"), -1, 0, NULL));
     pid = other(is_told_it_is_gone);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     OK(hearth_object_delete(h, (struct hearth_bytes[]){T("l"), T("b"), T("rw")}, 3, NULL));
     ENDS_WELL(pid);
     cr_expect_eq(hearth_lock_release(h, T("l"), 0), HEARTH_E_NOTOWNER);
@@ -221,7 +216,7 @@ static void story_of_locks_at_hand(void) {
     OK(hearth_lock_enter(l, -1, 0, NULL));
     cr_expect_eq(hearth_lock_enter(l, -1, 0, NULL), HEARTH_E_DEADLOCK);
     pid_t pid = other(wants_one_at_hand);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     OK(hearth_lock_leave(l, 0));
     cr_expect_eq(wants_one_at_hand(h), 0); /* both at once */
     ENDS_WELL(pid);
@@ -242,9 +237,9 @@ static void story_of_locks_at_hand(void) {
     OK(hearth_rlock_acquire(h, T("r"), 0, 0, NULL));
     OK(hearth_rlock_release(h, T("r"), 0));
     pid = other(wants_a_recursive_one);
-    cr_assert(await(h, "r", "waits"));
+    cr_assert(await(h, "r", "waiters"));
     OK(hearth_lock_leave(l, 0));
-    cr_expect_gt(rows(h, "r", "waits"), 0);
+    cr_expect_gt(rows(h, "r", "waiters"), 0);
     OK(hearth_lock_leave(l, 0));
     ENDS_WELL(pid);
     hearth_lock_close(l);
@@ -264,7 +259,7 @@ static int writes(struct hearth *mine) {
 static void story_of_readers(void) {
     OK(hearth_rwlock_read(h, T("rw"), -1, 0, NULL));
     pid_t pid = other(writes);
-    cr_assert(await(h, "rw", "waits"));
+    cr_assert(await(h, "rw", "waiters"));
     OK(hearth_rwlock_release(h, T("rw"), 0));
     ENDS_WELL(pid);
     OK(hearth_rwlock_write(h, T("rw"), -1, 0, NULL));
@@ -295,7 +290,7 @@ static void story_of_semaphores(void) {
     OK(hearth_sem_value(h, T("s"), &n));
     cr_expect_eq(n, 1);
     pid_t pid = other(takes_units);
-    cr_assert(await(h, "s", "waits"));
+    cr_assert(await(h, "s", "waiters"));
     OK(hearth_sem_release(h, T("s"), 2));
     OK(hearth_event_set(h, T("e")));
     ENDS_WELL(pid);
@@ -318,7 +313,7 @@ static int waits_for_an_event(struct hearth *mine) {
 static void story_of_events(void) {
     int set = 5;
     pid_t pid = other(waits_for_an_event);
-    cr_assert(await(h, "e", "waits"));
+    cr_assert(await(h, "e", "waiters"));
     OK(hearth_event_set(h, T("e")));
     OK(hearth_event_wait(h, T("back"), LONG));
     OK(hearth_event_is_set(h, T("e"), &set));
@@ -345,7 +340,7 @@ static void story_of_conditions(void) {
     cr_expect_eq(n, 0);
     pid_t pid = other(waits_for_a_condition);
     do { /* not while it waits for 10 ms only */
-        cr_assert(await(h, "c", "waits"));
+        cr_assert(await(h, "c", "waiters"));
         OK(hearth_lock_acquire(h, T("l"), LONG, 0, NULL));
         OK(hearth_cond_notify(h, T("c"), 1, &n));
         if (n == 0) {
@@ -383,7 +378,7 @@ static void story_of_barriers(void) {
     cr_expect_eq(hearth_barrier_create(h, T("b"), 3, &made), HEARTH_E_EXISTS);
     pid_t pid = other(meets);
     OK(hearth_barrier_wait(h, T("b"), LONG, &index));
-    cr_assert(await(h, "b", "waits"));
+    cr_assert(await(h, "b", "waiters"));
     OK(hearth_barrier_info(h, T("b"), &info));
     cr_expect(info.parties == 2 && info.waiting == 1 && !info.broken);
     OK(hearth_barrier_abort(h, T("b")));
@@ -431,7 +426,7 @@ static void story_of_queues(void) {
     cr_expect_eq(made, 1);
     cr_expect_eq(hearth_queue_create(h, T("q"), &leased, &made), HEARTH_E_EXISTS);
     pid_t pid = other(eats);
-    cr_assert(await(h, "q", "waits"));
+    cr_assert(await(h, "q", "waiters"));
     OK(hearth_queue_put(h, T("q"), T("one"), 0));
     OK(hearth_queue_put(h, T("q"), T("two"), LONG));
     OK(hearth_queue_join(h, T("q"), LONG));
@@ -640,18 +635,18 @@ Test(client_sync, handlers) {
     /* it waits for what a client releases over the socket */
     OK(hearth_lock_acquire(h, T("l"), -1, 0, NULL));
     ticket = start("lock", end_of_it);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     OK(hearth_lock_release(h, T("l"), 0));
     OK(hearth_run(h, LONG));
     cr_expect_str_eq(end_of_it, "done|taken 0");
     /* and stops waiting when it is cancelled */
     OK(hearth_lock_acquire(h, T("l"), LONG, 0, &died));
     ticket = start("lock", end_of_it);
-    cr_assert(await(h, "l", "waits"));
+    cr_assert(await(h, "l", "waiters"));
     OK(hearth_cancel(h, ticket));
     OK(hearth_run(h, LONG));
     cr_expect(strncmp(end_of_it, "cancelled|", 10) == 0, "%s", end_of_it);
-    cr_expect_eq(rows(h, "l", "waits"), 0);
+    cr_expect_eq(rows(h, "l", "waiters"), 0);
     OK(hearth_lock_release(h, T("l"), 0));
     /* it leaves a lock held */
     cr_expect_str_eq(run("leave"), "done|left");
