@@ -43,7 +43,8 @@ void hearth_abandon(struct hearth *h) {
     }
     int bell = h->attached ? h->shm.bell_fd : -1;
     if (h->attached) {
-        h->shm.mine = NULL; /* the slot is the parent's: its mutex stays locked, its state as it is */
+        h->shm.mine =
+            NULL; /* the slot is the parent's: its mutex stays locked, its state as it is */
         shm_detach(&h->shm);
         h->attached = 0;
     }

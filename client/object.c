@@ -103,6 +103,7 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         {"NOPROC", HEARTH_E_ABSENT},       {"EXISTS process", HEARTH_E_EXISTS},
         {"has 64 MiB at most", -EMSGSIZE}, {"RUNNING", HEARTH_E_PENDING},
         {"OOM command", HEARTH_E_OOM},     {"maximum allowed size", -EMSGSIZE},
+        {"NOLEASE", HEARTH_E_ABSENT},      {"does not do that", -EBADF},
     };
     const char *text = hearth_reply_text(r, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {

@@ -265,9 +265,12 @@ int hearth_lock_enter(struct hearth_lock *l, int64_t ms, unsigned flags, int *re
 
 int hearth_lock_leave(struct hearth_lock *l, unsigned flags) {
     struct hearth *h = l->h;
-    if (at_hand(l) && (l->recursive ? sync_ref_runlock(&h->shm, &l->ref)
-                                    : sync_ref_unlock(&h->shm, &l->ref)) == 0) {
-        return 0;
+    if (at_hand(l)) {
+        int r =
+            l->recursive ? sync_ref_runlock(&h->shm, &l->ref) : sync_ref_unlock(&h->shm, &l->ref);
+        if (r >= 0) { /* 1: of an rlock that is still held */
+            return 0;
+        }
     }
     return l->recursive ? hearth_rlock_release(h, l->name, flags)
                         : hearth_lock_release(h, l->name, flags);

@@ -82,25 +82,22 @@ static uint64_t *room(struct hearth *h, size_t n) {
     return h->leases;
 }
 
-/* [item, lease, item, lease ...] */
+/* [[item, lease], [item, lease] ...] */
 static int take_items(struct hearth *h, const struct hearth_reply *array,
                       const struct hearth_bytes **ret, size_t *ret_n) {
-    const struct hearth_bytes *items;
     size_t n;
-    int r = object_items(h, array, &items, &n);
+    int r = object_items(h, array, ret, &n); /* makes room for them */
     if (r == 0 && !room(h, n)) {
         r = -ENOMEM;
     }
-    const struct hearth_reply *e = hearth_reply_first(array);
-    for (size_t i = 0; i < n / 2 && r == 0; i++) {
-        h->items[i] = h->items[2 * i];
-        e = hearth_reply_next(e);
-        h->leases[i] = (uint64_t)hearth_reply_int(e);
-        e = hearth_reply_next(e);
+    const struct hearth_reply *pair = hearth_reply_first(array);
+    for (size_t i = 0; i < n && r == 0; i++, pair = hearth_reply_next(pair)) {
+        const struct hearth_reply *item = hearth_reply_first(pair);
+        h->items[i] = object_text(item);
+        h->leases[i] = (uint64_t)hearth_reply_int(hearth_reply_next(item));
     }
     if (r == 0) {
-        *ret = h->items;
-        *ret_n = n / 2;
+        *ret_n = n;
     }
     return r;
 }

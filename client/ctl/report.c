@@ -160,7 +160,9 @@ static void advise(struct ctl *c, int error, const struct hearth_task *task) {
 int ctl_failed(struct ctl *c, int error) {
     const char *words = c->h ? hearth_errmsg(c->h) : "";
     ctl_say(c, 0, "%s",
-            (error > 0 || error == -EOPNOTSUPP) && words[0] ? words : hearth_strerror(error));
+            (error > 0 || error == -EOPNOTSUPP || error == -EBADF) && words[0]
+                ? words
+                : hearth_strerror(error));
     if (error > 0) {
         advise(c, error, NULL);
     }

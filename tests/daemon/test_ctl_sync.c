@@ -69,7 +69,7 @@ Test(ctl_sync, signals_are_passed_on) {
            0, "3\nusr1\nterm\n", "");
     /* who waits just ends */
     expect(UNTIL "hearth lock l -- sh -c 'until [ -e go ]; do sleep 0.01; done' &\n"
-                 "until_ holds 1; hearth lock l -- echo never & p=$!\n"
+                 "until_ holds 1; \"$HEARTH_CTL\" lock l -- echo never & p=$!\n"
                  "until_ waits 1; kill $p; wait $p; echo $?; touch go; wait\n"
                  "hearth lock l -n echo free",
            0, "143\nfree\n", "");
@@ -132,4 +132,5 @@ Test(ctl_sync, the_daemon_goes) {
            7, "told\n", "the daemon is gone");
     cr_expect_eq(daemon_wait(&d, 20000), 0);
     cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 20000), 0);
 }
