@@ -392,7 +392,11 @@ uint32_t shm_pool_room(uint32_t queue_max) {
 static int make_rings(struct shm *s, struct shm_pool *p, uint32_t queue_max) {
     uint64_t capacity = ready_capacity(queue_max);
     uint64_t front = capacity < FRONT_RING_MAX ? capacity : FRONT_RING_MAX;
-    int r = alloc_give(s, &p->ready.entries_off, (capacity + front) * 8);
+    int r = alloc_take_back(s, &p->ready.entries_off); /* who was killed here may have left some */
+    if (r == -EAGAIN) {
+        return r;
+    }
+    r = alloc_give(s, &p->ready.entries_off, (capacity + front) * 8);
     if (r) {
         return r == -EMSGSIZE ? -EINVAL : r;
     }
@@ -427,8 +431,7 @@ int shm_pool_renew(struct shm *s, uint32_t index, uint32_t queue_max) {
     if (index >= SHM_POOLS || queue_max < 1 || queue_max > 4 << 20) {
         return -EINVAL;
     }
-    int r = alloc_take_back(s, &p->ready.entries_off);
-    return r == -EAGAIN ? r : make_rings(s, p, queue_max);
+    return make_rings(s, p, queue_max);
 }
 
 void shm_ring_daemon(struct shm *s) {
