@@ -311,13 +311,22 @@ int wait_sync_do(struct conn *c, const struct sync_do *what) {
         answer(c, w->answer);
         return 0;
     }
-    c->serve->d->shm.cycle_n = 0;
-    int r = op_run(&c->serve->d->shm, what->shards, inside, &k);
+    struct shm *shm = &c->serve->d->shm;
+    int r = w->again || c->exec ? 0 : sync_forgo(shm);
+    if (r) {
+        return r; /* a right that a call of before has failed to use up */
+    }
+    shm->cycle_n = 0;
+    r = op_run(shm, what->shards, inside, &k);
     if (r == -EINPROGRESS) {
         return begin_wait(c, what);
     }
     if (r == -EAGAIN) {
         return r;
+    }
+    if (r < 0 && w->again) {
+        sync_forgo(
+            shm); /* the next in line has it now; if that is not to be had, before the next command */
     }
     w->again = w->error = false;
     count(c, r, what->died);

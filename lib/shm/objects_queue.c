@@ -90,6 +90,7 @@ static int make_until(struct call *c, objects_fn *fn, uint64_t until) {
         r = objects_change(&c->ask, false, fn);
         if (r < 0 && r != -EINPROGRESS) {
             sync_forgo(s);
+            r = r == -EALREADY ? -EIDRM : r; /* it waits at what has another name now */
         }
     }
     return r;

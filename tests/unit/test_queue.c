@@ -21,8 +21,8 @@ static struct objects o[HANDLES];
 static const struct task_bytes q = {"q", 1};
 static struct key_name name;
 
-static void begin(void) {
-    h[0] = new_segment(8 << 20);
+static void begin_with(uint64_t size) {
+    h[0] = new_segment(size);
     for (int i = 1; i < HANDLES; i++) {
         uint32_t slot, gen;
         shm_share(&h[0], &h[i]);
@@ -33,6 +33,10 @@ static void begin(void) {
         objects_init(&o[i], &h[i]);
     }
     name = key_name(&h[0], q.data, q.len);
+}
+
+static void begin(void) {
+    begin_with(8 << 20);
 }
 
 static void end(void) {
@@ -413,7 +417,53 @@ Test(queue, items_of_any_size) {
     end();
 }
 
+Test(queue, the_largest_item) {
+    const size_t most = 64 << 20;
+    uint64_t lease;
+    begin_with(UINT64_C(512) << 20);
+    struct task_bytes b = {calloc(1, most + 1), most};
+    cr_assert_not_null(b.data);
+    cr_assert_eq(objects_queue_create(&o[0], q, &(struct queue_params){0, -1}), 1);
+    cr_assert_eq(objects_queue_put(&o[0], q, &b, 1, 0), 1);
+    cr_assert_eq(objects_queue_put(&o[0], q, &(struct task_bytes){b.data, most + 1}, 1, 0),
+                 -EMSGSIZE);
+    const struct task_bytes *items;
+    size_t n;
+    cr_assert_eq(objects_queue_get(&o[0], q, 1, 0, &items, &n, &lease), 0);
+    cr_assert_eq(items->len, most);
+    cr_assert_eq(objects_queue_done(&o[0], q, lease), 0);
+    free((void *)(uintptr_t)b.data);
+    end();
+}
+
 /* ---- asleep ---- */
+
+static void *get_after_all(void *arg) {
+    const struct task_bytes *items;
+    size_t n;
+    return (void *)(intptr_t)objects_queue_get(arg, q, 1, 30000, &items, &n, NULL);
+}
+
+Test(queue, one_who_sleeps_while_it_gets_another_name) {
+    begin();
+    static const struct task_bytes other = {"other", 5};
+    struct task_bytes b = {"a", 1};
+    pthread_t a;
+    void *r;
+    cr_assert_eq(objects_queue_create(&o[0], q, &(struct queue_params){5, 0}), 1);
+    pthread_create(&a, NULL, get_after_all, &o[1]);
+    while (view().getters == 0) {
+    }
+    cr_assert_eq(objects_rename(&o[0], q, other, false), 0);
+    cr_assert_eq(objects_queue_put(&o[0], other, &b, 1, 0), 1);
+    pthread_join(a, &r);
+    cr_assert_eq((intptr_t)r, -EIDRM);
+    const struct task_bytes *items;
+    size_t n;
+    cr_assert_eq(objects_queue_get(&o[0], other, 1, 0, &items, &n, NULL), 0);
+    sound();
+    end();
+}
 
 enum { SENT = 20000 };
 
