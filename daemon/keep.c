@@ -24,13 +24,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/lockfile.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/supervise/supervise.h"
@@ -133,31 +133,14 @@ static bool is_runtime(const char *path) {
 }
 
 static int take_lock(const char *path) {
-    _cleanup_free_ char *name = NULL;
-    if (asprintf(&name, "%s.lock", path) < 0) {
-        name = NULL;
-        return -ENOMEM;
+    int r = lockfile_take(path, &kept.lock);
+    if (r == -EADDRINUSE) {
+        log_err(ABOUT, "another daemon has %s: stop it first, or choose another segment_path",
+                path);
+    } else if (r < 0) {
+        log_err(ABOUT, "cannot make the lock file %s.lock: %s", path, strerror(-r));
     }
-    for (;;) {
-        _cleanup_close_ int fd =
-            open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-        struct stat mine, there;
-        if (fd < 0) {
-            int r = -errno;
-            log_err(ABOUT, "cannot make the lock file %s: %s", name, strerror(-r));
-            return r;
-        }
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-            log_err(ABOUT, "another daemon has %s: stop it first, or choose another segment_path",
-                    path);
-            return -EADDRINUSE;
-        }
-        if (fstat(fd, &mine) == 0 && stat(name, &there) == 0 && mine.st_ino == there.st_ino &&
-            mine.st_dev == there.st_dev) {
-            kept.lock = steal_fd(&fd);
-            return 0;
-        } /* its last holder has removed it meanwhile */
-    }
+    return r;
 }
 
 static bool is_unfinished(int fd) {
@@ -303,13 +286,9 @@ int keep_open(struct hearthd *d) {
 
 void keep_close(struct hearthd *d, bool all_done) {
     if (kept.path && all_done && !kept.asked) {
-        _cleanup_free_ char *lock = NULL;
         unlink(kept.path);
-        if (asprintf(&lock, "%s.lock", kept.path) >= 0) {
-            unlink(lock);
-        } else {
-            lock = NULL;
-        }
+        lockfile_remove(kept.path, kept.lock);
+        kept.lock = -1;
     }
     if (d->shm.mine) {
         slot_set_state(&d->shm, SLOT_RETIRED);

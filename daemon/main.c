@@ -54,6 +54,10 @@ enum {
 
 #define FLUSH_NS (2 * NS_PER_SEC)
 
+/* A service manager gives up on us when TimeoutStopSec= is over, whatever stop_timeout is. As long as the loop turns it is asked,
+ * so often, for so much more: tasks may take their time, and a daemon that hangs is killed all the same. */
+enum { EXTEND_EVERY_US = 400 * 1000, EXTEND_BY_US = 10 * 1000 * 1000 };
+
 enum { STOP_SIGNALS = 3 };
 
 struct options {
@@ -65,6 +69,7 @@ struct run {
     struct hearthd d;
     struct loop *loop;
     struct event *signals[STOP_SIGNALS];
+    struct event *extend; /* set while it stops */
     uint32_t interrupts;
     bool hurry;
     bool terminal; /* stderr is one */
@@ -187,6 +192,13 @@ static int open_base(struct hearthd *d) {
     return 0;
 }
 
+static void on_extend(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    (void)arg;
+    notify_extend(EXTEND_BY_US);
+}
+
 static void stop(struct run *run, const char *why) {
     struct hearthd *d = &run->d;
     uint64_t wait = d->config->stop_timeout_ms * NS_PER_MS;
@@ -199,6 +211,8 @@ static void stop(struct run *run, const char *why) {
                "%s: stopping; running tasks may finish within %g s", why,
                d->config->stop_timeout_ms / 1000.0);
     notify_stopping();
+    notify_extend(EXTEND_BY_US);
+    event_add(run->extend, &(struct timeval){.tv_usec = EXTEND_EVERY_US});
     if (d->serve) {
         serve_accepting(d, false);
     }
@@ -226,6 +240,10 @@ static int open_signals(struct run *run) {
 
     signal(SIGPIPE, SIG_IGN);
     run->terminal = isatty(STDERR_FILENO);
+    run->extend = event_new(run->d.base, -1, EV_PERSIST, on_extend, run);
+    if (!run->extend) {
+        return -ENOMEM;
+    }
     for (int i = 0; i < STOP_SIGNALS; i++) {
         run->signals[i] = evsignal_new(run->d.base, which[i], on_signal, run);
         if (!run->signals[i] || event_add(run->signals[i], NULL) < 0) {
@@ -372,6 +390,9 @@ static void close_all(struct run *run) {
         if (run->signals[i]) {
             event_free(run->signals[i]);
         }
+    }
+    if (run->extend) {
+        event_free(run->extend);
     }
     if (d->base) {
         event_base_free(d->base);

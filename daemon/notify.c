@@ -98,6 +98,12 @@ void notify_stopping(void) {
     say("STOPPING=1", MSG_DONTWAIT);
 }
 
+void notify_extend(uint64_t usec) {
+    char text[64];
+    snprintf(text, sizeof(text), "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)usec);
+    say(text, MSG_DONTWAIT);
+}
+
 void notify_watchdog(void) {
     say("WATCHDOG=1", MSG_DONTWAIT);
 }

@@ -12,6 +12,8 @@ void notify_ready(void);
 void notify_stopping(void);
 /* The configuration is being read again; notify_ready() follows. */
 void notify_reloading(void);
+/* "Give me so much more time from now", in microseconds. */
+void notify_extend(uint64_t usec);
 void notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* How often notify_watchdog() must be called at least, in microseconds (half of WatchdogSec=); 0:

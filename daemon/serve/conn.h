@@ -215,6 +215,7 @@ struct conn {
 struct serve {
     struct hearthd *d;
     int listen_fd;
+    int lock_fd;     /* of our own socket's lock file; -1: none */
     bool own_socket; /* we made the file and remove it */
     bool accepting;  /* as serve_accepting() said */
     bool paused;     /* out of descriptors */

@@ -2,7 +2,8 @@
 /* The listening socket. systemd's is taken as it is. Our own: the file may be left over from a
  * daemon that was killed, and then refuses connections; only such a file is replaced. A socket that
  * answers belongs to a living daemon, and anything that is no socket to somebody else: both are
- * left alone. The file is made without any permission (umask), then given to its owner and group,
+ * left alone. Of two daemons that find the same left-over at once, the one that gets the lock file
+ * beside it goes on (lockfile.h). The file is made without any permission (umask), then given to its owner and group,
  * then opened up, so nobody connects in between who may not. On closing it is removed only if it
  * still is ours.
  *
@@ -27,6 +28,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/lockfile.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/serve/blocks.h"
@@ -92,6 +94,24 @@ static int probe(const struct sockaddr_un *a) {
     return errno == ECONNREFUSED || errno == ENOENT ? 0 : -errno;
 }
 
+static int refuse_second(const char *path) {
+    log_err(ABOUT,
+            "a daemon is already listening on %s: stop it first, or choose another path (-s)",
+            path);
+    return -EADDRINUSE;
+}
+
+static int take_lock(struct serve *s, const char *path) {
+    int r = lockfile_take(path, &s->lock_fd);
+    if (r == -EADDRINUSE) {
+        return refuse_second(path);
+    }
+    if (r < 0) {
+        log_err(ABOUT, "cannot make the lock file %s.lock: %s", path, strerror(-r));
+    }
+    return r;
+}
+
 static int remove_stale(const struct sockaddr_un *a) {
     struct stat st;
     if (lstat(a->sun_path, &st) < 0) {
@@ -104,13 +124,10 @@ static int remove_stale(const struct sockaddr_un *a) {
     }
     int r = probe(a);
     if (r == -EADDRINUSE) {
-        log_err(ABOUT,
-                "a daemon is already listening on %s: stop it first, or choose another path (-s)",
-                a->sun_path);
-    } else if (r < 0) {
-        log_err(ABOUT, "cannot tell whether somebody listens on %s: %s", a->sun_path, strerror(-r));
+        return refuse_second(a->sun_path);
     }
     if (r < 0) {
+        log_err(ABOUT, "cannot tell whether somebody listens on %s: %s", a->sun_path, strerror(-r));
         return r;
     }
     log_info(ABOUT, "replacing the socket %s that a daemon has left behind", a->sun_path);
@@ -182,6 +199,7 @@ static int make_own(struct serve *s) {
     struct stat st;
     int r = address_of(f->socket_path, &a);
     r = r < 0 ? r : check_parent(f->socket_path);
+    r = r < 0 ? r : take_lock(s, f->socket_path);
     r = r < 0 ? r : remove_stale(&a);
     if (r < 0) {
         return r;
@@ -352,6 +370,8 @@ void listen_close(struct serve *s) {
         st.st_ino == s->socket_ino) {
         unlink(path);
     }
+    lockfile_remove(path, s->lock_fd);
+    s->lock_fd = -1;
     if (s->listen_fd >= 0) {
         close(s->listen_fd);
         s->listen_fd = -1;

@@ -135,7 +135,7 @@ int serve_open(struct hearthd *d) {
         return -ENOMEM;
     }
     s->d = d;
-    s->listen_fd = -1;
+    s->listen_fd = s->lock_fd = -1;
     s->answered_idx = UINT32_MAX;
     s->now_ns = clock_now();
     s->random = s->now_ns;

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""What must be true of hearthd as a service, whoever manages it: a real systemd (booted.py) or the stand-in (standin.py). A
+service has path, main_pid(), kill(), wait_other(), restart(), reload(), configure() and a directory `work` where handlers may
+write."""
+import random
+import signal
+import time
+
+from load import CONF, Load
+from rig import Error, Wire, until
+
+
+def submit(wire, *words):
+    reply = wire.ask("TASK.SUBMIT", *words)
+    assert not isinstance(reply, Error), reply
+    return reply.decode()
+
+
+def state(wire, task):
+    status = wire.ask("TASK.STATUS", task)
+    return "unknown" if isinstance(status, Error) else status[status.index(b"state") + 1].decode()
+
+
+def ended(wire, task):
+    """(state, result)"""
+    reply = wire.ask("TASK.WAIT", task)
+    assert not isinstance(reply, Error), reply
+    return reply[1].decode(), reply[2]
+
+
+def wait_for(wire, task, wanted):
+    assert until(lambda: state(wire, task) == wanted), f"{task} is {state(wire, task)}, not {wanted}"
+
+
+def killed_under_load(service, times, directory):
+    """SIGKILL, at any moment of its life, the start included, while clients are at work."""
+    rnd = random.Random(times)
+    load = Load(service.path, directory)
+    slowest = 0
+    for _ in range(times):
+        pid = service.main_pid()
+        time.sleep(rnd.choice([0, 0, 0.002, 0.01, 0.03]))
+        service.kill()
+        began = time.monotonic()
+        if rnd.random() < 0.8:
+            service.wait_other(pid)
+            slowest = max(slowest, time.monotonic() - began)
+        else:  # the next one is killed while it starts
+            assert until(lambda pid=pid: service.main_pid() not in (0, pid))
+    service.wait_other(0)
+    tasks = load.stop()
+    breaks = sum(c.breaks for c in load.clients)
+    assert breaks >= times // 2, f"{breaks} broken connections by {times} kills"
+    print(f"# {times} kills, {tasks} tasks, slowest back after {slowest * 1000:.0f} ms", flush=True)
+
+
+def watchdog(service):
+    """Stopped, it is killed by the manager and comes back with all it had."""
+    wire = Wire(service.path)
+    wire.ask("HSET", "watched", "a", "1")
+    late = submit(wire, "demo", "echo", "late", "DELAY", 2500)
+    queued = submit(wire, "demo", "echo", "x")
+    ended(wire, queued)
+    pid = service.main_pid()
+    service.kill(signal.SIGSTOP)
+    service.wait_other(pid)
+    wire = Wire(service.path)
+    assert wire.ask("HGET", "watched", "a") == b"1"
+    assert ended(wire, queued) == ("done", b"x")
+    assert ended(wire, late) == ("done", b"late")
+
+
+def workers(service):
+    info = Wire(service.path).ask("CONFIG", "GET", "pools.demo.workers")
+    return info[1].decode()
+
+
+def reloads(service):
+    """A good configuration is taken, a bad one refused, and tasks do not notice."""
+    pid = service.main_pid()
+    wire = Wire(service.path)
+    runs = submit(wire, "demo", "sleep", "", "ARG", 300)
+    service.configure(CONF.replace("workers = 2; backoff", "workers = 3; backoff", 1))
+    assert service.reload(), "a good configuration was refused"
+    assert workers(service) == "3"
+    service.configure(CONF.replace("workers = 2; backoff", "workers = nonsense", 1))
+    assert not service.reload(), "a bad configuration was taken"
+    assert workers(service) == "3"
+    service.configure(CONF)
+    assert service.reload() and workers(service) == "2"
+    assert service.main_pid() == pid and ended(wire, runs)[0] == "done"
+
+
+def restarts(service):
+    """A planned restart: what runs may end, for longer than the manager's own patience (it is asked for more), what waits goes
+    on in the next daemon, and nobody is refused meanwhile."""
+    wire = Wire(service.path)
+    wire.ask("RPUSH", "kept", "a", "b")
+    runs = submit(wire, "once", "run", "", "ARG", "sh", "ARG", "-c", "ARG", "sleep 2; echo ran")
+    wait_for(wire, runs, "running")
+    waiting = [submit(wire, "once", "run", f"{i}", "ARG", "cat") for i in range(20)]
+    after = submit(wire, "demo", "echo", "after", "AFTER", waiting[-1], "OK")
+    pid = service.main_pid()
+    service.restart()
+    assert service.main_pid() != pid
+    wire = Wire(service.path)
+    assert ended(wire, runs) == ("done", b"ran\n"), ended(wire, runs)
+    for i, task in enumerate(waiting):
+        assert ended(wire, task) == ("done", b"%d" % i), ended(wire, task)
+    assert ended(wire, after) == ("done", b"after")
+    assert wire.ask("LRANGE", "kept", 0, -1) == [b"a", b"b"]
+
+
+def durable_outlives_the_segment(service):
+    """A stop empties the store; what was written to the database goes on after the next start."""
+    wire = Wire(service.path)
+    wire.ask("SET", "gone", "1")
+    task = submit(wire, "demo", "echo", "lasts", "DURABLE", "DELAY", 500)
+    plain = submit(wire, "demo", "echo", "plain", "DELAY", 60000)
+    service.stop()
+    service.start()
+    wire = Wire(service.path)
+    assert wire.ask("GET", "gone") is None
+    assert state(wire, plain) == "unknown"
+    assert ended(wire, task) == ("done", b"lasts")
