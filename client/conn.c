@@ -272,9 +272,15 @@ static int sleep_until(struct hearth *h, uint64_t deadline) {
     return n == 0 ? HEARTH_E_PENDING : 0;
 }
 
+bool conn_has_input(const struct hearth *h) {
+    size_t len = buf_len(&h->in) - h->held;
+    return len > 0 && len >= h->need;
+}
+
 int conn_wait(struct hearth *h, uint64_t deadline) {
     int r = conn_flush(h);
-    if (r != 0 || (!is_writing(h) && h->can_spin && deadline != 0 && spin(h, deadline))) {
+    if (r != 0 || conn_has_input(h) ||
+        (!is_writing(h) && h->can_spin && deadline != 0 && spin(h, deadline))) {
         return r;
     }
     return sleep_until(h, deadline);

@@ -134,10 +134,13 @@ int dispatch_sync(struct hearth *h, uint64_t deadline) {
     }
 }
 
-/* Reads and handles until nothing is there or the turn is over. */
+/* Handles what came behind the last reply; then reads and handles until nothing is there or the turn is over. */
 int dispatch_turn(struct hearth *h) {
     size_t total = 0;
     int r = conn_flush(h);
+    if (r == 0 && conn_has_input(h)) {
+        r = dispatch_input(h);
+    }
     while (r == 0 && total < HANDLE_TURN) {
         size_t n;
         r = conn_read(h, &n);
@@ -170,7 +173,9 @@ int hearth_events(const struct hearth *h) {
     if (h->lost) {
         return h->table.pending > 0 && !h->entered ? POLLIN : 0;
     }
-    return POLLIN | (buf_len(&h->out) || h->direct_len ? POLLOUT : 0);
+    /* with input to handle nobody must sleep: a socket can be written to nearly always */
+    bool soon = buf_len(&h->out) || h->direct_len || conn_has_input(h);
+    return POLLIN | (soon ? POLLOUT : 0);
 }
 
 int hearth_run(struct hearth *h, int timeout_ms) {

@@ -115,7 +115,9 @@ int conn_open(struct hearth *h);
 int conn_flush(struct hearth *h);
 /* Reads once. The number of bytes, 0: nothing there now; negative or positive error: lost. */
 int conn_read(struct hearth *h, size_t *ret_n);
-/* Sends and waits until something can be read or, with output left, written. deadline in
+/* Whether input has been read that nobody has handled: what came in one piece with a reply. */
+bool conn_has_input(const struct hearth *h);
+/* Sends and waits until there is something to handle or to read or, with output left, written. deadline in
  * clock_now() terms, 0: now, UINT64_MAX: none. 0 (try), HEARTH_E_PENDING (deadline), -EINTR, or
  * lost. */
 int conn_wait(struct hearth *h, uint64_t deadline);

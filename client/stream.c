@@ -107,7 +107,6 @@ int hearth_follow(struct hearth *h, const char *id, int64_t timeout_ms, hearth_d
     }
     r = r == 0 ? dispatch_enter(h) : r;
     if (r == 0) {
-        r = dispatch_input(h); /* what came right behind the reply */
         while (r == 0 && !h->live.ended) {
             r = conn_wait(h, deadline);
             r = r == 0 ? dispatch_turn(h) : r;
