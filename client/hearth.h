@@ -812,8 +812,8 @@ HEARTH_API int hearth_proc_remove(struct hearth *h, const char *process);
  * and PIPE.*, which handlers have as hearth_sync. They are names as dicts and lists are: hearth_object_delete(), _expire(), _type(),
  * managers' prefixes, quotas. They stay until they are deleted. Whoever waits for one that is deleted gets HEARTH_E_ENDED.
  *
- * What is held is held by the handle, and let go when the handle is closed, its connection is lost, or its process dies, at
- * whatever instruction. So each thread is an owner of its own. A handle that was attached when it took something must be attached
+ * What is held is held by the handle, and let go when the handle is closed (which counts as its death), its connection is lost, or its
+ * process dies, at whatever instruction. So each thread is an owner of its own. A handle that was attached when it took something must be attached
  * when it gives it back: attach first.
  *
  * ms < 0: waits for ever; 0: not at all; too late: HEARTH_E_PENDING. Waiters are served in the order of their coming. Nobody waits longer

@@ -145,6 +145,18 @@ static int dies_with_it(struct hearth *mine) {
     return 1;
 }
 
+static int closes_with_it(struct hearth *mine) {
+    struct hearth *again;
+    TRY(hearth_lock_acquire(mine, T("l"), -1, 0, NULL) == 0);
+    TRY(hearth_event_set(mine, T("e")) == 0);
+    hearth_close(mine);
+    mine = NULL;
+    TRY(hearth_connect(d.socket, &again) == 0);
+    mine = again;
+    TRY(hearth_event_wait(mine, T("back"), LONG) == 0); /* lives on */
+    return 0;
+}
+
 static int closes_a_circle(struct hearth *mine) {
     TRY(hearth_lock_acquire(mine, T("b"), -1, 0, NULL) == 0);
     TRY(hearth_lock_acquire(mine, T("l"), LONG, 0, NULL) == 0);
@@ -182,6 +194,14 @@ static void story_of_locks(void) {
     cr_expect_eq(child_wait(pid), CHILD_SIGNALLED + SIGKILL);
     OK(hearth_rwlock_read(h, T("rw"), LONG, 0, NULL));
     OK(hearth_rwlock_release(h, T("rw"), 0));
+    OK(hearth_lock_release(h, T("l"), 0));
+    /* who closes its handle */
+    pid = other(closes_with_it);
+    OK(hearth_event_wait(h, T("e"), LONG));
+    OK(hearth_lock_acquire(h, T("l"), LONG, 0, &died));
+    OK(hearth_event_set(h, T("back")));
+    ENDS_WELL(pid);
+    OK(hearth_object_delete(h, (struct hearth_bytes[]){T("e"), T("back")}, 2, NULL));
     /* a circle */
     pid = other(closes_a_circle);
     cr_assert(await(h, "l", "waiters"));
@@ -529,6 +549,11 @@ Test(client_sync, the_other_mapped) {
 }
 Test(client_sync, this_one_mapped) {
     OK(hearth_attach(h, 0));
+    tell_all();
+}
+Test(client_sync, this_one_mapped_for_reading) {
+    he_maps = true;
+    OK(hearth_attach(h, 1));
     tell_all();
 }
 Test(client_sync, both_mapped) {
