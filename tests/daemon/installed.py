@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The installed tree as a stranger uses it, staged in a directory: the README's program in C built by pkg-config against
-the shared and the static library, the example that opens hearth_handler.h built as it says and run by a daemon, and the
+the shared and the static library, a program of the tutorial, the example that opens hearth_handler.h built as it says and run by a daemon, and the
 paths that hearthd finds its worker and its modules by. TAP, one test per step."""
 import json
 import os
@@ -73,6 +73,14 @@ def client(work, path, static):
     assert said == "first: 2\nbe 1\nto 1\n\n", said
 
 
+def tutorial(work):
+    """The command of its README, where it is installed."""
+    where = os.path.dirname(find(work, "threads.c"))
+    command = next(line for line in read("client/examples/multiprocessing/README.md").split("\n") if line.startswith("    cc "))
+    words = command.replace("$(pkg-config --cflags --libs hearth)", " ".join(flags(work, "--cflags", "--libs"))).split()
+    run(*CC, *words[1:], *sanitizers(), cwd=where)
+
+
 def handler(work):
     """The example of the header, compiled by the command it names."""
     text = read("worker/hearth_handler.h")
@@ -108,6 +116,7 @@ def main():
         with Daemon() as daemon:
             tap.run("the README's program with the shared library", client, work, daemon.path, False)
             tap.run("the README's program with the static library", client, work, daemon.path, True)
+        tap.run("a program of the tutorial", tutorial, work)
         tap.run("the example of hearth_handler.h", handler, work)
         tap.run("modules are looked for where they are installed", build_paths)
     finally:
