@@ -11,7 +11,7 @@
  * be; else queued ones end at once, and both kinds end LOST with CAUSE_STOPPING (attempt tells them apart). Then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
  * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: the configuration
  * is read again, and put in force if it is good (reload.c); if we were started from a terminal that
- * is gone now, it means that, and we stop. SIGPIPE is ignored.
+ * is gone now, it means that, and we stop. SIGPIPE and SIGXFSZ are ignored.
  *
  * The daemon is a subreaper: workers are its children although zygotes fork them, and what a
  * command leaves behind becomes its child too, so that nothing outlives an orderly end.
@@ -239,6 +239,7 @@ static int open_signals(struct run *run) {
     const int which[STOP_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a database that may not grow is EFBIG */
     run->terminal = isatty(STDERR_FILENO);
     run->extend = event_new(run->d.base, -1, EV_PERSIST, on_extend, run);
     if (!run->extend) {

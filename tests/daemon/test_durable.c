@@ -4,12 +4,14 @@
  * Criterion suite. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -154,6 +156,79 @@ Test(durable, a_later_schema_is_refused_and_left_alone) {
     cr_assert_eq(sqlite3_open(db, &q), SQLITE_OK);
     cr_assert_eq(sqlite3_exec(q, "PRAGMA user_version = 1", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(q);
+    again();
+}
+
+/* The disk is full: the file may not grow any more. */
+Test(durable, a_full_disk_refuses_durable_tasks_and_serves_the_rest) {
+    char id[80], big[65537];
+    struct rlimit none = {0}, all;
+    struct stat st;
+    memset(big, 'x', sizeof(big) - 1);
+    big[sizeof(big) - 1] = '\0';
+    SUBMIT(id, "demo", "echo", "before", "DURABLE", "DELAY", "1000");
+    cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, NULL, &all), 0);
+    cr_assert_eq(stat(db, &st), 0);
+    none.rlim_cur = 4096;
+    none.rlim_max = all.rlim_max;
+    cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &none, NULL), 0);
+    /* the first one meets it, with its reply already on the way; later ones are refused at once */
+    for (int i = 0; i < 2; i++) {
+        const char *shown = wire_call(&w, "TASK.SUBMIT", "demo", "echo", big, "DURABLE", NULL);
+        cr_assert(strncmp(shown, "-DURABLE ", 9) == 0, "%.200s", shown);
+    }
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "demo", "echo", "hi", NULL), "\"hi\"");
+    cr_assert_str_eq(wire_call(&w, "HSET", "h", "f", "v", NULL), ":1");
+    cr_assert(strstr(daemon_log(&d), "durable tasks are refused"), "%s", daemon_log(&d));
+    cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &all, NULL), 0);
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    char after[80];
+    while (sscanf(wire_call(&w, "TASK.SUBMIT", "demo", "echo", "after", "DURABLE", NULL),
+                  "\"%79[^\"]\"", after) != 1) {
+        cr_assert(clock_now() < until, "it never becomes writable again: %s", daemon_log(&d));
+    }
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", after, NULL), "\"after\""), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", id, NULL), "\"before\""), "%s", wire_show(&w));
+    /* what was refused is not there afterwards either */
+    wire_call(&w, "PING", NULL);
+    daemon_kill(&d);
+    again();
+    cr_assert_eq(rows("length(payload) > 65000"), 0);
+}
+
+Test(durable, a_torn_page_is_noticed) {
+    char id[80], junk[4096];
+    glob_t found;
+    char pattern[TMP_PATH + 32];
+    for (int i = 0; i < 100; i++) {
+        SUBMIT(id, "demo", "echo", "some payload or other, so that there are pages", "DURABLE",
+               "DELAY", "60000");
+    }
+    kill(d.pid, SIGTERM); /* with the last connection the log is moved into the database */
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    memset(junk, 0xa5, sizeof(junk));
+    int fd = open(db, O_WRONLY | O_CLOEXEC);
+    cr_assert_eq(pwrite(fd, junk, sizeof(junk), 4096), (ssize_t)sizeof(junk));
+    close(fd);
+    again();
+    cr_assert(strstr(daemon_log(&d), "set aside"), "%s", daemon_log(&d));
+    snprintf(pattern, sizeof(pattern), "%s/hearth.db.[0-9]*", dir);
+    cr_assert_eq(glob(pattern, 0, NULL, &found), 0);
+    globfree(&found);
+}
+
+Test(durable, a_directory_that_cannot_be_written) {
+    wire_close(&w);
+    kill(d.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    char text[4096];
+    snprintf(text, sizeof(text), "durable_path = \"%s/none/hearth.db\";\n", dir);
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, text, strlen(text)), 0);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), -ECHILD);
+    cr_assert_eq(daemon_wait(&d, 10000), 1);
+    cr_assert(strstr(daemon_log(&d), "cannot use the database"), "%s", daemon_log(&d));
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, config, strlen(config)), 0);
     again();
 }
 
