@@ -51,6 +51,16 @@ static const char *name_of(int r) {
         return "Ended";
     case HEARTH_E_QUOTA:
         return "Quota";
+    case HEARTH_E_NOTOWNER:
+        return "NotOwner";
+    case HEARTH_E_DEADLOCK:
+        return "Deadlock";
+    case HEARTH_E_BROKEN:
+        return "Broken";
+    case HEARTH_E_CLOSED:
+        return "Closed";
+    case HEARTH_E_OVERFLOW:
+        return "TooMany";
     default:
         return "Error";
     }

@@ -24,7 +24,10 @@ enum { CLIENTS_MAX = 64 };
 struct thread {
     struct thread *next, *prev;
     struct hearth *h[CLIENTS_MAX];
+    uint64_t serial[CLIENTS_MAX];
 };
+
+unsigned fork_generation;
 
 static __thread struct thread *mine;
 static pthread_key_t key;
@@ -32,6 +35,7 @@ static pthread_mutex_t lists_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct thread *threads;
 static struct own_handle *own_handles;
 static unsigned n_clients;
+static uint64_t serials;
 
 #define LIST_ADD(list, x)                                                                          \
     do {                                                                                           \
@@ -92,6 +96,7 @@ static void after_fork_in_child(void) {
             t->h[i] = NULL;
         }
     }
+    fork_generation++;
     threads = mine; /* the others' have no thread any more */
     if (mine) {
         mine->next = mine->prev = NULL;
@@ -108,6 +113,16 @@ static void after_fork_in_child(void) {
 
 static const char *path_of(struct client *c) {
     return c->path == Py_None ? NULL : PyUnicode_AsUTF8(c->path);
+}
+
+/* A signal handler has run while this thread waits: Python's shall too, and may raise. */
+static int interrupted(struct hearth *h, void *arg) {
+    (void)h;
+    (void)arg;
+    PyGILState_STATE state = PyGILState_Ensure();
+    int r = PyErr_CheckSignals();
+    PyGILState_Release(state);
+    return r;
 }
 
 static struct hearth *raise_connect(struct client *c, int r) {
@@ -168,7 +183,16 @@ struct hearth *client_handle(struct client *c) {
         PyErr_NoMemory();
         return NULL;
     }
-    return open_handle(c, c->map, &t->h[c->id]);
+    if (!open_handle(c, c->map, &t->h[c->id])) {
+        return NULL;
+    }
+    hearth_on_interrupt(t->h[c->id], interrupted, NULL);
+    t->serial[c->id] = ++serials; /* with the interpreter lock */
+    return t->h[c->id];
+}
+
+uint64_t client_serial(const struct client *c) {
+    return mine->serial[c->id];
 }
 
 void handle_lost(struct hearth *h) {

@@ -16,7 +16,8 @@ PyMODINIT_FUNC PyInit__hearth(void);
 PyMODINIT_FUNC PyInit__hearth(void) {
     PyObject *module = PyModule_Create(&module_def);
     if (module && (errors_init() || codec_init() || add_handles(module) || add_objects(module) ||
-                   add_dict(module) || add_list(module) || add_tasks(module))) {
+                   add_dict(module) || add_list(module) || add_tasks(module) || add_sync(module) ||
+                   add_queues(module) || add_arrays(module))) {
         Py_CLEAR(module);
     }
     return module;

@@ -224,8 +224,34 @@ PyTypeObject value_type = {
     .tp_methods = value_methods,
 };
 
+/* exchange(buffer, index, expected, new): compare and set of a byte that other processes have as well. */
+static PyObject *exchange(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_buffer view;
+    Py_ssize_t index;
+    unsigned char expected, fresh;
+    if (!PyArg_ParseTuple(args, "w*nbb", &view, &index, &expected, &fresh)) {
+        return NULL;
+    }
+    bool good = index >= 0 && index < view.len, done = false;
+    if (good) {
+        done = __atomic_compare_exchange_n((unsigned char *)view.buf + index, &expected, fresh,
+                                           false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    } else {
+        PyErr_SetString(PyExc_IndexError, "beyond the buffer");
+    }
+    PyBuffer_Release(&view);
+    return good ? PyBool_FromLong(done) : NULL;
+}
+
+static PyMethodDef functions[] = {
+    {"exchange", exchange, METH_VARARGS,
+     "exchange(buffer, index, expected, new): sets a byte of shared memory if it is as expected."},
+    {NULL, NULL, 0, NULL}};
+
 int add_objects(PyObject *module) {
-    return PyModule_AddType(module, &object_type) || PyModule_AddType(module, &value_type) ||
+    return PyModule_AddFunctions(module, functions) || PyModule_AddType(module, &object_type) ||
+                   PyModule_AddType(module, &value_type) ||
                    PyModule_AddIntConstant(module, "ALWAYS", HEARTH_ALWAYS) ||
                    PyModule_AddIntConstant(module, "IF_ABSENT", HEARTH_IF_ABSENT) ||
                    PyModule_AddIntConstant(module, "IF_PRESENT", HEARTH_IF_PRESENT)

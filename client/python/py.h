@@ -53,6 +53,11 @@ struct own_handle {
 int own_handle_open(struct own_handle *o, struct client *c);
 void own_handle_close(struct own_handle *o);
 
+/* Of the handle that client_handle() has just given: no other in this process has or had it. */
+uint64_t client_serial(const struct client *c);
+/* How many fork()s this process is away from the first. */
+extern unsigned fork_generation;
+
 /* Its connection is gone: if it is this thread's, the next call connects again. h must not be used after. */
 void handle_lost(struct hearth *h);
 
@@ -117,6 +122,12 @@ int add_dict(PyObject *module);
 int add_list(PyObject *module);
 
 int add_tasks(PyObject *module);
+int add_sync(PyObject *module);
+int add_queues(PyObject *module);
+int add_arrays(PyObject *module);
+
+/* Of acquire(block=True, timeout=None) and its like, whose two are args[at] and args[at + 1] or named: the milliseconds to wait. */
+int take_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, Py_ssize_t at, int64_t *ret);
 
 /* Milliseconds of a time limit in seconds: None is -1 (for ever), what is below 0 is 0. */
 int timeout_ms(PyObject *timeout, int64_t *ret);

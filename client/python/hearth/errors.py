@@ -76,6 +76,26 @@ class Ended(Error, ReferenceError):
     """The object, or the manager it belongs to, has ended."""
 
 
+class NotOwner(Error, RuntimeError):
+    """It is not this thread that holds it."""
+
+
+class Deadlock(Error, RuntimeError):
+    """To wait would close a circle in which each waits for another."""
+
+
+class Broken(Error, RuntimeError):
+    """The barrier is broken."""
+
+
+class Closed(Error, ValueError):
+    """The queue, or the other end of the pipe, is closed."""
+
+
+class TooMany(Error, ValueError):
+    """More is given back than was taken."""
+
+
 class TaskError(Error):
     """A task has ended, and not well. `cause` says how, in one line; `code` is the handler's or the command's; `id` the task's."""
 
