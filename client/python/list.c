@@ -311,11 +311,13 @@ static PyObject *list_cut(PyObject *self, PyObject *args) {
     return r ? raise_error(h, r) : PyLong_FromUnsignedLongLong(n);
 }
 
+/* As a list's iterator: it sees what changes meanwhile. */
 static PyObject *list_iter(PyObject *self) {
-    PyObject *all = range((struct object *)self, 0, -1);
-    PyObject *it = all ? PyObject_GetIter(all) : NULL;
-    Py_XDECREF(all);
-    return it;
+    return PySeqIter_New(self);
+}
+
+static PyObject *list_item(PyObject *self, Py_ssize_t i) {
+    return at((struct object *)self, i);
 }
 
 static PyObject *list_copy(PyObject *self, PyObject *unused) {
@@ -340,7 +342,7 @@ static PyMethodDef list_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyMappingMethods list_mapping = {list_length, list_subscript, list_assign};
-static PySequenceMethods list_sequence = {.sq_length = list_length};
+static PySequenceMethods list_sequence = {.sq_length = list_length, .sq_item = list_item};
 
 PyTypeObject list_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.List",

@@ -360,7 +360,7 @@ int sync_give_up(struct shm *s) {
 }
 
 /* Sleeps until the bell rings or the time is over; looks after the holder if nothing was heard for long. True: a signal handler
- * has run. */
+ * may have run. */
 static bool doze(struct shm *s, struct shm_seat *seat, uint32_t bell, uint64_t until) {
     uint64_t now = clock_now(), step = until - now < HEARTBEAT_NS ? until - now : HEARTBEAT_NS;
     if (until <= now) {
@@ -370,6 +370,7 @@ static bool doze(struct shm *s, struct shm_seat *seat, uint32_t bell, uint64_t u
     if (step == HEARTBEAT_NS && atomic_load(&seat->bell) == bell &&
         clock_now() - now >= HEARTBEAT_NS) {
         answer_of(s, TO_LOOK);
+        return true; /* a signal that came while it did not sleep interrupted nothing */
     }
     return signalled;
 }

@@ -73,7 +73,7 @@ def _living():
 
 def sweep():
     """Deletes what is dropped and can be used by nobody any more."""
-    if not _lock.acquire(blocking=False):
+    if not _dropped or not _lock.acquire(blocking=False):
         return
     try:
         living = _living()

@@ -6,14 +6,26 @@ import os
 import threading
 
 import _hearth
-from hearth import objects
+from hearth import lifetime, objects
 
 
-class DictProxy(objects.Dict):
+class _Known:
+    """Once pickled it may be anywhere."""
+
+    def __reduce__(self):
+        lifetime.escaped(self)
+        return super().__reduce__()
+
+
+class _Value(_Known, objects.Value):
+    pass
+
+
+class DictProxy(_Known, objects.Dict):
     """A Manager's dict."""
 
 
-class ListProxy(objects.List):
+class ListProxy(_Known, objects.List):
     """A Manager's list."""
 
 
@@ -45,7 +57,7 @@ class ValueProxy:
         return f"Value({self._typecode!r}, {self.get()!r})"
 
 
-class ArrayProxy(objects.List):
+class ArrayProxy(_Known, objects.List):
     """A Manager's Array: a list of fixed length."""
 
     def __repr__(self):
@@ -86,6 +98,18 @@ class Manager:
     def join(self, timeout=None):
         """There is no process to wait for."""
 
+    def _number_of_objects(self):
+        lifetime.sweep()
+        cursor, names = b"0", set()
+        while True:
+            cursor, some = self._client.command("SCAN", cursor, "MATCH", self.prefix + "*", "COUNT", 1000)
+            names.update(some)
+            if cursor == b"0":
+                return len(names)
+
+    def _debug_info(self):
+        return f"{self._number_of_objects()} objects under {self.prefix}"
+
     @property
     def prefix(self):
         """What the names of all that belongs to it begin with."""
@@ -95,36 +119,45 @@ class Manager:
 
     def name(self, of=None):
         """A name under the prefix: of something by which others find it, else one that is not used yet."""
-        return self.prefix + (of if of is not None else f"{os.getpid()}.{next(self._numbers)}")
+        if of is None:
+            lifetime.sweep()
+            of = f"{os.getpid()}.{next(self._numbers)}"
+        return self.prefix + of
+
+    def own(self, made, name=None):
+        """It goes when it is dropped, if nobody else can know of it; else with the manager."""
+        if name is None:
+            lifetime.own(made)
+        return made
 
     def dict(self, *args, name=None, **kwargs):
         """A shared dict, with what is given."""
-        made = DictProxy(self.name(name), client=self._client)
+        made = self.own(DictProxy(self.name(name), client=self._client), name)
         if args or kwargs:
             made.update(*args, **kwargs)
         return made
 
     def list(self, sequence=(), *, name=None):
         """A shared list, with what is given."""
-        made = ListProxy(self.name(name), client=self._client)
+        made = self.own(ListProxy(self.name(name), client=self._client), name)
         made.extend(sequence)
         return made
 
     def Namespace(self, **attributes):  # pylint: disable=invalid-name
         """A shared Namespace."""
-        made = NamespaceProxy(self.name(), client=self._client)
+        made = NamespaceProxy(self.own(DictProxy(self.name(), client=self._client)))
         for key, value in attributes.items():
             setattr(made, key, value)
         return made
 
     def Value(self, typecode, value, lock=True):  # pylint: disable=invalid-name,unused-argument
         """A shared value of any kind."""
-        made = ValueProxy(self.name(), typecode, client=self._client)
+        made = ValueProxy(self.own(_Value(self.name(), client=self._client)), typecode)
         made.set(value)
         return made
 
     def Array(self, typecode, sequence, lock=True):  # pylint: disable=invalid-name,unused-argument
         """A shared array: a list whose length stays."""
-        made = ArrayProxy(self.name(), client=self._client)
+        made = self.own(ArrayProxy(self.name(), client=self._client))
         made.extend(sequence)
         return made

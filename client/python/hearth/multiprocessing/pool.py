@@ -19,7 +19,8 @@ import threading
 import traceback
 import warnings
 from multiprocessing import ProcessError, TimeoutError, pool as _stdlib, util  # noqa: F401  pylint: disable=redefined-builtin,unused-import
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, ApplyResult, MaybeEncodingError, ThreadPool  # noqa: F401
+from multiprocessing.pool import (CLOSE, INIT, RUN, TERMINATE, ApplyResult, AsyncResult, IMapIterator,  # noqa: F401
+                                  IMapUnorderedIterator, MapResult, MaybeEncodingError, RemoteTraceback, ThreadPool)
 from multiprocessing.reduction import ForkingPickler
 
 import _hearth
@@ -149,7 +150,8 @@ class _Worker:
     def __init__(self, process, sock):
         self.process, self.sock, self.fd = process, sock, sock.fileno()
         self.frames = _Frames(self.fd)
-        self.pidfd = os.pidfd_open(process.pid)
+        pid = getattr(process, "pid", None)
+        self.pidfd = os.pidfd_open(pid) if pid else os.eventfd(0, os.EFD_CLOEXEC)
         self.tasks = {}  # slot: task, in the order sent
         self.revoked = collections.deque()  # (number, slot): taken back, and the worker has not yet seen it
         self.out = bytearray()

@@ -7,11 +7,21 @@ import os
 import secrets
 
 import _hearth
-from hearth import errors, lifetime, objects
+from hearth import errors, objects
+
+
+_SHM_NAME_PREFIX = "psm_"
+
+
+def _make_filename():
+    return _SHM_NAME_PREFIX + secrets.token_hex(4)
 
 
 class SharedMemory:
     """multiprocessing.shared_memory.SharedMemory."""
+
+    _buf = _mmap = None
+    _fd = -1
 
     def __init__(self, name=None, create=False, size=0):
         if not size >= 0:
@@ -20,9 +30,7 @@ class SharedMemory:
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
-        self._buf = self._mmap = None
-        self._fd = -1
-        self._name = name or "psm_" + secrets.token_hex(4)
+        self._name = name or _make_filename()
         self._block = _hearth.Block(objects.connect(), self._name)
         try:
             self._fd = self._block._create(size) if create else self._block._open()
@@ -81,4 +89,3 @@ def _own_copy():
 
 ShareableList = _own_copy()
 ShareableList.__module__ = __name__
-assert lifetime

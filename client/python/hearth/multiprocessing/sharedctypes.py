@@ -6,6 +6,7 @@ from multiprocessing import sharedctypes as _stdlib
 from multiprocessing.sharedctypes import copy, synchronized  # noqa: F401  pylint: disable=unused-import
 
 from hearth import sync
+from hearth.multiprocessing import context
 
 _CODES = {ctypes.c_char: "c", ctypes.c_byte: "b", ctypes.c_ubyte: "B", ctypes.c_short: "h", ctypes.c_ushort: "H", ctypes.c_int: "i",
           ctypes.c_uint: "I", ctypes.c_long: "q", ctypes.c_ulong: "Q", ctypes.c_longlong: "q", ctypes.c_ulonglong: "Q",
@@ -40,15 +41,15 @@ def _named(name, of, first, n):
     return made
 
 
-def Value(typecode_or_type, *args, lock=True, ctx, name=None):  # pylint: disable=invalid-name
+def Value(typecode_or_type, *args, lock=True, ctx=None, name=None):  # pylint: disable=invalid-name
     """multiprocessing.Value."""
     if name is None:
-        return _stdlib.Value(typecode_or_type, *args, lock=lock, ctx=ctx)
+        return _stdlib.Value(typecode_or_type, *args, lock=lock, ctx=ctx or context.default.get_context())
     return RawValue(typecode_or_type, *args, name=name)
 
 
-def Array(typecode_or_type, size_or_initializer, *, lock=True, ctx, name=None):  # pylint: disable=invalid-name
+def Array(typecode_or_type, size_or_initializer, *, lock=True, ctx=None, name=None):  # pylint: disable=invalid-name
     """multiprocessing.Array."""
     if name is None:
-        return _stdlib.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
+        return _stdlib.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx or context.default.get_context())
     return RawArray(typecode_or_type, size_or_initializer, name=name)
