@@ -224,6 +224,12 @@ const char *const pool_sizing_names[SIZINGS] = {
     [SIZING_ONDEMAND] = "ondemand",
 };
 
+const char *const pool_seccomp_names[POOL_SECCOMPS] = {
+    [POOL_SECCOMP_NONE] = "none",
+    [POOL_SECCOMP_BASIC] = "basic",
+    [POOL_SECCOMP_OFFLINE] = "offline",
+};
+
 const char *const pool_overflow_names[OVERFLOWS] = {
     [OVERFLOW_REJECT] = "reject",
     [OVERFLOW_BLOCK] = "block",

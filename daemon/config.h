@@ -45,6 +45,10 @@ extern const char *const retry_kind_names[RETRY_KINDS]; /* "error" "crash" "time
 /* The bit of a kind by its name, in any case; 0: there is none. */
 uint32_t retry_kind_bit(const char *name, size_t len);
 
+/* Which system calls its processes are refused; daemon/supervise/confine.c. */
+enum pool_seccomp { POOL_SECCOMP_NONE, POOL_SECCOMP_BASIC, POOL_SECCOMP_OFFLINE, POOL_SECCOMPS };
+extern const char *const pool_seccomp_names[POOL_SECCOMPS]; /* "none" "basic" "offline" */
+
 struct pool_config {
     char *name;
     enum pool_kind kind;
@@ -96,7 +100,10 @@ struct pool_config {
     char *working_directory;         /* absolute */
     int32_t nice;                    /* added to the daemon's own */
     uint64_t rlimit[RLIM_NLIMITS];   /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
-    const char *file;                /* where it is defined, for messages; owned by the config */
+    enum pool_seccomp seccomp;
+    /* absolute: what they may read, and write; both empty: as the daemon may */
+    struct config_strings paths_read, paths_write;
+    const char *file; /* where it is defined, for messages; owned by the config */
     unsigned line;
 };
 
@@ -162,6 +169,7 @@ struct config {
     uint32_t result_max;      /* results kept that nobody has fetched, ... */
     uint64_t result_bytes;    /* ... and their bytes; 0: no limit */
     uint32_t lock_timeout_ms; /* a lock of the segment held by a process that does nothing */
+    uint32_t allow_root;      /* it may run as root */
     enum log_level log_level;
     /* names or numbers of users, @ before those of groups, "*": everybody who can connect */
     struct config_strings read_users, write_users, admin_users, map_users, map_read_users,

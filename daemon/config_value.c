@@ -70,6 +70,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_SIZING] = "word",
     [TYPE_OVERFLOW] = "word",
     [TYPE_RESTART] = "word",
+    [TYPE_SECCOMP] = "word",
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
@@ -303,6 +304,12 @@ static int read_restart(const struct reader *r, const struct option *o, const co
                         void *base) {
     return read_one_of(r, o, s, base, proc_restart_names, PROC_RESTARTS,
                        "\"never\", \"on-failure\" or \"always\"");
+}
+
+static int read_seccomp(const struct reader *r, const struct option *o, const config_setting_t *s,
+                        void *base) {
+    return read_one_of(r, o, s, base, pool_seccomp_names, POOL_SECCOMPS,
+                       "\"none\", \"basic\" or \"offline\"");
 }
 
 static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -578,6 +585,11 @@ static int check_word(const struct reader *r, const struct option *o, const conf
     if (o->offset == offsetof(struct pool_config, weights)) {
         return check_weight(r, s, text);
     }
+    if ((o->offset == offsetof(struct pool_config, paths_read) ||
+         o->offset == offsetof(struct pool_config, paths_write)) &&
+        *text != '/') {
+        return config_fail(r, s, "expected an absolute path");
+    }
     bool command = i == 0 && (o->offset == offsetof(struct pool_config, exec) ||
                               o->offset == offsetof(struct pool_config, program));
     return command ? check_command(r, s, text) : 0;
@@ -647,6 +659,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_BOOL] = read_bool,
     [TYPE_OVERFLOW] = read_overflow,
     [TYPE_RESTART] = read_restart,
+    [TYPE_SECCOMP] = read_seccomp,
     [TYPE_SIGNAL] = read_signal,
 };
 
@@ -723,7 +736,10 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_RESTART:
         fprintf(f, "\"%s\"", proc_restart_names[fetch(o, base)]);
-        break;
+        return;
+    case TYPE_SECCOMP:
+        fprintf(f, "\"%s\"", pool_seccomp_names[fetch(o, base)]);
+        return;
     case TYPE_OVERFLOW:
         fprintf(f, "\"%s\"", pool_overflow_names[fetch(o, base)]);
         return;

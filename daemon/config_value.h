@@ -37,6 +37,7 @@ enum option_type {
     TYPE_SIZING,
     TYPE_OVERFLOW,
     TYPE_RESTART,
+    TYPE_SECCOMP,
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,

@@ -173,6 +173,19 @@ static int load_config(const struct options *o, struct config **ret) {
     return r;
 }
 
+/* All that it starts runs as its own user. */
+static bool is_root_unasked(const struct config *c) {
+    const char *told = getenv("HEARTH_ALLOW_ROOT");
+    if (geteuid() != 0 || c->allow_root || (told && *told)) {
+        return false;
+    }
+    log_err(LOG_ABOUT(.message = MESSAGE_CONFIG),
+            "it will not run as root: every worker, command and process would be root's. Run it as "
+            "a user of its own "
+            "(systemd's unit does), or say allow_root = true in the configuration");
+    return true;
+}
+
 /* ---- opening ---- */
 
 static int open_base(struct hearthd *d) {
@@ -439,6 +452,10 @@ int main(int argc, char **argv) {
         return fflush(stdout) == 0 ? 0 : 1;
     }
     log_open(d->config->log_level);
+    if (is_root_unasked(d->config)) {
+        d->config = config_free(d->config);
+        return 1;
+    }
     reload_open(d, d->config->files ? d->config->files[0] : NULL, o.socket);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
         log_err(NULL, "cannot become a subreaper: %s", strerror(errno));

@@ -36,11 +36,13 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
+#include "lib/base/dir.h"
 #include "lib/base/num.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/stream.h"
@@ -89,7 +91,7 @@ static int make_env(struct exec *e, const char *pool) {
     while (environ[n] != NULL) {
         n++;
     }
-    e->env = calloc(n + ARRAY_SIZE(ours) + 1, sizeof(*e->env));
+    e->env = calloc(n + ARRAY_SIZE(ours) + 2, sizeof(*e->env));
     if (e->env == NULL) {
         return -ENOMEM;
     }
@@ -136,7 +138,58 @@ int exec_init(struct exec *e, const char *pool, int argc, char **argv, uint64_t 
     return 0;
 }
 
+/* ---- temporary files ---- */
+
+static int open_tmp(struct exec *e) {
+    const char *path = e->tmp_word + strlen("TMPDIR=");
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        return -errno;
+    }
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    e->tmp_fd = fd;
+    return dir_empty(fd); /* a worker before us may have been killed */
+}
+
+int exec_private_tmp(struct exec *e, const char *dir, uint32_t slot) {
+    size_t n = 0, kept = 0;
+    if (snprintf(e->tmp_word, sizeof(e->tmp_word), "TMPDIR=%s/%u", dir, slot) >=
+        (int)sizeof(e->tmp_word)) {
+        return -ENAMETOOLONG;
+    }
+    for (; e->env[n] != NULL; n++) {
+        if (strncmp(e->env[n], "TMPDIR=", strlen("TMPDIR=")) != 0) {
+            e->env[kept++] = e->env[n];
+        }
+    }
+    e->env[kept++] = e->tmp_word;
+    e->env[kept] = NULL;
+    return open_tmp(e);
+}
+
+/* Nothing of a command's is there for the next one. */
+static void clear_tmp(struct exec *e) {
+    int r = e->tmp_fd > 0 ? dir_is_empty(e->tmp_fd) : 1;
+    if (r == -ENOENT) { /* it has removed the directory itself */
+        close(e->tmp_fd);
+        e->tmp_fd = -1;
+        r = open_tmp(e);
+    } else if (r <= 0) {
+        r = dir_empty(e->tmp_fd);
+    }
+    if (r < 0) {
+        say(HEARTH_LOG_WARNING, NULL, "temporary files of a command stay in %s: %s",
+            e->tmp_word + strlen("TMPDIR="), strerror(-r));
+    }
+}
+
 void exec_deinit(struct exec *e) {
+    if (e->tmp_fd > 0) {
+        rmdir(e->tmp_word + strlen("TMPDIR="));
+        close(e->tmp_fd);
+    }
     free(e->words);
     free(e->env);
     free(e->paths);
@@ -664,6 +717,7 @@ void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const s
         ret->system_us = us_of(&j.usage.ru_stime);
         ret->rss_kib = (uint64_t)j.usage.ru_maxrss;
         keep_log(&j);
+        clear_tmp(e);
     }
     close_all(&j);
 }

@@ -17,19 +17,24 @@ struct exec {
     uint64_t max_output;
     char **words; /* argv of the command at hand */
     size_t words_cap;
-    char **env; /* inherited, with three of our own at the end */
+    char **env; /* inherited, with three of our own at the end, or four */
     char env_pool[64], env_task[64], env_attempt[32];
     char *paths; /* $PATH, cut into pieces */
     uint32_t paths_count;
     char *known_name, *known_path; /* the name looked up last, and where it was */
     char path[4096];               /* the one being tried */
     char *log;                     /* 2 * EXEC_LOG bytes */
+    int tmp_fd;                    /* the directory for temporary files; not above 2: none */
+    char tmp_word[4096];           /* "TMPDIR=" and its path */
 };
 #define EXEC_INIT                                                                                  \
     { 0 }
 
 /* argv: the pool's words, ending with NULL, kept. 0 or -ENOMEM. */
 int exec_init(struct exec *e, const char *pool, int argc, char **argv, uint64_t max_output);
+/* From now on commands have a directory of their own for temporary files, below dir, as their TMPDIR; it is emptied after each,
+ * and removed by exec_deinit(). 0 or -errno. */
+int exec_private_tmp(struct exec *e, const char *dir, uint32_t slot);
 void exec_deinit(struct exec *e);
 
 /* Runs the command of a claimed task and says how it ended:

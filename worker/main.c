@@ -32,6 +32,7 @@ enum {
     OPT_GROWTH,
     OPT_THREADS,
     OPT_OUTPUT,
+    OPT_TMP,
     OPT_LIST,
     OPT_VERSION
 };
@@ -49,6 +50,7 @@ static const struct option longs[] = {
     {"max-growth", required_argument, NULL, OPT_GROWTH},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"max-output", required_argument, NULL, OPT_OUTPUT},
+    {"tmp", required_argument, NULL, OPT_TMP},
     {"list", required_argument, NULL, OPT_LIST},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, 'h'},
@@ -60,7 +62,7 @@ static const char help[] =
     "\n"
     "  hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork)\n"
     "                [--max-tasks N] [--max-tasks-jitter N] [--max-growth BYTES]\n"
-    "                [--threads N] [--max-output BYTES] [-- ARG...]\n"
+    "                [--threads N] [--max-output BYTES] [--tmp DIR] [-- ARG...]\n"
     "  hearth-worker --list PATH     check a handler module and list its handlers\n"
     "  hearth-worker --version\n"
     "\n"
@@ -144,6 +146,9 @@ static int parse(int argc, char **argv, struct options *o) {
             break;
         case OPT_OUTPUT:
             good = number(optarg, UINT64_MAX, &o->max_output);
+            break;
+        case OPT_TMP:
+            o->tmp = optarg;
             break;
         case OPT_LIST:
             return list_handlers(optarg) + 1;

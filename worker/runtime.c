@@ -298,6 +298,9 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
     api_thread(s, (int)seats[0].slot);
     if (m == NULL) {
         r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);
+        if (r == 0 && o->tmp != NULL) {
+            r = exec_private_tmp(&e, o->tmp, seats[0].slot);
+        }
         if (r < 0) {
             say(HEARTH_LOG_ERROR, NULL, "cannot start: %s", strerror(-r));
             return STATUS_START;

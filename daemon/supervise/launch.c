@@ -10,7 +10,8 @@
  *
  * Descriptors: those for it are first moved above everything that may be in their way, then put to
  * their places; all others are closed. The environment is ours without what the service manager meant
- * for us alone.
+ * for us alone. What it may not do any more (confine.h) is taken away in two steps: what must come before its descriptors are in
+ * their places, and, last, the privileges that the steps between may need.
  *
  * Fails: -errno and the name of the step. */
 #include "daemon/supervise/launch.h"
@@ -27,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/supervise/confine.h"
 #include "lib/base/cleanup.h"
 
 enum { FDS = ARRAY_SIZE(((struct launch *)0)->fds), ABOVE = 16 };
@@ -36,8 +38,9 @@ struct failure {
     const char *volatile what;
 };
 
-static const char *const private_names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
-                                            "LISTEN_FDS=",    "LISTEN_PID=",    "LISTEN_FDNAMES="};
+static const char *const private_names[] = {
+    "NOTIFY_SOCKET=", "WATCHDOG_USEC=",  "WATCHDOG_PID=", "LISTEN_FDS=",
+    "LISTEN_PID=",    "LISTEN_FDNAMES=", "FDSTORE="};
 
 static bool is_private(const char *entry) {
     for (size_t i = 0; i < ARRAY_SIZE(private_names); i++) {
@@ -86,6 +89,16 @@ static _Noreturn void fail(struct failure *f, const char *what) {
     f->error = errno;
     f->what = what;
     _exit(127);
+}
+
+static void confine(int (*how)(const struct confinement *c, const char **ret_what),
+                    const struct launch *l, struct failure *f) {
+    const char *what;
+    int r = how(l->confinement, &what);
+    if (r < 0) {
+        errno = -r;
+        fail(f, what);
+    }
 }
 
 /* What it writes goes where ours goes: into the log. */
@@ -155,6 +168,7 @@ child(const struct launch *l, const char *const *env, pid_t parent, struct failu
     if (getppid() != parent) {
         _exit(127);
     }
+    confine(confine_first, l, f);
     place_fds(l, f);
     if (chdir(l->directory) < 0) {
         fail(f, "working_directory");
@@ -168,6 +182,7 @@ child(const struct launch *l, const char *const *env, pid_t parent, struct failu
     }
     set_limits(l, f);
     reset_signals();
+    confine(confine_last, l, f);
     execve(l->path, l->argv, (char *const *)env);
     fail(f, l->path);
 }

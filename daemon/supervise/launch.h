@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+struct confinement;
+
 struct launch {
     const char *path;
     char *const *argv;
@@ -17,8 +19,9 @@ struct launch {
     int nice;                      /* added to ours */
     struct rlimit files;           /* RLIMIT_NOFILE, unless below: ours is raised for clients */
     uint64_t rlimit[RLIM_NLIMITS]; /* UINT64_MAX: as it is */
+    const struct confinement *confinement; /* more than what all have (confine.h); NULL: nothing */
 };
 
 /* 0, or -errno with *ret_what naming the step that failed ("exec", "working_directory", ...). The
- * child is the leader of a session of its own and dies with this process. */
+ * child is the leader of a session of its own, dies with this process, and has no capabilities nor any way to new ones. */
 int launch_run(const struct launch *l, pid_t *ret_pid, int *ret_pidfd, const char **ret_what);

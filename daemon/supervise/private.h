@@ -136,6 +136,7 @@ struct supervise {
     struct roll *rolls;     /* by pool */
     uint32_t versions;
     uint32_t removing; /* pools that still have tasks, or workers */
+    struct scratch *scratch;
     struct list dead;
     uint32_t news;
     uint32_t slots; /* length of d->workers */

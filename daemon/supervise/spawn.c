@@ -27,11 +27,15 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/supervise/confine.h"
 #include "daemon/supervise/launch.h"
+#include "daemon/supervise/scratch.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/fd.h"
 #include "lib/wire/control.h"
+
+enum { OWN_PATHS = 3 };
 
 static const char *worker_path(void) {
     const char *path = getenv("HEARTH_WORKER");
@@ -58,13 +62,13 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N --threads N
- * --max-growth BYTES --max-output BYTES [--known NAMES] -- ARGS... */
-static char **make_argv(const struct zygote *z, char numbers[6][24], char *known) {
+ * --max-growth BYTES --max-output BYTES [--known NAMES] [--tmp DIR] -- ARGS... */
+static char **make_argv(const struct zygote *z, char numbers[6][24], char *known, const char *tmp) {
     const struct pool_config *c = z->config;
     const struct config_strings *rest = c->kind == POOL_EXEC      ? &c->exec
                                         : c->kind == POOL_PROGRAM ? &c->program
                                                                   : &c->args;
-    char **argv = calloc(21 + rest->n, sizeof(*argv));
+    char **argv = calloc(23 + rest->n, sizeof(*argv));
     size_t n = 0;
 
     if (!argv) {
@@ -102,6 +106,10 @@ static char **make_argv(const struct zygote *z, char numbers[6][24], char *known
         argv[n++] = (char *)"--known";
         argv[n++] = known;
     }
+    if (tmp) {
+        argv[n++] = (char *)"--tmp";
+        argv[n++] = (char *)(uintptr_t)tmp;
+    }
     argv[n++] = (char *)"--";
     for (uint32_t i = 0; i < rest->n; i++) {
         argv[n++] = rest->v[i];
@@ -124,11 +132,38 @@ static char *known_handlers(const struct pool *p) {
     return text;
 }
 
+/* What its processes read and run, whatever paths_read says. */
+static void own_paths(const struct pool_config *c, const char *out[OWN_PATHS + 1]) {
+    const char *command = c->kind == POOL_EXEC && c->exec.n         ? c->exec.v[0]
+                          : c->kind == POOL_PROGRAM && c->program.n ? c->program.v[0]
+                                                                    : NULL;
+    size_t n = 0;
+    out[n++] = worker_path();
+    if (c->kind == POOL_MODULE) {
+        out[n++] = c->module;
+    }
+    if (command && *command == '/') {
+        out[n++] = command;
+    }
+    out[n] = NULL;
+}
+
+/* The pool's directory for its commands' temporary files; NULL: they have the one that its environment names, or all have. */
+static const char *temporary(struct supervise *s, const struct pool_config *c) {
+    for (uint32_t i = 0; i < c->env.n; i++) {
+        if (strncmp(c->env.v[i], "TMPDIR=", 7) == 0) {
+            return NULL;
+        }
+    }
+    return c->kind == POOL_EXEC ? scratch_pool(s->scratch, c->name) : NULL;
+}
+
 static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
     const struct pool_config *c = z->config;
     char numbers[6][24];
+    const char *tmp = temporary(s, c);
     _cleanup_free_ char *known = known_handlers(z->pool);
-    _cleanup_free_ char **argv = make_argv(z, numbers, known);
+    _cleanup_free_ char **argv = make_argv(z, numbers, known, tmp);
     struct launch l = {
         .path = worker_path(),
         .argv = argv,
@@ -146,7 +181,17 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
         return -ENOMEM;
     }
     memcpy(l.rlimit, c->rlimit, sizeof(l.rlimit));
-    return launch_run(&l, &z->pid, &z->pidfd, ret_what);
+    struct confinement confinement;
+    const char *own[OWN_PATHS + 1];
+    own_paths(c, own);
+    int r = confine_prepare(c, own, tmp, &confinement, ret_what);
+    if (r < 0) {
+        return r;
+    }
+    l.confinement = &confinement;
+    r = launch_run(&l, &z->pid, &z->pidfd, ret_what);
+    confine_release(&confinement);
+    return r;
 }
 
 int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {

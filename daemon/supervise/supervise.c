@@ -23,6 +23,7 @@
 #include "daemon/log.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
+#include "daemon/supervise/scratch.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 #include "lib/shm/adopt.h"
@@ -158,6 +159,7 @@ int supervise_open(struct hearthd *d) {
         log_err(NULL, "cannot start the supervisor: out of memory");
         return -ENOMEM;
     }
+    s->scratch = scratch_new();
     int r = procs_open(d);
     if (r < 0) {
         log_err(NULL, "cannot keep the book of processes: %s", strerror(-r));
@@ -382,6 +384,7 @@ void supervise_close(struct hearthd *d) {
     if (s->sigchld) {
         event_free(s->sigchld);
     }
+    s->scratch = scratch_free(s->scratch);
     free(s->start_error);
     free(s->zygotes);
     for (uint32_t i = 0; s->rolls && i < SHM_POOLS; i++) {

@@ -44,7 +44,7 @@ class Daemon:
         with open(os.path.join(self.work, "log"), "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [os.environ["HEARTHD"], "--foreground", "-c", self.conf, "-s", self.path],
-                env={**os.environ, "NOTIFY_SOCKET": name}, stdout=log, stderr=log)
+                env={**os.environ, "NOTIFY_SOCKET": name, "TMPDIR": self.work}, stdout=log, stderr=log)
         with notify:
             while b"READY=1" not in notify.recv(4096).split(b"\n"):
                 pass

@@ -60,7 +60,7 @@ static int unix_socket(const char *path, int type, bool listening) {
 
 /* The environment of the daemon: ours, less what would confuse it, plus the given and our own
  * words. The word for LISTEN_PID, if there is one, is `pid_word`. */
-static char **make_env(struct daemon *d, char *pid_word, char *notify_word) {
+static char **make_env(struct daemon *d, char *pid_word, char *notify_word, char *tmp_word) {
     size_t n = 0, extra = 0;
     while (environ[n]) {
         n++;
@@ -68,17 +68,19 @@ static char **make_env(struct daemon *d, char *pid_word, char *notify_word) {
     while (d->options.env && d->options.env[extra]) {
         extra++;
     }
-    char **env = calloc(n + extra + 5, sizeof(*env));
+    char **env = calloc(n + extra + 6, sizeof(*env));
     if (!env) {
         return NULL;
     }
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         if (strncmp(environ[i], "LISTEN_", 7) != 0 && strncmp(environ[i], "NOTIFY_", 7) != 0 &&
-            strncmp(environ[i], "WATCHDOG_", 9) != 0 && strncmp(environ[i], "JOURNAL_", 8) != 0) {
+            strncmp(environ[i], "WATCHDOG_", 9) != 0 && strncmp(environ[i], "TMPDIR=", 7) != 0 &&
+            strncmp(environ[i], "JOURNAL_", 8) != 0) {
             env[k++] = environ[i];
         }
     }
+    env[k++] = tmp_word;
     for (size_t i = 0; i < extra; i++) {
         env[k++] = (char *)d->options.env[i];
     }
@@ -149,13 +151,14 @@ static int spawn(struct daemon *d) {
         return -ENOENT;
     }
     struct launch l = {.d = d, .log_fd = -1};
-    char notify_word[TMP_PATH + 48];
+    char notify_word[TMP_PATH + 48], tmp_word[TMP_PATH + 16];
+    snprintf(tmp_word, sizeof(tmp_word), "TMPDIR=%s", d->dir);
     snprintf(notify_word, sizeof(notify_word), "NOTIFY_SOCKET=%s", d->notify);
     int r = make_argv(&l, hearthd);
     if (r < 0) {
         return r;
     }
-    _cleanup_free_ char **env = make_env(d, l.pid_word, notify_word);
+    _cleanup_free_ char **env = make_env(d, l.pid_word, notify_word, tmp_word);
     _cleanup_close_ int log = open(d->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (!env || log < 0) {
         return !env ? -ENOMEM : -errno;

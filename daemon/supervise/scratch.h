@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* The daemon's directory for temporary files, with one directory for each pool of commands, in which their workers have one
+ * each. */
+#pragma once
+
+#include <limits.h>
+
+struct scratch;
+
+/* Makes it, below $TMPDIR or /tmp. NULL: it cannot be had, and the log says why; the functions below take that. */
+struct scratch *scratch_new(void);
+/* Removes it with all that is in it. Returns NULL. */
+struct scratch *scratch_free(struct scratch *s);
+/* The pool's directory, made if it is not there. NULL: there is none. Valid until the next call. */
+const char *scratch_pool(struct scratch *s, const char *name);
