@@ -89,7 +89,7 @@ def at_once_on_a_stale_socket():
         daemon.process.wait()
         with tempfile.TemporaryFile() as log:
             command = [os.environ["HEARTHD"], "-c", daemon.conf, "-s", daemon.path]
-            all_of_them = [subprocess.Popen(command, stdout=log, stderr=log) for _ in range(6)]
+            all_of_them = [subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": daemon.work}) for _ in range(6)]
             try:
                 assert until(lambda: sum(p.poll() is None for p in all_of_them) == 1), "several go on, or none"
                 alive = next(p for p in all_of_them if p.poll() is None)
