@@ -11,7 +11,11 @@ Where the daemon is: $HEARTH_SOCKET, or /run/hearth/hearth.sock, unless connect(
 from hearth.errors import *  # noqa: F401,F403  pylint: disable=wildcard-import,unused-wildcard-import
 from hearth.objects import Client, Dict, List, Namespace, Value, connect
 from hearth.managers import Manager
-from hearth.executor import Executor
+from hearth.executor import Executor, ProcessPoolExecutor
+from hearth.sync import (Array, Barrier, BoundedSemaphore, Condition, Event, Lock, Pipe, PipeEnd, Queue, RLock, RWLock,
+                         Semaphore)
 from _hearth import ALWAYS, IF_ABSENT, IF_PRESENT
 
-__all__ = ["ALWAYS", "IF_ABSENT", "IF_PRESENT", "Client", "Dict", "Executor", "List", "Manager", "Namespace", "Value", "connect"]
+__all__ = ["ALWAYS", "IF_ABSENT", "IF_PRESENT", "Array", "Barrier", "BoundedSemaphore", "Client", "Condition", "Dict", "Event", "Executor",
+           "List", "Lock", "Manager", "Namespace", "Pipe", "PipeEnd", "ProcessPoolExecutor", "Queue", "RLock", "RWLock", "Semaphore",
+           "Value", "connect"]
