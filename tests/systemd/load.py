@@ -27,6 +27,7 @@ pools = (
     { name = "once"; exec = [ ]; workers = 1; retries = 0; }
 );
 """
+PAUSE = 0.002  # between the turns of a client, so that the machine has time to start daemons
 BROKEN = (ConnectionError, EOFError)
 SAY_SO = "echo $0 >> $1"
 
@@ -118,6 +119,7 @@ class Client:
                     self.submit(wire)
                     if len(self.open) > 10:
                         self.collect(wire)
+                    time.sleep(PAUSE)
                 while self.open:
                     self.collect(wire)
                 self.settle(wire)

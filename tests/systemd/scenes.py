@@ -83,7 +83,7 @@ def reloads(service):
     service.configure(CONF.replace("workers = 2; backoff", "workers = 3; backoff", 1))
     assert service.reload(), "a good configuration was refused"
     assert workers(service) == "3"
-    service.configure(CONF.replace("workers = 2; backoff", "workers = nonsense", 1))
+    service.configure(CONF.replace("workers = 2; backoff", "workers = \"nonsense\"; backoff", 1))
     assert not service.reload(), "a bad configuration was taken"
     assert workers(service) == "3"
     service.configure(CONF)

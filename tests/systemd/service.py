@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """hearthd under a stand-in for the service manager (standin.py): the scenes of scenes.py, and what only a stand-in can bring
-about. HEARTH_SERVICE_KILLS (100) sets how often it is killed."""
+about. HEARTH_SERVICE_KILLS (50) sets how often it is killed."""
 import os
 import signal
 import struct
@@ -17,7 +17,7 @@ from load import CONF
 from rig import LIMIT, Daemon, Tap, Wire, until
 from standin import StandIn
 
-KILLS = int(os.environ.get("HEARTH_SERVICE_KILLS", "100"))
+KILLS = int(os.environ.get("HEARTH_SERVICE_KILLS", "50"))
 SEGMENT = "hearth-segment"
 
 
