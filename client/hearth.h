@@ -814,7 +814,8 @@ HEARTH_API int hearth_proc_remove(struct hearth *h, const char *process);
  *
  * What is held is held by the handle, and let go when the handle is closed (which counts as its death), its connection is lost, or its
  * process dies, at whatever instruction. So each thread is an owner of its own. A handle that was attached when it took something must be attached
- * when it gives it back: attach first.
+ * when it gives it back: attach first. What such a handle holds it holds in memory: a lost connection takes nothing away before
+ * hearth_reconnect(), and until then locks and units of semaphores can be given back, for those who wait, without a daemon.
  *
  * ms < 0: waits for ever; 0: not at all; too late: HEARTH_E_PENDING. Waiters are served in the order of their coming. Nobody waits longer
  * because some other died. *ret_died (it may be NULL): 1: taken, and the holder before died holding it, so that what it guards

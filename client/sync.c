@@ -79,6 +79,11 @@ struct objects *wait_mapped(struct hearth *h) {
     return &h->objects;
 }
 
+/* To give back: what is held in the segment is held there, whatever has become of the daemon, and others wait for it. */
+static struct objects *mapped_still(struct hearth *h) {
+    return h->attached == 2 ? &h->objects : NULL;
+}
+
 /* ---- commands ---- */
 
 /* Has somebody else tell the daemon that this connection waits no more. */
@@ -156,7 +161,7 @@ static int release(struct hearth *h, release_fn *fn, const char *command, struct
                    unsigned flags) {
     const struct hearth_bytes words[] = {hearth_text(command), name, hearth_text("FORCE")};
     const struct hearth_reply *reply;
-    struct objects *o = wait_mapped(h);
+    struct objects *o = mapped_still(h);
     if (o) {
         return wait_done(h, fn(o, in(name), flags_of(flags)), NULL);
     }
@@ -236,21 +241,18 @@ void hearth_lock_close(struct hearth_lock *l) {
     free(l);
 }
 
-static bool at_hand(struct hearth_lock *l) {
+static void at_hand(struct hearth_lock *l) {
     struct hearth *h = l->h;
-    if (!attach_can(h, true)) {
-        return false;
-    }
     if (l->turn != h->attach_turn) {
         l->turn = h->attach_turn;
         l->ref = (struct sync_ref){.name = key_name(&h->shm, l->text, l->name.len)};
     }
-    return true;
 }
 
 int hearth_lock_enter(struct hearth_lock *l, int64_t ms, unsigned flags, int *ret_died) {
     struct hearth *h = l->h;
-    if (at_hand(l)) {
+    if (attach_can(h, true)) {
+        at_hand(l);
         int r = l->recursive ? sync_ref_rlock(&h->shm, &l->ref) : sync_ref_lock(&h->shm, &l->ref);
         if (r == 0) {
             if (ret_died) {
@@ -265,7 +267,8 @@ int hearth_lock_enter(struct hearth_lock *l, int64_t ms, unsigned flags, int *re
 
 int hearth_lock_leave(struct hearth_lock *l, unsigned flags) {
     struct hearth *h = l->h;
-    if (at_hand(l)) {
+    if (mapped_still(h)) {
+        at_hand(l);
         int r =
             l->recursive ? sync_ref_runlock(&h->shm, &l->ref) : sync_ref_unlock(&h->shm, &l->ref);
         if (r >= 0) { /* 1: of an rlock that is still held */
@@ -309,7 +312,7 @@ int hearth_sem_acquire(struct hearth *h, struct hearth_bytes name, uint64_t n, i
 int hearth_sem_release(struct hearth *h, struct hearth_bytes name, uint64_t n) {
     const struct hearth_reply *reply;
     struct digits d;
-    struct objects *o = wait_mapped(h);
+    struct objects *o = mapped_still(h);
     if (n > INT64_MAX) {
         return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
     }

@@ -105,9 +105,13 @@ int cmd_RWLOCK_WRITE(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     return sync_wait_for(c, argv, argc, 2, sync_rwlock_write, true);
 }
 
-static int release(struct conn *c, const struct resp_arg *argv, sync_named *fn, unsigned flags) {
+static int release(struct conn *c, const struct resp_arg *argv, uint32_t argc, sync_named *fn) {
     struct key_name name = object_name(c, &argv[1]);
-    int r = fn(object_shm(c), &name, flags);
+    if (argc > 3 || (argc == 3 && !resp_is(&argv[2], "FORCE"))) {
+        reply_syntax(c);
+        return 0;
+    }
+    int r = fn(object_shm(c), &name, argc == 3 ? SYNC_FORCE : 0);
     if (r >= 0) {
         reply_ok(c);
     }
@@ -115,21 +119,15 @@ static int release(struct conn *c, const struct resp_arg *argv, sync_named *fn, 
 }
 
 int cmd_LOCK_RELEASE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    if (argc > 3 || (argc == 3 && !resp_is(&argv[2], "FORCE"))) {
-        reply_syntax(c);
-        return 0;
-    }
-    return release(c, argv, sync_lock_release, argc == 3 ? SYNC_FORCE : 0);
+    return release(c, argv, argc, sync_lock_release);
 }
 
 int cmd_RLOCK_RELEASE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argc;
-    return release(c, argv, sync_rlock_release, 0);
+    return release(c, argv, argc, sync_rlock_release);
 }
 
 int cmd_RWLOCK_RELEASE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argc;
-    return release(c, argv, sync_rwlock_release, 0);
+    return release(c, argv, argc, sync_rwlock_release);
 }
 
 int cmd_LOCK_ISHELD(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

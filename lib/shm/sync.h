@@ -149,7 +149,7 @@ struct sync_party_view {
     uint64_t count; /* units, or times */
     bool holds;     /* else it waits */
     bool dead;
-    char mode; /* 'x' exclusive, 'r' reads, 'w' writes; others by kind */
+    char mode; /* of locks: 'x' exclusive, 'r' reads, 'w' writes; of others 0 */
 };
 /* Reads. Calls fn for each holder, then for each that waits, in order; until it returns something else than 0, which is returned.
  * In op_read() it may begin anew. -ENOENT; -EPROTOTYPE: not of this family. */

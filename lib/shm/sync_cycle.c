@@ -131,12 +131,21 @@ static struct sync_party_view view_of(const struct shm *s, uint32_t owner, uint6
     return v;
 }
 
-static int tell(const struct shm *s, const struct shm_party *p, bool holds,
-                int (*fn)(void *arg, const struct sync_party_view *v), void *arg) {
+/* Who comes back from a condition to its lock is marked otherwise there, and other kinds have marks of their own. */
+static char mode_of(const struct shm_sync *o, unsigned mark) {
+    unsigned type = sync_type(o);
+    if (type == KEY_RWLOCK) {
+        return (char)mark;
+    }
+    return type == KEY_LOCK || type == KEY_RLOCK ? 'x' : 0;
+}
+
+static int tell(const struct shm *s, const struct shm_sync *o, const struct shm_party *p,
+                bool holds, int (*fn)(void *arg, const struct sync_party_view *v), void *arg) {
     struct sync_party_view v = view_of(s, party_owner(p), get(&p->since));
     v.holds = holds;
     v.count = get(&p->count);
-    v.mode = (char)party_mode(get(&p->state));
+    v.mode = mode_of(o, party_mode(get(&p->state)));
     return holds && !v.count ? 0 : fn(arg, &v);
 }
 
@@ -153,17 +162,17 @@ int sync_parties(struct shm *s, const struct key_name *name,
         struct sync_party_view v = view_of(s, owner, get(&o->since));
         v.holds = true;
         v.count = sync_type(o) == KEY_RLOCK ? get(&o->extra) + 1 : 1;
-        v.mode = sync_type(o) == KEY_RWLOCK ? 'w' : 'x';
+        v.mode = mode_of(o, 'w');
         r = fn(arg, &v);
     }
     struct shm_party *p = sync_holders(s, o);
     for (uint64_t n = sync_at_most(s, &o->n_holders); r == 0 && p && n > 0; n--) {
-        r = tell(s, p, true, fn, arg);
+        r = tell(s, o, p, true, fn, arg);
         p = sync_next(s, p);
     }
     p = sync_first_of(s, o);
     for (uint64_t n = sync_at_most(s, &o->waiting); r == 0 && p && n > 0; n--) {
-        r = tell(s, p, false, fn, arg);
+        r = tell(s, o, p, false, fn, arg);
         p = sync_next(s, p);
     }
     return r;

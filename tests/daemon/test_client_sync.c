@@ -288,7 +288,29 @@ static int writes(struct hearth *mine) {
     TRY(hearth_rwlock_write(mine, T("rw"), LONG, 0, NULL) == 0);
     TRY(hearth_rwlock_release(mine, T("rw"), 0) == 0);
     TRY(hearth_rwlock_release(mine, T("rw"), 0) == HEARTH_E_NOTOWNER);
+    TRY(hearth_rwlock_release(mine, T("rw"), HEARTH_FORCE) == HEARTH_E_NOTOWNER);
     return 0;
+}
+
+static int gives_back_for_others(struct hearth *mine) {
+    TRY(hearth_rlock_release(mine, T("r"), 0) == HEARTH_E_NOTOWNER);
+    TRY(hearth_rlock_release(mine, T("r"), HEARTH_FORCE) == 0); /* all of it */
+    TRY(hearth_rlock_acquire(mine, T("r"), 0, 0, NULL) == 0);
+    TRY(hearth_rwlock_release(mine, T("rw"), 0) == HEARTH_E_NOTOWNER);
+    TRY(hearth_rwlock_release(mine, T("rw"), HEARTH_FORCE) == 0);
+    TRY(hearth_rwlock_write(mine, T("rw"), 0, 0, NULL) == 0);
+    TRY(hearth_lock_release(mine, T("l"), HEARTH_FORCE) == 0);
+    return 0;
+}
+
+static void story_of_force(void) {
+    OK(hearth_rlock_acquire(h, T("r"), -1, 0, NULL));
+    OK(hearth_rlock_acquire(h, T("r"), -1, 0, NULL));
+    OK(hearth_rwlock_write(h, T("rw"), -1, 0, NULL));
+    OK(hearth_lock_acquire(h, T("l"), -1, 0, NULL));
+    ENDS_WELL(other(gives_back_for_others));
+    cr_expect_eq(hearth_rlock_release(h, T("r"), 0), HEARTH_E_NOTOWNER);
+    OK(hearth_object_delete(h, (struct hearth_bytes[]){T("l"), T("r"), T("rw")}, 3, NULL));
 }
 
 static void story_of_readers(void) {
@@ -531,6 +553,7 @@ static void tell_all(void) {
     story_of_locks();
     story_of_locks_at_hand();
     story_of_readers();
+    story_of_force();
     story_of_semaphores();
     story_of_events();
     story_of_conditions();
@@ -560,6 +583,44 @@ Test(client_sync, both_mapped) {
     he_maps = true;
     OK(hearth_attach(h, 0));
     tell_all();
+}
+
+/* ---- without a daemon ---- */
+
+static int holds_till_the_daemon_is_dead(struct hearth *mine) {
+    struct hearth_lock *l;
+    int r;
+    TRY(hearth_lock_open(mine, T("at hand"), 0, &l) == 0);
+    TRY(hearth_lock_enter(l, -1, 0, NULL) == 0);
+    TRY(hearth_lock_acquire(mine, T("l"), -1, 0, NULL) == 0);
+    TRY(hearth_sem_acquire(mine, T("s"), 1, -1) == 0);
+    TRY(await(mine, "l", "waiters"));
+    kill(d.pid, SIGKILL);
+    while ((r = hearth_rlock_acquire(mine, T("other"), -1, 0, NULL)) == 0) {
+    }
+    TRY(r == HEARTH_E_DISCONNECTED);
+    TRY(hearth_sem_release(mine, T("s"), 1) == 0);
+    TRY(hearth_lock_leave(l, 0) == 0);
+    TRY(hearth_lock_release(mine, T("l"), 0) == 0);
+    hearth_lock_close(l);
+    pause();
+    return 0;
+}
+
+Test(client_sync, what_is_held_in_memory_is_given_back_without_a_daemon) {
+    int died = 5;
+    he_maps = true;
+    OK(hearth_sem_create(h, T("s"), 1, 1, NULL));
+    OK(hearth_attach(h, 0));
+    pid_t pid = other(holds_till_the_daemon_is_dead);
+    cr_assert(await(h, "l", "holders"));
+    OK(hearth_lock_acquire(h, T("l"), LONG, 0, &died));
+    cr_expect_eq(died, 0);
+    child_kill(pid);
+    OK(hearth_lock_release(h, T("l"), 0));
+    daemon_kill(&d);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, (int)within(LONG)), 0);
 }
 
 /* ---- signals ---- */

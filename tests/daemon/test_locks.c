@@ -65,6 +65,18 @@ Test(locks, lock) {
     expect(&b, "-NOTOWNER *", "LOCK.RELEASE l FORCE");
 }
 
+Test(locks, force_of_other_locks) {
+    expect(&a, "+OK", "RLOCK.ACQUIRE r");
+    expect(&a, "+OK", "RLOCK.ACQUIRE r");
+    expect(&b, "-ERR syntax error", "RLOCK.RELEASE r PLEASE");
+    expect(&b, "+OK", "RLOCK.RELEASE r FORCE");
+    expect(&a, "-NOTOWNER *", "RLOCK.RELEASE r");
+    expect(&a, "+OK", "RWLOCK.WRITE rw");
+    expect(&b, "+OK", "RWLOCK.RELEASE rw FORCE");
+    expect(&a, "+OK", "RWLOCK.READ rw");
+    expect(&b, "-NOTOWNER *", "RWLOCK.RELEASE rw FORCE"); /* of writers only */
+}
+
 Test(locks, words) {
     expect(&a, "-ERR syntax error", "LOCK.ACQUIRE l TIMEOUT");
     expect(&a, "-ERR syntax error", "LOCK.ACQUIRE l SOON");
