@@ -4,7 +4,7 @@
 increment of a counter, each element pushed, each task, whose one end is told at most once by push. Now and then the segment is
 lost too, as when power is: then the durable tasks are there, all of them, and nothing else is expected.
 
-HEARTH_DAEMON_KILLS (25) says how often; HEARTH_SOAK_SEED the dice."""
+HEARTH_DAEMON_KILLS (25) says how often, HEARTH_WORKER_KILLS (3) how many workers each time on the average; HEARTH_SOAK_SEED the dice."""
 import contextlib
 import os
 import random
@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from rig import Daemon, Error, Push, Tap, Wire  # pylint: disable=wrong-import-position
 
 KILLS = int(os.environ.get("HEARTH_DAEMON_KILLS", "25"))
+WORKERS = int(os.environ.get("HEARTH_WORKER_KILLS", "3"))
 SEED = int(os.environ.get("HEARTH_SOAK_SEED", str(time.time_ns())))
 CONF = """
 segment_size = "64M"; result_keep = 600; stop_timeout = 2; segment_path = "%s/segment"; durable_path = "%s/hearth.db";
@@ -101,15 +102,16 @@ def load(path, model, rnd, serial, who):
 
 
 def kill_soon(daemon, rnd, killed):
-    """Some workers, then the daemon."""
-    time.sleep(rnd.random() * 0.03)
+    """Workers, one after the other, then the daemon."""
     try:
         with closing(Wire(daemon.path)) as wire:
-            workers = [dict(zip(w[::2], w[1::2]))[b"pid"] if isinstance(w, list) else w[b"pid"]
-                       for w in wire.ask("WORKER.LIST")]
-        for pid in rnd.sample(workers, min(len(workers), rnd.randrange(3))):
-            os.kill(pid, signal.SIGKILL)
-            killed[0] += 1
+            for _ in range(rnd.randrange(2 * WORKERS + 1)):
+                time.sleep(rnd.random() * 0.004)
+                workers = [dict(zip(w[::2], w[1::2]))[b"pid"] for w in wire.ask("WORKER.LIST")]
+                workers = [pid for pid in workers if pid > 1]  # 0: not there yet
+                if workers:
+                    os.kill(rnd.choice(workers), signal.SIGKILL)
+                    killed[0] += 1
     except (OSError, EOFError, KeyError, ProcessLookupError):
         pass
     finally:
