@@ -35,6 +35,7 @@ void hearth_close(struct hearth *h) {
         return;
     }
     attach_end(h);
+    resume_forget(h);
     free(h->items);
     free(h->leases);
     buf_deinit(&h->kept);
@@ -64,7 +65,7 @@ static int check_server(struct hearth *h) {
                : result_say(h, HEARTH_E_PROTOCOL, "this is %s, not hearth", server);
 }
 
-static int greet(struct hearth *h) {
+static int greet(struct hearth *h, uint64_t deadline) {
     int r = command_put_head(h, 2);
     if (r == 0) {
         r = command_put_text(h, "HELLO");
@@ -76,7 +77,7 @@ static int greet(struct hearth *h) {
         r = command_expect(h, REQUEST_SYNC, NULL, 0);
     }
     if (r == 0) {
-        r = dispatch_sync(h, clock_now() + GREETING_MS * NS_PER_MS);
+        r = dispatch_sync(h, deadline);
     }
     if (r == 0) {
         r = check_server(h);
@@ -85,11 +86,11 @@ static int greet(struct hearth *h) {
     return r == HEARTH_E_PENDING ? -ETIMEDOUT : r == HEARTH_E_DISCONNECTED ? -ECONNRESET : r;
 }
 
-static int open_and_greet(struct hearth *h) {
+static int open_and_greet(struct hearth *h, uint64_t deadline) {
     int r = conn_open(h);
     if (r == 0) {
         h->entered = true;
-        r = greet(h);
+        r = greet(h, deadline);
         h->entered = false;
     }
     if (r != 0) {
@@ -97,6 +98,10 @@ static int open_and_greet(struct hearth *h) {
         dispatch_lost(h);
     }
     return r;
+}
+
+static uint64_t greeting_end(void) {
+    return clock_now() + GREETING_MS * NS_PER_MS;
 }
 
 static struct hearth *new_handle(void) {
@@ -127,7 +132,7 @@ int hearth_connect(const char *path, struct hearth **ret_h) {
         h->addr.sun_family = AF_UNIX;
         memcpy(h->addr.sun_path, path, len + 1);
         h->has_path = true;
-        r = open_and_greet(h);
+        r = open_and_greet(h, greeting_end());
     }
     if (r != 0) {
         hearth_close(h);
@@ -144,7 +149,7 @@ int hearth_connect_fd(int fd, struct hearth **ret_h) {
         return -ENOMEM;
     }
     h->fd = fd;
-    int r = open_and_greet(h);
+    int r = open_and_greet(h, greeting_end());
     if (r != 0) {
         hearth_close(h);
         return r;
@@ -153,25 +158,32 @@ int hearth_connect_fd(int fd, struct hearth **ret_h) {
     return 0;
 }
 
+int call_connect(struct hearth *h, uint64_t deadline) {
+    uint64_t lost_ns = h->lost_ns;
+    attach_end(h);
+    close_fd(h);
+    h->passes = false;
+    int r = open_and_greet(h, deadline);
+    if (r == 0) {
+        attach_again(h);
+        conn_release(h);
+        r = h->lost ? HEARTH_E_DISCONNECTED : resume_put(h);
+    }
+    if (r != 0) {
+        h->lost_ns = lost_ns; /* another try is not another loss */
+    }
+    return r;
+}
+
 int hearth_reconnect(struct hearth *h) {
-    int r = dispatch_enter(h);
+    int r = dispatch_enter_now(h);
     if (r == 0) {
         return dispatch_leave(h, -EISCONN);
     }
     if (r != HEARTH_E_DISCONNECTED) {
         return r;
     }
-    if (!h->has_path) {
-        return -ENOTSUP;
-    }
-    attach_end(h);
-    close_fd(h);
-    h->passes = false;
-    r = open_and_greet(h);
-    if (r == 0) {
-        attach_again(h);
-    }
-    return r;
+    return h->has_path ? call_connect(h, greeting_end()) : -ENOTSUP;
 }
 
 const char *hearth_path(const struct hearth *h) {
@@ -203,9 +215,13 @@ int hearth_call(struct hearth *h, const struct hearth_task *task, struct hearth_
     if (r != 0) {
         return r;
     }
-    size_t mark = buf_len(&h->out);
-    h->live = (struct live){.fn = task->data_fn, .arg = task->data_arg};
-    r = exchange(h, mark, task_put_call(h, task, task->payload_len >= HANDLE_DIRECT));
+    char text[RESUME_KEY];
+    const char *key = resume_key(h, task, text);
+    do {
+        size_t mark = buf_len(&h->out);
+        h->live = (struct live){.fn = task->data_fn, .arg = task->data_arg};
+        r = exchange(h, mark, task_put_call(h, task, task->payload_len >= HANDLE_DIRECT, key));
+    } while (resume_is_kept(task, key) && resume_again(h));
     h->live.fn = NULL;
     if (r != 0) {
         return dispatch_leave(h, r);
@@ -237,6 +253,19 @@ static int put_ids(struct hearth *h, const char *verb, const char *const *ids, s
     return r;
 }
 
+static int ask_wait(struct hearth *h, const char *const *ids, size_t n, int64_t timeout_ms) {
+    size_t mark = buf_len(&h->out);
+    int r = put_ids(h, "TASK.WAIT", ids, n, timeout_ms < 0 ? 0 : 2);
+    if (timeout_ms >= 0 && r == 0) {
+        char digits[21];
+        r = command_put_text(h, "TIMEOUT");
+        if (r == 0) {
+            r = command_put(h, digits, num_put_i64(digits, timeout_ms));
+        }
+    }
+    return exchange(h, mark, r);
+}
+
 int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t timeout_ms,
                 struct hearth_result *ret) {
     int r = dispatch_enter(h);
@@ -246,16 +275,12 @@ int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t time
     if (n == 0 || n > WAIT_MAX) {
         return dispatch_leave(h, result_say(h, -EINVAL, "1 to %d ids at a time", WAIT_MAX));
     }
-    size_t mark = buf_len(&h->out);
-    r = put_ids(h, "TASK.WAIT", ids, n, timeout_ms < 0 ? 0 : 2);
-    if (timeout_ms >= 0 && r == 0) {
-        char digits[21];
-        r = command_put_text(h, "TIMEOUT");
-        if (r == 0) {
-            r = command_put(h, digits, num_put_i64(digits, timeout_ms));
-        }
-    }
-    r = exchange(h, mark, r);
+    uint64_t until = timeout_ms < 0 ? 0 : clock_now() + (uint64_t)timeout_ms * NS_PER_MS;
+    do {
+        r = ask_wait(h, ids, n, timeout_ms);
+        uint64_t now = clock_now();
+        timeout_ms = timeout_ms < 0 ? -1 : until > now ? (int64_t)((until - now) / NS_PER_MS) : 0;
+    } while (resume_again(h));
     if (r != 0) {
         return dispatch_leave(h, r);
     }
@@ -276,10 +301,14 @@ int hearth_wait(struct hearth *h, const char *const *ids, size_t n, int64_t time
     return dispatch_leave(h, r);
 }
 
-/* "VERB id", with the reply in h->doc. */
+/* "VERB id", with the reply in h->doc; of what can be asked twice. */
 static int ask(struct hearth *h, const char *verb, const char *id) {
-    size_t mark = buf_len(&h->out);
-    return exchange(h, mark, put_ids(h, verb, &id, 1, 0));
+    int r;
+    do {
+        size_t mark = buf_len(&h->out);
+        r = exchange(h, mark, put_ids(h, verb, &id, 1, 0));
+    } while (resume_again(h));
+    return r;
 }
 
 int hearth_fetch(struct hearth *h, const char *id, struct hearth_result *ret) {

@@ -60,6 +60,8 @@ int conn_open(struct hearth *h) {
 int conn_lose(struct hearth *h, int reason, const char *text) {
     if (!h->lost) {
         h->lost = true;
+        h->lost_for = reason;
+        h->lost_ns = clock_now();
         h->out.head = h->out.tail = 0;
         h->direct_len = 0;
         result_say(h, reason, "%s", text);

@@ -47,6 +47,8 @@ static int handle_message(struct hearth *h) {
         }
         result_error(h, h->doc.v);
         return HEARTH_E_PROTOCOL;
+    case REQUEST_FOLLOW:
+        return resume_followed(h);
     default:
         return task_accepted(h, &q);
     }
@@ -83,21 +85,31 @@ int dispatch_input(struct hearth *h) {
 
 void dispatch_lost(struct hearth *h) {
     resp_doc_reset(&h->doc);
-    h->request_count = 0;
     h->notified = false;
     h->need = 0;
     h->in.head = h->in.tail = 0;
     h->held = 0;
     task_drop_early(h);
+    if (resume_may(h)) {
+        resume_stash(h);
+        return;
+    }
+    h->request_count = 0;
+    resume_forget(h);
     uint32_t from = 0;
     for (struct task *t; (t = table_from(&h->table, from));) {
-        struct hearth_result r;
-        result_init(&r);
         from = t->slot + 1;
-        r.status = HEARTH_DISCONNECTED;
-        r.cause = h->message;
-        task_end(h, t, &r);
+        resume_end(h, t, h->message);
     }
+}
+
+int dispatch_enter_now(struct hearth *h) {
+    if (h->entered) {
+        return -EDEADLK;
+    }
+    conn_release(h);
+    h->entered = true;
+    return h->lost ? dispatch_leave(h, HEARTH_E_DISCONNECTED) : 0;
 }
 
 int dispatch_enter(struct hearth *h) {
@@ -106,7 +118,7 @@ int dispatch_enter(struct hearth *h) {
     }
     conn_release(h);
     h->entered = true;
-    return h->lost ? dispatch_leave(h, HEARTH_E_DISCONNECTED) : 0;
+    return h->lost && !resume_again(h) ? dispatch_leave(h, HEARTH_E_DISCONNECTED) : 0;
 }
 
 int dispatch_leave(struct hearth *h, int r) {
@@ -157,7 +169,7 @@ int dispatch_turn(struct hearth *h) {
 }
 
 int hearth_dispatch(struct hearth *h) {
-    int r = dispatch_enter(h);
+    int r = dispatch_enter_now(h);
     return r == 0 ? dispatch_leave(h, dispatch_turn(h)) : r;
 }
 
@@ -171,7 +183,7 @@ int hearth_get_fd(const struct hearth *h) {
 
 int hearth_events(const struct hearth *h) {
     if (h->lost) {
-        return h->table.pending > 0 && !h->entered ? POLLIN : 0;
+        return h->table.pending > 0 && !h->entered && !resume_may(h) ? POLLIN : 0;
     }
     /* with input to handle nobody must sleep: a socket can be written to nearly always */
     bool soon = buf_len(&h->out) || h->direct_len || conn_has_input(h);
@@ -181,14 +193,20 @@ int hearth_events(const struct hearth *h) {
 int hearth_run(struct hearth *h, int timeout_ms) {
     uint64_t deadline =
         timeout_ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)timeout_ms * NS_PER_MS;
-    int r = dispatch_enter(h);
+    bool again = resume_may(h) && !h->entered;
+    int r = again ? 0 : dispatch_enter_now(h);
     if (r != 0) {
         return r;
     }
+    conn_release(h);
+    h->entered = true;
     while (r == 0 && h->table.pending > 0) {
-        r = conn_wait(h, deadline);
+        r = h->lost ? resume_wait(h, deadline) : conn_wait(h, deadline);
         if (r == 0) {
             r = dispatch_turn(h);
+        }
+        if (r == HEARTH_E_DISCONNECTED && resume_may(h)) {
+            r = 0; /* the next time round connects again */
         }
     }
     if (r == 0) {

@@ -21,6 +21,7 @@ enum {
     HANDLE_DIRECT = 32 * 1024,     /* payloads of hearth_call() from this size on are not copied */
     HANDLE_SPIN_US = 50,
     CONN_GIVE = 3, /* descriptors that go out at once */
+    RESUME_KEY = 64,
 };
 
 /* What a reply that has not come yet belongs to, in the order of the requests. */
@@ -30,6 +31,7 @@ enum request_kind {
     REQUEST_SYNC,   /* someone waits for it in request_wait() */
     REQUEST_IGNORE, /* a cancel */
     REQUEST_NOTIFY, /* TASK.NOTIFY ON: without it no task would ever be heard of */
+    REQUEST_FOLLOW, /* the same for tasks of a connection that was lost: those that are not known */
 };
 
 struct request {
@@ -48,8 +50,20 @@ struct live {
     char cause[512];
 };
 
+/* What is to go on after a lost connection: resume.c. */
+struct resume {
+    uint32_t limit_ms;          /* 0: nothing is */
+    char prefix[40];            /* of the keys of this handle, ... */
+    uint64_t keys;              /* ... of which there have been so many */
+    struct request *unanswered; /* while it is lost */
+    uint32_t n, cap;
+};
+
 struct hearth {
     int fd;
+    int lost_for;     /* while it is lost: why, ... */
+    uint64_t lost_ns; /* ... and since when */
+    struct resume resume;
     bool lost;    /* the connection is; fd stays open for the event loop that may watch it */
     bool entered; /* a callback is running, or a function that calls callbacks */
     struct sockaddr_un addr;
@@ -147,10 +161,13 @@ int dispatch_input(struct hearth *h);
 int dispatch_sync(struct hearth *h, uint64_t deadline);
 /* One turn without waiting: sends, reads, calls callbacks. 0 or an error: lost. */
 int dispatch_turn(struct hearth *h);
-/* Calls every callback still outstanding, with HEARTH_DISCONNECTED. */
+/* Calls every callback still outstanding, with HEARTH_DISCONNECTED; or, as long as the connection may be made again, only of those
+ * tasks that cannot go on then. */
 void dispatch_lost(struct hearth *h);
-/* 0, or why a function that waits may not go on now. */
+/* 0, or why a function that waits may not go on now. A lost connection is made again, if that is wanted. */
 int dispatch_enter(struct hearth *h);
+/* The same of one that does not wait. */
+int dispatch_enter_now(struct hearth *h);
 int dispatch_leave(struct hearth *h, int r);
 
 /* ---- task.c ---- */
@@ -162,9 +179,41 @@ void task_end(struct hearth *h, struct task *t, struct hearth_result *r);
 void task_drop_early(struct hearth *h);
 /* Asks the daemon to cancel a task whose id is known. 0 or -ENOMEM. */
 int task_put_cancel(struct hearth *h, const struct task *t);
+/* Asks to be told of the ends of tasks. 0 or -ENOMEM. */
+int task_put_notify(struct hearth *h);
 /* Appends "TASK.CALL pool handler payload ARG.. TIMEOUT.." with the payload's bytes left out if
- * direct. */
-int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct);
+ * direct. key: of resume_key(), or NULL. */
+int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct, const char *key);
+
+/* ---- call.c ---- */
+/* Connects again, attaches again, and sends what is to go on. 0 or as hearth_reconnect(); not while h->entered. */
+int call_connect(struct hearth *h, uint64_t deadline);
+
+/* ---- resume.c ---- */
+/* The connection is lost, and may be made again: it is wanted, and its time is not over. */
+bool resume_may(const struct hearth *h);
+/* A key for a task, if it is to go on after a lost connection and has none of its own; else NULL. */
+const char *resume_key(struct hearth *h, const struct hearth_task *task, char out[RESUME_KEY]);
+/* Can it be submitted again safely? The caller's own key does as well. */
+bool resume_is_kept(const struct hearth_task *task, const char *key);
+/* command_expect() of a submission, whose request is all that follows mark: keeps it, and while the connection is lost puts it
+ * aside. 0, -ENOMEM, HEARTH_E_DISCONNECTED. */
+int resume_expect(struct hearth *h, size_t mark, const struct hearth_task *task, const char *key,
+                  const struct request *q);
+/* The connection is lost: puts aside what was not answered; that which cannot be asked again ends. */
+void resume_stash(struct hearth *h);
+/* Nothing of it goes on. */
+void resume_forget(struct hearth *h);
+/* Appends what a new connection is to be told. 0, or lost. */
+int resume_put(struct hearth *h);
+/* The reply to a REQUEST_FOLLOW. 0 or HEARTH_E_PROTOCOL. */
+int resume_followed(struct hearth *h);
+void resume_end(struct hearth *h, struct task *t, const char *why);
+/* For who waits with h->entered, of a lost connection: connects again. 0; HEARTH_E_PENDING: not by deadline; -EINTR: a signal;
+ * HEARTH_E_DISCONNECTED: it is not wanted, or its time is over. */
+int resume_wait(struct hearth *h, uint64_t deadline);
+/* The same, without a deadline, and whatever signals come. True: it was lost, and is not any more. */
+bool resume_again(struct hearth *h);
 
 /* ---- stream.c ---- */
 /* A push: handled, if it is of what a task tells. */

@@ -108,13 +108,26 @@ HEARTH_API void hearth_close(struct hearth *h);
 HEARTH_API void hearth_abandon(struct hearth *h);
 
 /* Connects again, to the same path, after the connection was lost. A lost connection is never
- * repaired silently: every outstanding callback is called with HEARTH_DISCONNECTED and the task's
+ * repaired silently, unless hearth_set_reconnect() says so: every outstanding callback is called with HEARTH_DISCONNECTED and the task's
  * id (empty when the daemon had not yet answered, so that the task may or may not have been
  * accepted), and every function returns HEARTH_E_DISCONNECTED until this one succeeds. Tasks that
  * were accepted went on meanwhile: hearth_wait() with their ids finds their results. Returns as
  * hearth_connect(); -EISCONN: it is not lost; -ENOTSUP: made by hearth_connect_fd(). The descriptor
  * changes. Not from a callback (-EDEADLK). */
 HEARTH_API int hearth_reconnect(struct hearth *h);
+
+/* From now on a lost connection is made again, for limit_ms at most (0, as at first: never), and tasks go on: nobody hears of the
+ * loss but by the time it takes. hearth_run(), _call(), _map(), _wait() and all others that wait connect again by themselves,
+ * and attach again to the segment. Pending tasks whose id is known are asked for anew; those whose submission was not answered, and
+ * those submitted meanwhile, are submitted with a key (UNIQUE key KEEP: no other may be in their options), so that they are
+ * not run twice: as long as the daemon finds its segment or database again, each callback tells the real end. When the time is
+ * over, or the daemon does not know a task any more, it is HEARTH_DISCONNECTED. A task that is OWNED ends with the connection that was
+ * lost; data_fn hears no more of a task that was accepted before.
+ * Any other command that was under way fails with HEARTH_E_DISCONNECTED, as it may have been carried out; the next one
+ * works again. hearth_dispatch() never waits: it returns HEARTH_E_DISCONNECTED, and you call hearth_reconnect() now and then until
+ * it returns 0 (or hearth_pending() is 0: the time was over), and watch the new descriptor.
+ * -ENOTSUP: made by hearth_connect_fd(). */
+HEARTH_API int hearth_set_reconnect(struct hearth *h, int limit_ms);
 
 /* The path connected to; "" after hearth_connect_fd(). */
 HEARTH_API const char *hearth_path(const struct hearth *h);

@@ -275,10 +275,13 @@ static int turn(struct run *run) {
         deadline = run->again;
     }
     h->also_fd = run->starved ? run->map->input_fd : -1;
-    int r = conn_wait(h, deadline);
+    int r = h->lost ? resume_wait(h, deadline) : conn_wait(h, deadline);
     h->also_fd = -1;
     if (r == 0) {
-        return dispatch_turn(h);
+        r = dispatch_turn(h);
+    }
+    if (r == HEARTH_E_DISCONNECTED && resume_may(h)) {
+        return 0; /* the next turn connects again */
     }
     if (r == -EINTR) {
         tick(run, true);

@@ -24,6 +24,9 @@ static uint32_t hash_id(const char *id, size_t len) {
 
 void table_deinit(struct table *t) {
     for (uint32_t i = 0; i < t->n_chunks; i++) {
+        for (uint32_t k = 0; k < CHUNK; k++) {
+            free(t->chunks[i][k].again);
+        }
         free(t->chunks[i]);
     }
     free(t->chunks);
@@ -117,6 +120,8 @@ void table_free(struct table *t, struct task *task) {
         assert(t->unnamed > 0);
         t->unnamed--;
     }
+    free(task->again);
+    task->again = NULL;
     task->used = false;
     task->id[0] = 0;
     task->next = t->free;

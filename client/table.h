@@ -18,7 +18,9 @@ struct task {
     void *data_arg;
     uint32_t slot, generation; /* the ticket: generation << 32 | slot + 1 */
     uint32_t hash, index;
-    bool used, cancel; /* cancel: as soon as the id is known */
+    bool used, cancel; /* cancel: as soon as the id is known; and again after a reconnection */
+    char *again; /* the request, until it is answered: resume.c; NULL: it is not to be made again */
+    size_t again_len;
     char id[HEARTH_ID_MAX + 1];
 };
 

@@ -33,7 +33,7 @@ struct early {
 
 /* ---- requests ---- */
 
-static int put_rest(struct hearth *h, const struct hearth_task *task) {
+static int put_rest(struct hearth *h, const struct hearth_task *task, const char *key) {
     int r = 0;
     for (size_t i = 0; i < task->n_args && r == 0; i++) {
         size_t len = task->arg_lens ? task->arg_lens[i] : strlen(task->args[i]);
@@ -55,12 +55,17 @@ static int put_rest(struct hearth *h, const struct hearth_task *task) {
     if (task->data_fn && r == 0) {
         r = command_put_text(h, "STREAM");
     }
+    if (key && r == 0) {
+        r = command_put_text(h, "UNIQUE");
+        r = r ? r : command_put_text(h, key);
+        r = r ? r : command_put_text(h, "KEEP");
+    }
     return r;
 }
 
-static size_t n_words(const struct hearth_task *task) {
+static size_t n_words(const struct hearth_task *task, const char *key) {
     return 3 + 2 * task->n_args + (task->timeout_ms ? 2 : 0) + task->n_options +
-           (task->data_fn != NULL);
+           (task->data_fn != NULL) + (key ? 3 : 0);
 }
 
 static int put_names(struct hearth *h, const char *verb, size_t words,
@@ -85,10 +90,10 @@ static int check_task(struct hearth *h, const struct hearth_task *task) {
     return 0;
 }
 
-int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct) {
+int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct, const char *key) {
     int r = check_task(h, task);
     if (r == 0) {
-        r = put_names(h, "TASK.CALL", n_words(task) + 1, task);
+        r = put_names(h, "TASK.CALL", n_words(task, key) + 1, task);
     }
     if (r == 0 && direct) {
         r = command_put(h, NULL, 0);
@@ -106,7 +111,7 @@ int task_put_call(struct hearth *h, const struct hearth_task *task, bool direct)
     } else if (r == 0) {
         r = command_put(h, task->payload, task->payload_len);
     }
-    return r == 0 ? put_rest(h, task) : r;
+    return r == 0 ? put_rest(h, task, key) : r;
 }
 
 static void may_flush(struct hearth *h) {
@@ -115,9 +120,9 @@ static void may_flush(struct hearth *h) {
     }
 }
 
-/* Before the first submission: asks to be told of the ends. 0 or -ENOMEM. */
-static int notify(struct hearth *h) {
-    if (h->notified) {
+/* Before the first submission on a connection. */
+int task_put_notify(struct hearth *h) {
+    if (h->notified || h->lost) {
         return 0;
     }
     size_t mark = buf_len(&h->out);
@@ -141,12 +146,13 @@ static int notify(struct hearth *h) {
 
 int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_fn fn, void *arg,
                   uint64_t *ret_ticket) {
-    if (h->lost) {
+    char text[RESUME_KEY];
+    if (h->lost && !resume_may(h)) {
         return HEARTH_E_DISCONNECTED;
     }
     int r = check_task(h, task);
     if (r == 0) {
-        r = notify(h);
+        r = task_put_notify(h);
     }
     if (r != 0) {
         return r;
@@ -160,15 +166,16 @@ int hearth_submit(struct hearth *h, const struct hearth_task *task, hearth_done_
     t->data_fn = task->data_fn;
     t->data_arg = task->data_arg;
     size_t mark = buf_len(&h->out);
-    r = put_names(h, "TASK.SUBMIT", n_words(task) + 1, task);
+    const char *key = resume_key(h, task, text);
+    r = put_names(h, "TASK.SUBMIT", n_words(task, key) + 1, task);
     if (r == 0) {
         r = command_put(h, task->payload, task->payload_len);
     }
     if (r == 0) {
-        r = put_rest(h, task);
+        r = put_rest(h, task, key);
     }
     if (r == 0) {
-        r = command_expect(h, REQUEST_SUBMIT, t, 1);
+        r = resume_expect(h, mark, task, key, &(struct request){t, 1, REQUEST_SUBMIT});
     }
     if (r != 0) {
         command_undo(h, mark);
@@ -209,8 +216,10 @@ static struct task *new_chain(struct hearth *h, const struct hearth_task *task, 
 
 static int put_many(struct hearth *h, const struct hearth_task *task,
                     const struct hearth_bytes *payloads, size_t n, struct task *first) {
-    char digits[20];
-    int r = put_names(h, "TASK.MSUBMIT", n_words(task) + 1 + n, task);
+    char digits[20], text[RESUME_KEY];
+    size_t mark = buf_len(&h->out);
+    const char *key = resume_key(h, task, text);
+    int r = put_names(h, "TASK.MSUBMIT", n_words(task, key) + 1 + n, task);
     if (r == 0) {
         r = command_put(h, digits, num_put_u64(digits, n));
     }
@@ -218,15 +227,16 @@ static int put_many(struct hearth *h, const struct hearth_task *task,
         r = command_put(h, payloads[i].data, payloads[i].len);
     }
     if (r == 0) {
-        r = put_rest(h, task);
+        r = put_rest(h, task, key);
     }
-    return r == 0 ? command_expect(h, REQUEST_MANY, first, (uint32_t)n) : r;
+    const struct request q = {first, (uint32_t)n, REQUEST_MANY};
+    return r == 0 ? resume_expect(h, mark, task, key, &q) : r;
 }
 
 int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
                        const struct hearth_bytes *payloads, size_t n, hearth_done_fn fn, void *arg,
                        uint64_t *ret_tickets) {
-    if (h->lost) {
+    if (h->lost && !resume_may(h)) {
         return HEARTH_E_DISCONNECTED;
     }
     int r = check_task(h, task);
@@ -236,7 +246,7 @@ int hearth_submit_many(struct hearth *h, const struct hearth_task *task,
     if (n == 0 || n > MANY_MAX) {
         return result_say(h, -EINVAL, "1 to %d tasks at a time", MANY_MAX);
     }
-    r = notify(h);
+    r = task_put_notify(h);
     struct task *first = r == 0 ? new_chain(h, task, n, fn, arg) : NULL;
     if (!first) {
         return -ENOMEM;
@@ -279,17 +289,14 @@ int task_put_cancel(struct hearth *h, const struct task *t) {
 
 int hearth_cancel(struct hearth *h, uint64_t ticket) {
     struct task *t = table_by_ticket(&h->table, ticket);
-    if (h->lost) {
+    if (h->lost && !resume_may(h)) {
         return HEARTH_E_DISCONNECTED;
     }
     if (!t) {
         return result_say(h, HEARTH_E_NOTASK, "no task of that ticket: it has ended");
     }
-    if (!t->id[0]) {
-        t->cancel = true;
-        return 0;
-    }
-    return task_put_cancel(h, t);
+    t->cancel = true;
+    return t->id[0] && !h->lost ? task_put_cancel(h, t) : 0;
 }
 
 const char *hearth_ticket_id(const struct hearth *h, uint64_t ticket) {
@@ -370,6 +377,8 @@ static int name_task(struct hearth *h, struct task *t, const struct resp_value *
         return result_say(h, HEARTH_E_PROTOCOL, "a task was given an impossible id");
     }
     table_name(&h->table, t, id->data, id->len);
+    free(t->again);
+    t->again = NULL;
     int r = t->cancel ? task_put_cancel(h, t) : 0;
     if (h->early.count) {
         end_early(h, t);

@@ -736,6 +736,20 @@ void tasks_unwait(struct task_waiter *w) {
     list_del(&w->node);
 }
 
+struct task_waiter *tasks_waiter(struct hearthd *d, uint32_t idx,
+                                 bool (*is)(const struct task_waiter *w, const void *arg),
+                                 const void *arg) {
+    struct entry *e = &d->tasks->book[idx];
+    assert(idx < d->tasks->n && e->where == LIVE);
+    list_for_each (it, &e->waiters) {
+        struct task_waiter *w = list_entry(it, struct task_waiter, node);
+        if (is(w, arg)) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
 void tasks_on_ended(struct hearthd *d,
                     bool (*fn)(struct hearthd *d, uint32_t idx, const struct task_view *v)) {
     d->tasks->on_ended = fn;

@@ -54,6 +54,10 @@ struct task_waiter {
 /* The task must be known and not ended. */
 void tasks_wait(struct hearthd *d, uint32_t idx, struct task_waiter *w);
 void tasks_unwait(struct task_waiter *w); /* any time */
+/* The first of those who wait for it that is(w, arg) says yes to; NULL. */
+struct task_waiter *tasks_waiter(struct hearthd *d, uint32_t idx,
+                                 bool (*is)(const struct task_waiter *w, const void *arg),
+                                 const void *arg);
 /* Called for each ended task after its waiters: pub/sub and pushes. Set by serve. Returns true when
  * it delivered the result. */
 void tasks_on_ended(struct hearthd *d,

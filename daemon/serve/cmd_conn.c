@@ -17,6 +17,7 @@
 #include "daemon/serve/follow.h"
 #include "daemon/serve/manager.h"
 #include "daemon/serve/multi.h"
+#include "daemon/serve/notify_push.h"
 #include "daemon/serve/pipes.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
@@ -120,6 +121,7 @@ int cmd_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
     pubsub_drop(c);
     follow_conn_ends(c);
+    notify_conn_ends(c);
     multi_free(c);
     managers_conn_ends(c);
     blocks_conn_ends(c);

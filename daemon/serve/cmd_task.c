@@ -13,6 +13,7 @@
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/hold.h"
+#include "daemon/serve/notify_push.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/room.h"
@@ -56,7 +57,8 @@ int cmd_TASK_SUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     char id[TASK_ID_TEXT];
     size_t len = task_id_text(id, ref.id, ref.idx), start = buf_len(&c->out);
     reply_bulk(c, id, len);
-    hold_reply(c, start, &ref, 1, new);
+    hold_reply(c, start, &ref, 1);
+    submit_attached(c, &ref);
     submit_follow(c, &w, ref.idx);
     return 0;
 }
@@ -79,11 +81,11 @@ int cmd_TASK_CALL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 
 /* The words of a command that queues many. False: refused, and replied. */
 static bool parse_many(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t first,
-                       struct submit_words *ret) {
+                       bool may_keep, struct submit_words *ret) {
     if (!submit_parse(c, argv, argc, first, ret)) {
         return false;
     }
-    if (policy_has(&ret->policy, POLICY_UNIQUE)) {
+    if (policy_has(&ret->policy, POLICY_UNIQUE) && (!may_keep || ret->unique != UNIQUE_KEEP)) {
         reply_error(c, "ERR of many tasks at most one could have the UNIQUE key");
         return false;
     }
@@ -101,7 +103,7 @@ int cmd_TASK_MSUBMIT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         return 0;
     }
     struct submit_words w;
-    if (!parse_many(c, argv, argc, 4 + (uint32_t)n, &w)) {
+    if (!parse_many(c, argv, argc, 4 + (uint32_t)n, true, &w)) {
         return 0;
     }
     return partial_run(c, &w, &(struct partial_input){.payload = argv + 4, .n = (uint32_t)n});
@@ -136,7 +138,7 @@ int cmd_TASK_MAP(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct partial_input in = {.payload = &argv[3], .delimiter = {"\n", 1}};
     struct submit_words w;
     uint32_t first;
-    if (!parse_split(c, argv, argc, &in, &first) || !parse_many(c, argv, argc, first, &w)) {
+    if (!parse_split(c, argv, argc, &in, &first) || !parse_many(c, argv, argc, first, false, &w)) {
         return 0;
     }
     if (!c->partial) {
@@ -386,16 +388,56 @@ int cmd_TASK_LIST(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return 0;
 }
 
+static bool notify_id(struct conn *c, const struct resp_arg *id) {
+    struct hearthd *d = c->serve->d;
+    uint32_t idx;
+    if (tasks_find(d, id->data, id->len, &idx) == 0) {
+        tasks_ended(d, idx);
+    }
+    if (tasks_find(d, id->data, id->len, &idx) < 0) {
+        return false;
+    }
+    if (notify_task(c, idx) < 0) {
+        c->broken = true;
+    }
+    return true;
+}
+
+/* The ends of these, too. One may be forgotten while others are told: so they are counted as they are told. */
+static void notify_ids(struct conn *c, const struct resp_arg *ids, uint32_t n) {
+    _cleanup_free_ bool *known = malloc(n * sizeof(*known));
+    uint32_t unknown = 0;
+    if (!known) {
+        reply_error(c, "OOM the daemon is out of memory");
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        known[i] = notify_id(c, &ids[i]);
+        unknown += !known[i];
+    }
+    reply_array(c, unknown);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!known[i]) {
+            reply_bulk(c, ids[i].data, ids[i].len);
+        }
+    }
+}
+
 int cmd_TASK_NOTIFY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    (void)argc;
     bool on = resp_is(&argv[1], "ON");
-    if (!on && !resp_is(&argv[1], "OFF")) {
+    if ((!on && !resp_is(&argv[1], "OFF")) || (!on && argc > 2)) {
         reply_syntax(c);
     } else if (on && c->proto != 3) {
         reply_error(c, "ERR TASK.NOTIFY needs RESP3: say HELLO 3 first, or SUBSCRIBE to "
                        "tasks:<client id>");
+    } else if (argc > 2) {
+        c->notify = true;
+        notify_ids(c, argv + 2, argc - 2);
     } else {
         c->notify = on;
+        if (!on) {
+            notify_conn_ends(c);
+        }
         reply_ok(c);
     }
     return 0;

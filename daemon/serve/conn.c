@@ -43,6 +43,7 @@
 #include "daemon/serve/manager.h"
 #include "daemon/serve/mapped.h"
 #include "daemon/serve/multi.h"
+#include "daemon/serve/notify_push.h"
 #include "daemon/serve/partial.h"
 #include "daemon/serve/passed.h"
 #include "daemon/serve/pipes.h"
@@ -109,6 +110,7 @@ void conn_kill(struct conn *c, const char *why, ...) {
     leases_conn_ends(c);
     pubsub_drop(c);
     follow_conn_ends(c);
+    notify_conn_ends(c);
     partial_drop(c);
     hold_forget(c);
     output_deinit(c);
@@ -377,6 +379,7 @@ struct conn *conn_new(struct serve *s, int fd) {
     list_init(&c->ready);
     list_init(&c->subs);
     list_init(&c->leases);
+    list_init(&c->told);
     list_init(&c->follows);
     list_init(&c->holding);
     list_init(&c->room.node);

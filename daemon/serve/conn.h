@@ -187,6 +187,7 @@ struct conn {
     uint32_t n_channels, n_patterns;
     struct holds *holds;  /* replies that wait for the disk: hold.c; NULL: none */
     struct list holding;  /* serve.holding */
+    struct list told;    /* tasks of others whose ends are pushed to it: notify_push.c */
     struct list follows; /* tasks whose streams are pushed to it: follow.c */
     /* accounts */
     size_t charged; /* bytes of its buffers, as counted in serve.charged */

@@ -10,6 +10,7 @@
 
 #include "daemon/durable.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/submit.h"
 #include "lib/base/cleanup.h"
 
 struct held {
@@ -50,7 +51,7 @@ static bool note(struct conn *c, const struct held *h) {
     return true;
 }
 
-void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n, bool new) {
+void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n) {
     struct hearthd *d = c->serve->d;
     uint64_t batch = durable_last(d);
     bool durable = false;
@@ -60,14 +61,18 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
     if (!durable || durable_is_done(d, batch) || c->dead) {
         return;
     }
-    struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, new ? n : 0,
+    struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, 0,
                      malloc(n * sizeof(*refs))};
+    for (uint32_t i = 0; h.refs && i < n; i++) {
+        if (!task_ref_is_older(&refs[i])) {
+            h.refs[h.n++] = refs[i];
+        }
+    }
     if (!h.refs || !note(c, &h)) {
         free(h.refs);
         c->broken = true;
         return;
     }
-    memcpy(h.refs, refs, n * sizeof(*refs));
 }
 
 void hold_forget(struct conn *c) {

@@ -6,8 +6,8 @@
 
 /* The reply that begins at `start` (bytes of output before it) is of durable tasks that have just been submitted: neither it nor
  * what follows is sent before they are on the disk. If they cannot be put there the reply becomes an error, and they are taken
- * back (new; else they are older ones, and stay). Does nothing for tasks that are not durable. */
-void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n, bool new);
+ * back (but for older ones, as of submit_task()). Does nothing for tasks that are not durable. */
+void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint32_t n);
 /* Bytes of output that may be sent now. */
 size_t hold_limit(const struct conn *c);
 void hold_forget(struct conn *c);

@@ -13,7 +13,9 @@
  */
 #include "daemon/serve/notify_push.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/serve/end.h"
@@ -22,6 +24,7 @@
 #include "daemon/serve/group.h"
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
+#include "daemon/serve/status.h"
 
 #define TASK_CHANNEL  "task:"
 #define TASKS_CHANNEL "tasks:"
@@ -63,6 +66,62 @@ static bool push(struct conn *c, uint32_t idx, const struct task_view *v) {
     reply_made(c, r);
     conn_dirty(c);
     return true;
+}
+
+/* ---- tasks that another connection has submitted, one that was lost perhaps ---- */
+
+struct told {
+    struct task_waiter waiter;
+    struct list in_conn;
+    struct conn *conn;
+};
+
+static void told_free(struct told *t) {
+    tasks_unwait(&t->waiter);
+    list_del(&t->in_conn);
+    free(t);
+}
+
+static void told_ended(struct task_waiter *w, uint32_t idx, const struct task_view *v) {
+    struct told *t = container_of(w, struct told, waiter);
+    struct conn *c = t->conn;
+    told_free(t);
+    if (c->proto == 3 && !(c->notify && v->client == c->id) && push(c, idx, v)) {
+        status_told(c, idx);
+    }
+}
+
+static bool is_told(const struct task_waiter *w, const void *conn) {
+    return w->ended == told_ended && container_of(w, struct told, waiter)->conn == conn;
+}
+
+int notify_task(struct conn *c, uint32_t idx) {
+    struct hearthd *d = c->serve->d;
+    struct task_view v;
+    if (tasks_is_ended(d, idx)) {
+        if (tasks_view(d, idx, &v) == 0 && push(c, idx, &v)) {
+            status_told(c, idx);
+        }
+        return 0;
+    }
+    if (tasks_waiter(d, idx, is_told, c)) {
+        return 0;
+    }
+    struct told *t = calloc(1, sizeof(*t));
+    if (!t) {
+        return -ENOMEM;
+    }
+    *t = (struct told){.waiter.ended = told_ended, .conn = c};
+    list_init(&t->waiter.node);
+    list_append(&c->told, &t->in_conn);
+    tasks_wait(d, idx, &t->waiter);
+    return 0;
+}
+
+void notify_conn_ends(struct conn *c) {
+    while (!list_empty(&c->told)) {
+        told_free(list_first(&c->told, struct told, in_conn));
+    }
 }
 
 static bool publish(struct serve *s, uint32_t idx, const struct task_view *v) {

@@ -18,5 +18,9 @@ struct message notify_message(struct hearthd *d, uint32_t idx, const struct task
 /* c has just subscribed to `channel`: if that is task:<id> of a task that has ended, tells it at once; if it is task:<id>:stream,
  * gives it what is kept, and follows the task or tells the end. *place is the channel's. */
 void notify_subscribed(struct conn *c, const struct resp_arg *channel, struct follow **place);
+/* The end of this task, whoever has submitted it, is pushed to c; at once, if it has ended. 0, also when that is so already, or
+ * -ENOMEM. */
+int notify_task(struct conn *c, uint32_t idx);
+void notify_conn_ends(struct conn *c);
 /* Channels that only the daemon publishes to. */
 bool notify_is_reserved(const struct resp_arg *channel);

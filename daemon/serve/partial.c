@@ -17,14 +17,16 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/schedule.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/room.h"
 #include "daemon/serve/submit.h"
 
-enum { TURN_TASKS = 4096, CHUNKS_PER_WORKER = 4 };
+enum { TURN_TASKS = 4096, CHUNKS_PER_WORKER = 4, PLACE_MAX = 12 /* bytes of ":" and a number */ };
 
 struct partial {
     uint32_t done, n;
@@ -45,7 +47,8 @@ static void partial_end(struct conn *c) {
 
 static void take_back(struct conn *c) {
     for (uint32_t i = 0; i < c->partial->done; i++) {
-        if (tasks_abandon(c->serve->d, c->partial->task[i].idx)) {
+        const struct task_ref *ref = &c->partial->task[i];
+        if (!task_ref_is_older(ref) && tasks_abandon(c->serve->d, ref->idx)) {
             c->live--;
         }
     }
@@ -96,18 +99,45 @@ static struct task_bytes next_payload(struct partial *p, const struct partial_in
 
 /* ---- queuing ---- */
 
+/* With UNIQUE KEEP each task has a key of its own: the key of all, ':' and its place. out: room for it. */
+static struct task_bytes key_of(const struct task_bytes *all, uint32_t i,
+                                char out[POLICY_KEY_MAX]) {
+    memcpy(out, all->data, all->len);
+    int n = snprintf(out + all->len, PLACE_MAX, ":%u", i);
+    return (struct task_bytes){out, all->len + (size_t)n};
+}
+
+/* Of many that say UNIQUE KEEP: is the i-th there already? */
+static bool is_there(struct conn *c, const struct submit_words *w, uint32_t i) {
+    char text[POLICY_KEY_MAX];
+    uint32_t idx;
+    if (w->unique != UNIQUE_KEEP || !policy_has(&w->policy, POLICY_UNIQUE)) {
+        return false;
+    }
+    struct task_bytes key = key_of(&w->policy.unique_key, i, text);
+    return schedule_unique(c->serve->d, w->pool, &key, &idx);
+}
+
 /* 0 or the reason for a refusal. */
 static int check(struct conn *c, const struct submit_words *w, const struct partial_input *in,
                  uint64_t *ret_bytes) {
     struct task_spec spec = w->spec;
     uint64_t bytes = 0;
     uint32_t n = in->n;
-    for (uint32_t i = 0; i < (in->chunk ? 1 : n); i++) {
-        bytes += in->payload[i].len;
+    if (w->unique == UNIQUE_KEEP && w->policy.unique_key.len + PLACE_MAX > POLICY_KEY_MAX) {
+        return -ENAMETOOLONG;
+    }
+    for (uint32_t i = 0; i < (in->chunk ? 1 : in->n); i++) {
+        bool there = is_there(c, w, i);
+        n -= there;
+        bytes += there ? 0 : in->payload[i].len;
     }
     spec.payload.len = 0;
     bytes += (uint64_t)n * tasks_bytes(&spec);
     *ret_bytes = bytes;
+    if (n == 0) {
+        return 0;
+    }
     int r = accounts_may_submit(c, n, bytes);
     if (r == 0 && !room_is_ours(c, w->pool)) {
         r = -EBUSY;
@@ -117,20 +147,26 @@ static int check(struct conn *c, const struct submit_words *w, const struct part
 
 static int submit_rest(struct conn *c, struct submit_words *w, const struct partial_input *in) {
     struct partial *p = c->partial;
+    const struct task_bytes key = w->policy.unique_key;
+    char text[POLICY_KEY_MAX];
     for (uint32_t i = 0; p->done < p->n; i++) {
         if (i == TURN_TASKS) {
             return -EAGAIN; /* the other clients come first */
         }
         struct task_ref ref;
         w->spec.payload = next_payload(p, in);
-        int r = submit_new(c, w, &ref);
+        bool new;
+        if (key.len) {
+            w->policy.unique_key = key_of(&key, p->done, text);
+        }
+        int r = submit_task(c, w, &ref, &new);
         if (r < 0) {
             return r;
         }
         p->task[p->done] = ref;
         p->done++;
         p->at += w->spec.payload.len;
-        c->live++;
+        c->live += new;
     }
     return 0;
 }
@@ -154,7 +190,10 @@ static void reply_ids(struct conn *c, const struct submit_words *w) {
         size_t len = task_id_text(id, p->task[i].id, p->task[i].idx);
         reply_bulk(c, id, len);
     }
-    hold_reply(c, start, p->task, p->n, true);
+    hold_reply(c, start, p->task, p->n);
+    for (uint32_t i = 0; i < p->n; i++) {
+        submit_attached(c, &p->task[i]);
+    }
     for (uint32_t i = 0; w->stream && i < p->n; i++) {
         submit_follow(c, w, p->task[i].idx);
     }

@@ -13,6 +13,7 @@
 #include "daemon/schedule.h"
 #include "daemon/groups.h"
 #include "daemon/serve/follow.h"
+#include "daemon/serve/notify_push.h"
 #include "daemon/durable.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
@@ -461,6 +462,13 @@ int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *r
     return submit_new(c, w, ret);
 }
 
+void submit_attached(struct conn *c, const struct task_ref *ref) {
+    if (c->notify && task_ref_is_older(ref) && tasks_is_known(c->serve->d, ref->idx, ref->id) &&
+        notify_task(c, ref->idx) < 0) {
+        c->broken = true;
+    }
+}
+
 void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx) {
     if (w->stream && !tasks_is_ended(c->serve->d, idx) && follow_task(c, idx, false) < 0) {
         c->broken = true;
@@ -496,6 +504,9 @@ void submit_refused(struct conn *c, const struct pool *p, int r) {
         break;
     case -ENOMEM:
         reply_error(c, "OOM the segment is full: fetch results, or raise segment_size");
+        break;
+    case -ENAMETOOLONG:
+        reply_errorf(c, "ERR a key of many has up to %d bytes", POLICY_KEY_MAX - 12);
         break;
     case -EMSGSIZE:
         reply_errorf(c, "ERR payload and arguments are over the limit of %llu bytes",

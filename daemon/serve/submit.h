@@ -26,9 +26,15 @@ static inline const struct policy *submit_policy(const struct submit_words *w) {
 }
 /* Queues it. As tasks_submit(), and -EDQUOT. */
 int submit_new(struct conn *c, const struct submit_words *w, struct task_ref *ret);
+/* Is it one that submit_task() has found, and not queued? */
+static inline bool task_ref_is_older(const struct task_ref *ref) {
+    return ref->word == 0;
+}
 /* Queues it, or with UNIQUE does as was asked when there is one already. 0 with *ret set; *ret_new:
  * it was queued, and is not an older one. As tasks_submit(); -EEXIST: refused, *ret is the older one. */
 int submit_task(struct conn *c, const struct submit_words *w, struct task_ref *ret, bool *ret_new);
+/* After the reply: an older one is another connection's, and its end is pushed here, too, if that is wanted of this one's. */
+void submit_attached(struct conn *c, const struct task_ref *ref);
 /* After the reply: with STREAM, pushes to c what the task tells. */
 void submit_follow(struct conn *c, const struct submit_words *w, uint32_t idx);
 /* All of the command's tasks have been queued. */

@@ -391,3 +391,33 @@ Test(serve_task, large_payloads_and_results) {
     }
     cr_assert_eq(info_number(&w, "tasks_live"), 0);
 }
+
+Test(serve_task, ends_of_tasks_of_other_connections) {
+    char id[SERVE_ID], done[SERVE_ID];
+    struct wire late;
+    begin(NULL);
+    serve_connect(&late);
+    submit_line(&w, done, "demo echo x");
+    expect(&w, "[*\"done\" \"x\"*]", "TASK.WAIT %s", done);
+    submit_line(&w, id, "demo sleep '' ARG 60000");
+    expect(&late, "-ERR TASK.NOTIFY needs RESP3*", "TASK.NOTIFY ON %s", id);
+    ask(&late, "HELLO 3");
+    expect(&late, "-ERR syntax error", "TASK.NOTIFY OFF %s", id);
+    tell(&late, "TASK.NOTIFY ON %s %s 1-1 %s", id, done, id);
+    expect_next(&late, ">[\"task.done\" * \"done\" \"x\" \"\"]");
+    expect_next(&late, "[\"1-1\"]");
+    expect(&w, ":1", "TASK.CANCEL %s", id);
+    expect_next(&late, ">[\"task.done\" * \"cancelled\" nil *]");
+    /* an older one of the same key is told, too; many keys at once */
+    submit_line(&w, id, "demo sleep '' ARG 60000 UNIQUE k KEEP");
+    submit_line(&late, done, "demo sleep '' ARG 60000 UNIQUE k KEEP");
+    cr_assert_str_eq(id, done);
+    expect(&w, ":1", "TASK.CANCEL %s", id);
+    expect_next(&late, ">[\"task.done\" * \"cancelled\" nil *]");
+    expect(&late, "+PONG", "PING");
+    char first[256];
+    snprintf(first, sizeof(first), "%s", ask(&w, "TASK.MSUBMIT demo echo 2 a b UNIQUE m KEEP"));
+    cr_assert_str_eq(ask(&w, "TASK.MSUBMIT demo echo 2 a b UNIQUE m KEEP"), first);
+    expect(&w, "\"b\"", "TASK.CALL demo echo c UNIQUE m:1 KEEP");
+    wire_close(&late);
+}
