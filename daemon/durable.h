@@ -31,9 +31,16 @@ uint64_t durable_last(const struct hearthd *d);
 /* Called when more is on the disk, or (trouble: why) cannot be written for now. Set by serve and tasks.c. */
 typedef void durable_fn(struct hearthd *d, uint64_t done, const char *trouble);
 void durable_on_change(struct hearthd *d, int which, durable_fn *fn);
+void durable_tell(struct hearthd *d);
 enum { DURABLE_TASKS, DURABLE_SERVE, DURABLE_LISTENERS };
 /* Hands over what was put in this turn. After everything else, before the loop sleeps. */
 void durable_turn(struct hearthd *d);
+
+/* Durable objects (lib/shm/dirty.h) are to be written down, and can be. */
+bool durable_has_news(const struct hearthd *d);
+/* The drain that has everything that was committed before now; it is on the disk when durable_drained() has come to it. */
+uint64_t durable_next_drain(const struct hearthd *d);
+uint64_t durable_drained(const struct hearthd *d);
 
 /* Waits until all that was put is on the disk, or cannot be, or until_ns. When the loop has ended. */
 void durable_drain(struct hearthd *d, uint64_t until_ns);

@@ -142,7 +142,7 @@ static void look_at_figures(struct loop *l) {
 
 static bool anything(struct hearthd *d) {
     return task_any_ended(&d->shm) || schedule_has_news(d) || supervise_has_news(d) ||
-           (d->serve && serve_has_news(d));
+           durable_has_news(d) || (d->serve && serve_has_news(d));
 }
 
 /* True: something came. */

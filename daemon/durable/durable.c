@@ -22,30 +22,21 @@
 #include <string.h>
 
 #include "daemon/durable/journal.h"
+#include "daemon/durable/objects.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "lib/base/buf.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/shm/adopt.h"
+#include "lib/shm/dirty.h"
 
 #define ABOUT LOG_ABOUT(.message = MESSAGE_DURABLE)
 
-struct durable {
-    struct journal *journal;
-    struct event *ready;
-    uint64_t done, last;
-    bool troubled;
-    durable_fn *fn[DURABLE_LISTENERS];
-};
-
 /* ---- opening ---- */
 
-static void on_ready(evutil_socket_t fd, short what, void *arg) {
-    struct hearthd *d = arg;
+static void look(struct hearthd *d) {
     struct durable *u = d->durable;
-    (void)fd;
-    (void)what;
     u->done = journal_done(u->journal);
     const char *trouble = journal_trouble(u->journal);
     if (trouble && !u->troubled) {
@@ -57,11 +48,31 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
     }
     u->troubled = trouble != NULL;
     d->heard++;
+    objects_journal_looked(d);
+    durable_tell(d);
+}
+
+void durable_tell(struct hearthd *d) {
+    struct durable *u = d->durable;
     for (int i = 0; i < DURABLE_LISTENERS; i++) {
         if (u->fn[i]) {
-            u->fn[i](d, u->done, trouble);
+            u->fn[i](d, u->done, journal_trouble(u->journal));
         }
     }
+}
+
+static void on_ready(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    look(arg);
+}
+
+/* A lock was busy: the next turn tries again. */
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    struct hearthd *d = arg;
+    (void)fd;
+    (void)what;
+    d->heard++;
 }
 
 int durable_open(struct hearthd *d) {
@@ -76,6 +87,7 @@ int durable_open(struct hearthd *d) {
         }
     }
     if (!*path) {
+        objects_journal_none(d);
         return 0;
     }
     struct durable *u = calloc(1, sizeof(*u));
@@ -95,20 +107,25 @@ int durable_open(struct hearthd *d) {
                 path, why);
     }
     u->ready = event_new(d->base, journal_fd(u->journal), EV_READ | EV_PERSIST, on_ready, d);
-    if (!u->ready || event_add(u->ready, NULL) < 0) {
-        journal_close(u->journal);
-        free(u);
+    u->retry = evtimer_new(d->base, on_retry, d);
+    d->durable = u;
+    if (!u->ready || !u->retry || event_add(u->ready, NULL) < 0) {
+        durable_close(d);
         return -ENOMEM;
     }
-    d->durable = u;
-    log_info(ABOUT, "durable tasks are written to %s", path);
-    return 0;
+    log_info(ABOUT, "what is durable is written to %s", path);
+    return objects_journal_open(d);
 }
 
 void durable_close(struct hearthd *d) {
     struct durable *u = d->durable;
     if (u) {
-        event_free(u->ready);
+        if (u->ready) {
+            event_free(u->ready);
+        }
+        if (u->retry) {
+            event_free(u->retry);
+        }
         journal_close(u->journal);
         free(u);
         d->durable = NULL;
@@ -140,17 +157,34 @@ uint64_t durable_last(const struct hearthd *d) {
 
 void durable_turn(struct hearthd *d) {
     if (d->durable) {
+        objects_journal_turn(d);
         journal_turn(d->durable->journal);
     }
 }
 
 void durable_drain(struct hearthd *d, uint64_t until_ns) {
     struct durable *u = d->durable;
-    while (u && u->done < u->last && !u->troubled && clock_now() < until_ns) {
-        journal_turn(u->journal);
-        poll(&(struct pollfd){.fd = journal_fd(u->journal), .events = POLLIN}, 1, 10);
-        on_ready(-1, 0, d);
+    while (u && (u->done < u->last || !objects_journal_is_clean(d)) && !u->troubled &&
+           clock_now() < until_ns) {
+        u->again = false;
+        durable_turn(d);
+        poll(&(struct pollfd){.fd = journal_fd(u->journal), .events = POLLIN}, 1,
+             u->done < u->last ? 10 : 1);
+        look(d);
     }
+}
+
+bool durable_has_news(const struct hearthd *d) {
+    return objects_journal_has_news(d);
+}
+
+uint64_t durable_next_drain(const struct hearthd *d) {
+    const struct durable *u = d->durable;
+    return !u ? 0 : u->drains_begun + (dirty_shards(&d->shm) != 0);
+}
+
+uint64_t durable_drained(const struct hearthd *d) {
+    return d->durable ? d->durable->drains_done : 0;
 }
 
 /* ---- writing ---- */

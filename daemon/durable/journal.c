@@ -30,7 +30,7 @@
 
 enum {
     APPLICATION = 0x48525448, /* "HRTH" */
-    VERSION = 1,
+    VERSION = 2,
     RETRY_S = 1,
     VALUES_MAX = 32,
 };
@@ -42,7 +42,8 @@ static const char *const statements[JOURNAL_STATEMENTS] = {
 #undef STATEMENT
 };
 
-static const char schema[] =
+/* From each version to the next; an empty database is of version 0. */
+static const char *const schema[VERSION] = {
     "CREATE TABLE tasks("
     " id TEXT PRIMARY KEY, pool TEXT NOT NULL, handler TEXT NOT NULL, payload BLOB, args BLOB, "
     "nargs INTEGER,"
@@ -50,7 +51,14 @@ static const char schema[] =
     " submitted_ms INTEGER, clock_ns INTEGER, state TEXT NOT NULL, attempts INTEGER, kills INTEGER,"
     " cause TEXT, code INTEGER, signal INTEGER, core INTEGER, result BLOB, log BLOB, ended_ms "
     "INTEGER,"
-    " run_us INTEGER) WITHOUT ROWID;";
+    " run_us INTEGER) WITHOUT ROWID;",
+    "CREATE TABLE key_values(key TEXT PRIMARY KEY, type TEXT NOT NULL, value BLOB, expires_ms "
+    "INTEGER) WITHOUT ROWID;"
+    "CREATE TABLE dict_fields(key TEXT, field TEXT, value BLOB, PRIMARY KEY(key, field)) WITHOUT "
+    "ROWID;"
+    "CREATE TABLE list_items(key TEXT, position INTEGER, value BLOB, PRIMARY KEY(key, position))"
+    " WITHOUT ROWID;",
+};
 
 struct journal {
     sqlite3 *db;
@@ -86,15 +94,15 @@ struct part {
     uint64_t len;
 };
 
-uint64_t journal_put(struct journal *j, enum journal_statement what, const struct journal_value *v,
-                     size_t n) {
+static uint64_t put(struct journal *j, enum journal_statement what, const struct journal_value *v,
+                    size_t n, size_t max) {
     const struct change head = {what, (uint32_t)n};
     size_t before = buf_len(&j->filling), size = sizeof(head);
     assert(n <= VALUES_MAX);
     for (size_t i = 0; i < n; i++) {
         size += sizeof(struct part) + v[i].len;
     }
-    if (before + size > WAITING_MAX || !buf_room(&j->filling, size)) {
+    if (before + size > max || !buf_room(&j->filling, size)) {
         return 0;
     }
     int r = buf_append(&j->filling, &head, sizeof(head));
@@ -105,6 +113,20 @@ uint64_t journal_put(struct journal *j, enum journal_statement what, const struc
     }
     assert(r == 0); /* there was room */
     return j->number;
+}
+
+uint64_t journal_put(struct journal *j, enum journal_statement what, const struct journal_value *v,
+                     size_t n) {
+    return put(j, what, v, n, WAITING_MAX);
+}
+
+uint64_t journal_put_known(struct journal *j, enum journal_statement what,
+                           const struct journal_value *v, size_t n) {
+    return put(j, what, v, n, SIZE_MAX);
+}
+
+void journal_back(struct journal *j, uint64_t bytes) {
+    j->filling.tail = j->filling.head + bytes;
 }
 
 /* ---- the thread ---- */
@@ -247,12 +269,15 @@ static int number_of(sqlite3 *db, const char *pragma, int *ret) {
     return r == SQLITE_ROW ? SQLITE_OK : r;
 }
 
-static int make_schema(sqlite3 *db) {
+/* Brings a database of that version to ours, as one transaction. */
+static int make_schema(sqlite3 *db, int version) {
     char pragmas[128];
     snprintf(pragmas, sizeof(pragmas), "PRAGMA application_id = %d; PRAGMA user_version = %d;",
              APPLICATION, VERSION);
     int r = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    r = r == SQLITE_OK ? sqlite3_exec(db, schema, NULL, NULL, NULL) : r;
+    for (int i = version; r == SQLITE_OK && i < VERSION; i++) {
+        r = sqlite3_exec(db, schema[i], NULL, NULL, NULL);
+    }
     r = r == SQLITE_OK ? sqlite3_exec(db, pragmas, NULL, NULL, NULL) : r;
     return r == SQLITE_OK ? sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) : r;
 }
@@ -283,13 +308,15 @@ static int open_db(const char *path, sqlite3 **ret, char why[JOURNAL_WHY]) {
     r = r == SQLITE_OK ? number_of(*ret, "PRAGMA application_id", &application) : r;
     r = r == SQLITE_OK ? number_of(*ret, "PRAGMA user_version", &version) : r;
     if (r == SQLITE_OK && application == 0 && version == 0) {
-        r = make_schema(*ret);
+        r = make_schema(*ret, 0);
     } else if (r == SQLITE_OK && application != APPLICATION) {
         snprintf(why, JOURNAL_WHY, "it is no database of Hearth's");
         return SQLITE_NOTADB;
     } else if (r == SQLITE_OK && version > VERSION) {
         snprintf(why, JOURNAL_WHY, "its schema is of version %d, this is for %d", version, VERSION);
         return SQLITE_MISMATCH;
+    } else if (r == SQLITE_OK && version < VERSION) {
+        r = make_schema(*ret, version);
     }
     for (int i = 0; r == SQLITE_OK && i < JOURNAL_STATEMENTS; i++) {
         sqlite3_stmt *s = NULL;

@@ -35,6 +35,10 @@ static inline struct journal_value journal_blob(const void *data, size_t len) {
     return (struct journal_value){.type = JOURNAL_BLOB, .data = data, .len = len};
 }
 struct journal_value journal_text(const char *text); /* NULL: null */
+/* Bytes that are shown as text, whatever they are. */
+static inline struct journal_value journal_name(const void *data, size_t len) {
+    return (struct journal_value){.type = JOURNAL_TEXT, .data = data, .len = len};
+}
 
 /* Opens the database, makes it if there is none, and starts the thread. A file that is damaged or no database of ours is
  * renamed, with the time behind its name, and a new one made: then *ret_aside is true and `why` says what it was about. 0;
@@ -48,6 +52,11 @@ struct sqlite3 *journal_reader(struct journal *j);
 /* Puts a change: the number of its batch, > 0; 0: there is no memory, or too much waits to be written. */
 uint64_t journal_put(struct journal *j, enum journal_statement what, const struct journal_value *v,
                      size_t n);
+/* The same for what is bounded by other means: 0 only for want of memory. */
+uint64_t journal_put_known(struct journal *j, enum journal_statement what,
+                           const struct journal_value *v, size_t n);
+/* Takes back what was put since journal_waiting_bytes() was this, in this turn. */
+void journal_back(struct journal *j, uint64_t bytes);
 /* Hands over the batch that fills, if the thread has nothing to do. */
 void journal_turn(struct journal *j);
 /* Becomes readable when a batch is through; journal_done() takes that away. */

@@ -185,8 +185,9 @@ struct conn {
     /* subscriptions */
     struct list subs;
     uint32_t n_channels, n_patterns;
-    struct holds *holds;  /* replies that wait for the disk: hold.c; NULL: none */
-    struct list holding;  /* serve.holding */
+    struct holds *holds; /* replies that wait for the disk: hold.c; NULL: none */
+    bool dirtied;        /* the command under way has changed durable keys */
+    struct list holding; /* serve.holding */
     struct list told;    /* tasks of others whose ends are pushed to it: notify_push.c */
     struct list follows; /* tasks whose streams are pushed to it: follow.c */
     /* accounts */

@@ -9,6 +9,7 @@
  *
  * Fails: replies to the client; -EAGAIN as dispatch.h says. */
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/hold.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -240,8 +241,16 @@ static int run(struct conn *c, int id, const struct resp_arg *argv, uint32_t arg
         queue(c, id, argv, argc);
         return 0;
     }
+    struct shm *s = &c->serve->d->shm;
+    size_t start = buf_len(&c->out);
+    s->dirtied = false;
     int r = command_is_object(&commands[id]) ? object_run(c, id, argv, argc)
                                              : handlers[id](c, argv, argc);
+    c->dirtied |= s->dirtied;
+    if (r == 0 && c->dirtied) {
+        c->dirtied = false;
+        hold_objects(c, start);
+    }
     if (r == 0) {
         c->serve->calls[id]++;
         c->serve->failed[id] += c->serve->errors != errors;

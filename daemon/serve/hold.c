@@ -16,7 +16,8 @@
 struct held {
     uint64_t at; /* as out_ref.at */
     size_t len;
-    uint64_t batch;
+    uint64_t batch; /* of tasks; ... */
+    uint64_t drain; /* of objects: daemon/durable.h; 0: none */
     uint32_t n;
     struct task_ref *refs;
 };
@@ -61,7 +62,7 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
     if (!durable || durable_is_done(d, batch) || c->dead) {
         return;
     }
-    struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, 0,
+    struct held h = {c->out_sent + start,      buf_len(&c->out) - start, batch, 0, 0,
                      malloc(n * sizeof(*refs))};
     for (uint32_t i = 0; h.refs && i < n; i++) {
         if (!task_ref_is_older(&refs[i])) {
@@ -72,6 +73,17 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
         free(h.refs);
         c->broken = true;
         return;
+    }
+}
+
+void hold_objects(struct conn *c, size_t start) {
+    uint64_t drain = durable_next_drain(c->serve->d);
+    const struct held h = {c->out_sent + start, buf_len(&c->out) - start, 0, drain, 0, NULL};
+    if (h.len == 0 || c->dead || drain <= durable_drained(c->serve->d)) {
+        return;
+    }
+    if (!note(c, &h)) {
+        c->broken = true;
     }
 }
 
@@ -94,7 +106,11 @@ static void refuse(struct conn *c, const struct held *h, const char *why) {
     int r =
         buf_append(&rest, buf_head(&c->out) + start + h->len, buf_len(&c->out) - start - h->len);
     c->out.tail = c->out.head + start;
-    r = r < 0 ? r : buf_printf(&c->out, "-DURABLE cannot be written down: %s\r\n", why);
+    r = r < 0
+            ? r
+            : buf_printf(
+                  &c->out, "-DURABLE %s: %s\r\n",
+                  h->drain ? "it is done, but not on the disk yet" : "cannot be written down", why);
     int64_t moved = (int64_t)(buf_len(&c->out) - start) - (int64_t)h->len;
     r = r < 0 || buf_len(&rest) == 0 ? r : buf_append(&c->out, buf_head(&rest), buf_len(&rest));
     buf_deinit(&rest);
@@ -117,9 +133,10 @@ static void refuse(struct conn *c, const struct held *h, const char *why) {
 
 static void release(struct conn *c, uint64_t done, const char *trouble) {
     struct holds *s = c->holds;
-    while (s->n && (s->v[0].batch <= done || trouble)) {
+    uint64_t drained = durable_drained(c->serve->d);
+    while (s->n && ((s->v[0].batch <= done && s->v[0].drain <= drained) || trouble)) {
         struct held h = s->v[0];
-        if (h.batch > done) {
+        if (h.batch > done || h.drain > drained) {
             refuse(c, &h, trouble);
         }
         free(h.refs);

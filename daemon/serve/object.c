@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "daemon/durable.h"
 #include "daemon/log.h"
 #include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
@@ -163,6 +164,10 @@ const char *object_error_text(int r) {
         return "ERR that is more than there can ever be";
     case -EEXIST:
         return "EXISTS it is there already, made with other parameters";
+    case -ENODEV:
+        return "DURABLE there is no database: set durable_path";
+    case -ENOTUNIQ:
+        return "ERR only dicts, lists and values can be durable";
     default:
         return NULL;
     }
@@ -184,6 +189,10 @@ void object_error(struct conn *c, int r) {
     const char *text = object_error_text(r);
     if (r == -EDQUOT) {
         reply_over_quota(c);
+        return;
+    }
+    if (r == -EIO) {
+        reply_errorf(c, "DURABLE the database cannot be written: %s", durable_why(c->serve->d));
         return;
     }
     if (text) {

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "daemon/serve/cmd_list.h"
+#include "daemon/serve/hold.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cpu.h"
@@ -320,6 +321,7 @@ static int serve_first(struct serve *s, struct waited *e) {
         shards |= key_shard_bit(&dest);
     }
     s->d->shm.account = c->account;
+    s->d->shm.dirtied = false;
     int r = try_some(&s->d->shm, shards, &v);
     if (r != 0) {
         c->out.tail = c->out.head + v.mark;
@@ -332,6 +334,9 @@ static int serve_first(struct serve *s, struct waited *e) {
     }
     if (r < 0) {
         object_error(c, r);
+    }
+    if (s->d->shm.dirtied) {
+        hold_objects(c, v.mark);
     }
     block_end(c);
     return 0;

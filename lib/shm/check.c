@@ -17,6 +17,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/shm/alloc.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/lock.h"
 #include "lib/shm/op.h"
@@ -34,6 +35,7 @@ struct walk {
     size_t n, cap, at;
     uint64_t owned_keys[SHM_MANAGERS]; /* of the shard in hand, by manager */
     uint64_t syncs;                    /* sync objects of the shard in hand */
+    uint64_t durables;                 /* durable keys, likewise */
     uint64_t waiting;                  /* parties in lines */
     struct {
         uint64_t bytes, objects;
@@ -285,6 +287,10 @@ static void count_owned(const struct part *p, const struct shm_node *n) {
     size_t len;
     const void *name = hash_key(p->w->s, n, &len);
     uint64_t id = name ? manager_of(name, len) : 0;
+    if (name && p->keyspace) {
+        struct key_name k = {.word = {.data = name, .len = len}};
+        p->w->durables += dirty_is_durable(&k);
+    }
     if (!id || !p->keyspace) {
         return;
     }
@@ -422,13 +428,21 @@ static int collect_shard(struct walk *w, uint32_t i) {
     struct shm_shard *d = &w->s->shards[i];
     struct part p = {.w = w, .what = "the keys", .who = i, .account = NOBODY, .keyspace = true};
     memset(w->owned_keys, 0, sizeof(w->owned_keys));
-    w->syncs = 0;
+    w->syncs = w->durables = 0;
     int r = check_hash(&p, &d->keys, check_key);
     if (r == 0) {
         check_managers(w, i);
     }
     r = r ? r : check_chain(w, i, &d->garbage, false);
     r = r ? r : check_chain(w, i, &d->doomed, true);
+    for (int k = 0; k < 2 && r == 0; k++) {
+        struct part noted = {.w = w, .what = "what is noted", .who = i, .account = NOBODY};
+        r = check_hash(&noted, &d->dirty[k], count_node);
+    }
+    if (r == 0 && w->durables != get(&d->durables)) {
+        wrong(w, "shard %u: %llu durable keys, the count says %llu", i,
+              (unsigned long long)w->durables, (unsigned long long)get(&d->durables));
+    }
     return r ? r : check_syncs(w, i);
 }
 

@@ -19,6 +19,7 @@
 #include "lib/base/num.h"
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/list.h"
 #include "lib/shm/lock.h"
@@ -136,7 +137,9 @@ int dict_fields(struct shm *s, const struct key_name *name, const struct shm_has
 int key_find_write(struct shm *s, const struct key_name *name, struct key *ret) {
     int r = find(s, name, ret);
     if (r == 0 && is_over(s, ret)) {
+        s->op_expiring = true;
         r = key_delete(s, ret);
+        s->op_expiring = false;
         s->op_gone += r == 0;
         return r ? r : -ENOENT;
     }
@@ -188,13 +191,28 @@ static int make_object(struct shm *s, unsigned shard, enum key_type type, uint64
     return r;
 }
 
-/* Nobody makes a key that nobody could ever see. */
-static int may_make(const struct shm *s, const struct key_name *name) {
+/* Nobody makes a key that nobody could ever see; and only dicts, lists and values can be durable. */
+static int may_make(const struct shm *s, const struct key_name *name, enum key_type type) {
+    if (key_is_sync(type) && dirty_is_durable(name)) {
+        return -ENOTUNIQ;
+    }
     return manager_name_is_over(s, name->word.data, name->word.len) ? -EIDRM : 0;
 }
 
+/* A name is given to a key, or to none any more. */
 static int count_owned(struct shm *s, const struct key_name *name, bool made) {
-    return manager_count(s, name->shard, name->word.data, name->word.len, made);
+    int r = manager_count(s, name->shard, name->word.data, name->word.len, made);
+    if (r == 0 && dirty_is_durable(name)) {
+        _Atomic uint64_t *n = &shard_of(s, name)->durables;
+        s->op_removing |= !made;
+        r = tx_need(s, 2);
+        if (r == 0) {
+            tx_set(s, n, get(n) + (made ? 1 : UINT64_MAX));
+            r = dirty_key(s, name, true);
+        }
+        s->op_removing &= made;
+    }
+    return r;
 }
 
 int key_make(struct shm *s, const struct key_name *name, enum key_type type, size_t room,
@@ -203,7 +221,7 @@ int key_make(struct shm *s, const struct key_name *name, enum key_type type, siz
     uint64_t object = 0;
     struct hash_ref ref;
     op_changes(s, name->shard);
-    int r = may_make(s, name);
+    int r = may_make(s, name, type);
     if (r == 0 && type != KEY_VALUE) {
         r = make_object(s, name->shard, type, &object);
     }
@@ -250,6 +268,8 @@ int key_changed(struct shm *s, struct key *key) {
         uint64_t version = get(&d->version) + 1;
         tx_set(s, &d->version, version);
         tx_set(s, &key->k->version, version);
+        /* of dicts and lists their verbs say what it was */
+        r = key_type(key) == KEY_VALUE ? dirty_key(s, &key->name, false) : 0;
     }
     return r;
 }
@@ -312,7 +332,7 @@ int key_rename(struct shm *s, struct key *key, const struct key_name *to) {
         return -EBADMSG;
     }
     account_nobody_pays(s);
-    int r = may_make(s, to);
+    int r = may_make(s, to, key_type(key));
     r = r ? r : hash_add(s, to->shard, &d->keys, &to->word, value, len, &ref);
     if (r == 0) {
         r = bind_key(s, to, &ref, &moved);
@@ -344,6 +364,7 @@ int key_set_expire(struct shm *s, struct key *key, uint64_t at_ms) {
         count_expiring(s, key->name.shard, key_expire(key) != 0, at_ms != 0);
         tx_set(s, &key->k->expire, at_ms);
         r = key_changed(s, key);
+        r = r ? r : dirty_key(s, &key->name, false);
     }
     return r;
 }
@@ -461,6 +482,37 @@ struct sweep {
     struct shm_node *found;
 };
 
+/* Durable keys that go with all others: each is noted. Few shards have any. */
+static int note_durable(void *arg, struct shm_node *n) {
+    struct shm *s = arg;
+    size_t len;
+    const void *name = hash_key(s, n, &len);
+    if (!name) {
+        return -EBADMSG;
+    }
+    struct key_name k = key_name(s, name, len);
+    return dirty_key(s, &k, true);
+}
+
+static int note_durables(struct shm *s, unsigned shard) {
+    struct shm_shard *d = &s->shards[shard];
+    uint64_t cursor = 0;
+    int r = get(&d->durables) ? tx_need(s, 2) : 0;
+    if (r || !get(&d->durables)) {
+        return r;
+    }
+    op_changes(s, shard);
+    s->op_removing = true;
+    do {
+        r = hash_scan(s, &d->keys, &cursor, note_durable, s);
+    } while (r == 0 && cursor);
+    s->op_removing = false;
+    if (r == 0) {
+        tx_set(s, &d->durables, 0);
+    }
+    return r == -ESTALE ? -EBADMSG : r;
+}
+
 static int find_over(void *arg, struct shm_node *n) {
     struct sweep *w = arg;
     size_t len;
@@ -503,7 +555,9 @@ static int sweep_keys(struct shm *s, unsigned shard, struct sweep *w, uint64_t *
             return -EBADMSG;
         }
         if (r == 1) {
+            s->op_expiring = w->now_ms != 0;
             r = delete_node(s, w->found);
+            s->op_expiring = false;
             if (r) {
                 return r;
             }
@@ -549,7 +603,8 @@ int keys_flush(struct shm *s, unsigned shard) {
     if (!get(&d->keys.count)) {
         return 0;
     }
-    int r = tx_need(s, 32);
+    int r = note_durables(s, shard);
+    r = r ? r : tx_need(s, 32);
     account_nobody_pays(s);
     s->op_removing = true;
     r = r ? r : alloc_tx(s, sizeof(struct shm_object), &off);

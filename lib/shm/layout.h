@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 15u
+#define SHM_VERSION 16u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -236,10 +236,13 @@ struct shm_shard {
     _Atomic uint32_t waiters;  /* 1: somebody may sleep on `bell` */
     _Atomic uint32_t bell;     /* futex: +1 after a commit while somebody waits */
     struct shm_hash keys;
-    _Atomic uint64_t syncs;     /* sync objects of the shard, linked by next and prev */
-    _Atomic uint64_t sync_free; /* blocks of former ones, linked by their first words */
-    _Atomic uint64_t flushes;   /* +1 when all keys of the shard were removed at once */
-    _Atomic uint64_t made;      /* +1 when a name is given to a key that was not there, ... */
+    _Atomic uint64_t syncs;      /* sync objects of the shard, linked by next and prev */
+    _Atomic uint64_t sync_free;  /* blocks of former ones, linked by their first words */
+    _Atomic uint64_t flushes;    /* +1 when all keys of the shard were removed at once */
+    _Atomic uint64_t durables;   /* keys whose names say that they are durable */
+    _Atomic uint64_t dirty_turn; /* bit 0: which of these two fills (dirty.c) */
+    struct shm_hash dirty[2];
+    _Atomic uint64_t made; /* +1 when a name is given to a key that was not there, ... */
     _Atomic uint64_t made_last[SHM_MADE]; /* ... and the hashes of the last ones, in turn: WATCH */
 };
 
@@ -275,7 +278,9 @@ struct shm_list {
     _Atomic uint64_t height; /* levels of nodes */
     _Atomic uint64_t
         dead; /* leaves and nodes cut off and yet to be freed, linked by their first words, level in bits 0-3 */
-    _Atomic uint64_t reserved[6];
+    _Atomic uint64_t
+        base; /* position of the first element, signed: of a durable list it goes with the ends */
+    _Atomic uint64_t reserved[5];
 };
 
 /* The block of a dict or list. */
@@ -429,6 +434,13 @@ struct shm_header {
     _Atomic uint64_t
         lease_next; /* ms of clock_now() at which the daemon is to look at leases; 0: not */
     _Atomic uint64_t lease_shards; /* where there may be some that end by time */
+    /* durable keys (dirty.c) */
+    _Alignas(SHM_LINE) _Atomic uint64_t dirty; /* shards in which something may be noted */
+    _Atomic uint32_t durable;                  /* enum dirty_state */
+    _Atomic uint32_t drains_begun, drains_done;
+    _Atomic uint32_t drain_wanted;  /* 1: somebody waits for the next one */
+    _Atomic uint32_t drain_waiters; /* 1: somebody may sleep on the bell */
+    _Atomic uint32_t drain_bell;    /* futex: +1 after a drain while somebody waits */
 };
 
 _Static_assert(sizeof(struct shm_task) == 256, "a queued task costs 256 bytes and its payload");

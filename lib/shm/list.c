@@ -17,6 +17,7 @@
 
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/list_inner.h"
 #include "lib/shm/lock.h"
@@ -83,8 +84,51 @@ uint64_t list_count(const struct list_object *l) {
     return get(&l->list->count);
 }
 
+int64_t list_base(const struct list_object *l) {
+    return (int64_t)get(&l->list->base);
+}
+
+int list_set_base(struct shm *s, struct list_object *l, int64_t base) {
+    int r = tx_need(s, 2);
+    if (r == 0) {
+        op_changes(s, l->key.name.shard);
+        tx_set(s, &l->list->base, (uint64_t)base);
+    }
+    return r;
+}
+
 int list_close(struct shm *s, struct list_object *l) {
     return list_count(l) ? key_changed(s, &l->key) : key_delete(s, &l->key);
+}
+
+/* ---- what of a durable list has changed (dirty.h) ---- */
+
+/* The first element is at another position. */
+static int move_base(struct shm *s, struct list_object *l, uint64_t by) {
+    int r = dirty_is_durable(&l->key.name) ? tx_need(s, 2) : 0;
+    if (r == 0 && dirty_is_durable(&l->key.name)) {
+        tx_set(s, &l->list->base, get(&l->list->base) + by);
+    }
+    return r;
+}
+
+/* The element at an index, which may be new. */
+static int note_element(struct shm *s, struct list_object *l, uint64_t index) {
+    if (!dirty_is_durable(&l->key.name)) {
+        return 0;
+    }
+    return dirty_item_more(s, &l->key.name, (int64_t)(get(&l->list->base) + index));
+}
+
+/* Of `count` elements n are gone from index on. At the ends that is told by where the list begins and ends. */
+static int note_removed(struct shm *s, struct list_object *l, uint64_t index, uint64_t n,
+                        uint64_t count) {
+    bool removing = s->op_removing;
+    s->op_removing = true;
+    int r = index == 0 ? move_base(s, l, n) : 0;
+    r = r ? r : dirty_key(s, &l->key.name, index != 0 && index + n < count);
+    s->op_removing = removing;
+    return r;
 }
 
 /* ---- the ends ---- */
@@ -167,6 +211,8 @@ int list_push(struct shm *s, struct list_object *l, bool left, const void *data,
         e.ins = &entry;
         r = push(&e, left);
     }
+    r = r || !left ? r : move_base(s, l, UINT64_MAX);
+    r = r ? r : note_element(s, l, left ? 0 : list_count(l) - 1);
     return done(r);
 }
 
@@ -217,6 +263,7 @@ int list_pop(struct shm *s, struct list_object *l, bool left, struct task_bytes 
     if (r == 0) {
         tx_set(s, &l->list->count, count - 1);
         *ret = (struct task_bytes){it.data, it.len};
+        r = note_removed(s, l, left ? 0 : count - 1, 1, count);
     }
     return done(r);
 }
@@ -341,6 +388,7 @@ int list_set(struct shm *s, struct list_object *l, uint64_t index, const void *d
         e.ins = &entry;
         r = edit_one(&e, index, 1);
     }
+    r = r ? r : note_element(s, l, index);
     return done(r);
 }
 
@@ -364,6 +412,7 @@ int list_insert(struct shm *s, struct list_object *l, uint64_t index, const void
     r = r ? r : tx_need(s, 4);
     if (r == 0) {
         tx_set(s, &l->list->count, count + 1);
+        r = dirty_key(s, &l->key.name, true);
     }
     return done(r);
 }
@@ -404,6 +453,7 @@ static int remove_range(struct shm *s, struct list_object *l, uint64_t index, ui
     r = r ? r : tx_need(s, 4);
     if (r == 0) {
         tx_set(s, &l->list->count, count - n);
+        r = note_removed(s, l, index, n, count);
     }
     return done(r);
 }

@@ -21,6 +21,11 @@ int list_open(struct shm *s, const struct key_name *name, bool make, struct list
 /* The end of a change: marks the key, and removes an empty list. */
 int list_close(struct shm *s, struct list_object *l);
 uint64_t list_count(const struct list_object *l);
+/* The position of the first element, of a durable list (dirty.h): it goes down with each element pushed before it, and up with each
+ * taken away. */
+int64_t list_base(const struct list_object *l);
+/* Of an empty list. */
+int list_set_base(struct shm *s, struct list_object *l, int64_t base);
 
 int list_push(struct shm *s, struct list_object *l, bool left, const void *data, size_t len);
 /* Removes the first or last element. The bytes stay readable until the operation ends. -ENOENT: empty. */

@@ -240,6 +240,7 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     s->op_short = false;
     s->vacated.n = 0;
     s->op_grown = 0;
+    s->op_dirty = 0;
     s->after.pins = s->after.wakes = 0;
     r = fn(s, arg);
     if (s->op_short) {
@@ -249,6 +250,9 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
         r = e ? e : r;
     }
     if (is_success(r)) {
+        if (s->op_dirty) {
+            atomic_fetch_or(&s->head->dirty, s->op_dirty);
+        }
         tx_commit(s);
     } else {
         tx_abort(s);
@@ -268,6 +272,10 @@ static int run_outer(struct shm *s, uint64_t shards, int (*fn)(struct shm *s, vo
     }
     if (is_success(r)) {
         tell_upkeep(s, shards);
+        if (s->op_dirty) {
+            s->dirtied = true;
+            shm_ring_daemon(s);
+        }
     }
     return r;
 }

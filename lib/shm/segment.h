@@ -79,8 +79,12 @@ struct shm {
     bool op_short; /* tx_need() said no: the operation is run again with a larger log */
     bool
         op_expired; /* a reading verb has met a key whose time is over; whoever cares sets it back */
-    uint32_t op_gone;           /* expired keys that changing verbs have removed; the same */
-    uint32_t op_swept;          /* ... and that went because room was needed; the same */
+    uint32_t op_gone;  /* expired keys that changing verbs have removed; the same */
+    uint32_t op_swept; /* ... and that went because room was needed; the same */
+    uint64_t op_dirty; /* shards in which durable keys are noted (dirty.c) */
+    bool op_expiring;  /* what is removed is so because its time is over */
+    bool op_restoring; /* nothing is noted: it comes from the disk */
+    bool dirtied; /* an operation that noted something was committed; whoever cares sets it back */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
     uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects */

@@ -9,6 +9,7 @@
 #include "lib/base/num.h"
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/lock.h"
@@ -267,7 +268,11 @@ int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const
     struct hash_word w = hash_word(s, field, len);
     struct hash_ref ref;
     unsigned shard = d->key.name.shard;
-    int r = hash_find(s, d->fields, &w, &ref);
+    int r = dirty_field(s, &d->key.name, field, len);
+    if (r) {
+        return r;
+    }
+    r = hash_find(s, d->fields, &w, &ref);
     account_pays(s, shard, key_account(&d->key));
     if (r == 0) {
         return hash_set(s, shard, d->fields, &ref, value_len ? value : "", value_len);
@@ -279,7 +284,20 @@ int dict_put(struct shm *s, struct dict *d, const void *field, size_t len, const
     return r ? r : 1;
 }
 
+static int note_removed(struct shm *s, const struct dict *d, const struct hash_ref *ref) {
+    size_t len;
+    const void *field = hash_key(s, ref->node, &len);
+    s->op_removing = true;
+    int r = field ? dirty_field(s, &d->key.name, field, len) : -EBADMSG;
+    s->op_removing = false;
+    return r;
+}
+
 int dict_remove_found(struct shm *s, struct dict *d, const struct hash_ref *ref) {
+    int r = dirty_is_durable(&d->key.name) ? note_removed(s, d, ref) : 0;
+    if (r) {
+        return r;
+    }
     account_pays(s, d->key.name.shard, key_account(&d->key));
     return hash_del(s, d->key.name.shard, d->fields, ref);
 }
