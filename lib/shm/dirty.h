@@ -13,12 +13,8 @@
 #define DURABLE_PREFIX "durable:" /* one word: it costs others one comparison */
 
 static inline bool dirty_is_durable(const struct key_name *n) {
-    uint64_t first;
-    if (n->word.len < sizeof(first)) {
-        return false;
-    }
-    memcpy(&first, n->word.data, sizeof(first));
-    return first == *(const uint64_t *)(const void *)DURABLE_PREFIX;
+    return n->word.len >= sizeof(DURABLE_PREFIX) - 1 &&
+           memcmp(n->word.data, DURABLE_PREFIX, sizeof(DURABLE_PREFIX) - 1) == 0;
 }
 
 /* May durable keys be changed? In the header; the daemon's to set. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Durable dicts, lists and values: what was acknowledged survives the loss of the segment. The segment here ends with the daemon, so a
  * SIGKILL is as much as the loss of power (but for what the kernel has not written yet). Fails: as a Criterion suite. */
+#include "client/hearth.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -21,11 +23,13 @@ static char dir[TMP_PATH], db[TMP_PATH + 16], config[4096];
 static void begin(void) {
     cr_assert_eq(tmp_dir(dir), 0);
     snprintf(db, sizeof(db), "%s/hearth.db", dir);
-    snprintf(config, sizeof(config),
-             "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"none\";\ndurable_path = "
-             "\"%s\";\n"
-             "pools = ( { name = \"demo\"; module = \"demo.so\"; workers = 1; } );\n",
-             db);
+    snprintf(
+        config, sizeof(config),
+        "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"none\";\ndurable_path = "
+        "\"%s\";\n"
+        "map_users = [ \"@daemon\" ];\n"
+        "pools = ( { name = \"use\"; module = \"%s/tests/daemon/mod_use.so\"; workers = 1; } );\n",
+        db, getenv("HEARTH_BUILD"));
     cr_assert_eq(daemon_start(&d, &(struct daemon_options){.config = config}), 0);
     cr_assert_eq(daemon_wait_ready(&d, 30000), 0, "%s", daemon_log(&d));
     cr_assert_eq(daemon_connect(&d, &w), 0);
@@ -193,6 +197,31 @@ Test(durable_objects, who_waits_for_an_element_is_served_when_it_is_gone_for_goo
     wire_close(&other);
     power_lost();
     CALL("[\"b\"]", "LRANGE", "durable:l", "0", "-1");
+}
+
+/* They are not held up; who wants to know asks. */
+Test(durable_objects, handlers_and_mapped_clients) {
+    struct hearth *h;
+    uint64_t n = 0;
+    int64_t v = 0;
+    CALL("\"\"", "TASK.CALL", "use", "append", "", "ARG", "durable:log", "ARG", "w", "ARG", "30");
+    cr_assert_eq(hearth_connect(d.socket, &h), 0);
+    cr_assert_eq(hearth_attach(h, 0), 0, "%s", hearth_errmsg(h));
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(hearth_value_add(h, hearth_text("durable:n"), 1, &v), 0);
+        cr_assert_eq(hearth_dict_add(h, hearth_text("durable:d"), hearth_text("f"), 2, &v), 0);
+    }
+    cr_assert_eq(hearth_list_push(h, hearth_text("durable:log"), HEARTH_LEFT,
+                                  &(struct hearth_bytes){"m", 1}, 1, &n),
+                 0);
+    CALL("+OK", "DURABLE.SYNC");
+    SQL("100", "SELECT value FROM key_values WHERE key = 'durable:n'");
+    hearth_close(h);
+    power_lost();
+    CALL("\"100\"", "GET", "durable:n");
+    CALL("\"200\"", "HGET", "durable:d", "f");
+    CALL(":31", "LLEN", "durable:log");
+    CALL("[\"m\" \"w:0\"]", "LRANGE", "durable:log", "0", "1");
 }
 
 Test(durable_objects, a_full_disk_refuses_and_serves_the_rest) {
