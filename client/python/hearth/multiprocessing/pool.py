@@ -233,26 +233,30 @@ class _Crew:
 
     def may_have(self, w):
         """How many tasks more a worker may be given."""
+        if len(w.out) >= _BIG:
+            return 0
         n = _AHEAD - len(w.tasks)
-        if self.maxtasks is not None:
-            n = min(n, self.maxtasks - w.given)
-        return n if len(w.out) < _BIG else 0
+        return n if self.maxtasks is None else min(n, self.maxtasks - w.given)
 
-    def send(self, w, task):
+    def give(self, w, task):
+        """Makes it the worker's; the bytes to be sent."""
         slot = self.free.pop()
         self.claims[slot] = _OFFERED
         w.tasks[slot] = task
         w.given += 1
         w.sent += 1
         task.number = w.sent
-        data = _HEAD.pack(len(task.body), slot) + task.body
+        return _HEAD.pack(len(task.body), slot) + task.body
+
+    def send(self, w, data):
+        """What does not go at once goes when there is room."""
         if not w.out:
             try:
                 n = w.sock.send(data)
             except BlockingIOError:
                 n = 0
             except OSError:
-                return  # dead: its burial takes the task back
+                return  # dead: its burial takes the tasks back
             if n == len(data):
                 return
             data = memoryview(data)[n:]
@@ -270,14 +274,25 @@ class _Crew:
         if not w.out:
             self.poll.modify(w.fd, select.EPOLLIN)
 
+    def least_busy(self):
+        """The worker with the fewest tasks of those that may have one more."""
+        best, least = None, _AHEAD
+        for w in self.workers:
+            n = len(w.tasks)
+            if n < least and self.may_have(w) > 0:
+                best, least = w, n
+        return best
+
     def assign(self):
         """Gives out what waits, evenly: to each worker one before to any a second."""
-        while self.backlog and self.free:
-            best = min((w for w in self.workers if self.may_have(w) > 0), key=lambda w: len(w.tasks), default=None)
-            if best is None:
-                break
-            self.send(best, self.backlog.popleft())
-        if not self.backlog:
+        data = {}
+        while self.backlog and self.free and (w := self.least_busy()) is not None:
+            data.setdefault(w, []).append(self.give(w, self.backlog.popleft()))
+            if len(data[w][-1]) > _BIG:
+                self.send(w, b"".join(data.pop(w)))
+        for w, frames in data.items():
+            self.send(w, frames[0] if len(frames) == 1 else b"".join(frames))
+        if not self.backlog and not all(w.tasks for w in self.workers):
             self.even_out()
 
     def even_out(self):
@@ -293,7 +308,7 @@ class _Crew:
                     task = busiest.tasks.pop(slot)
                     busiest.given -= 1
                     busiest.revoked.append((task.number, slot))
-                    self.send(idle, task)
+                    self.send(idle, self.give(idle, task))
                     break
 
     def finished(self, w, slot):
