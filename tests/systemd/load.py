@@ -5,8 +5,9 @@ never be refused) and goes on; the one thing that was under way then may have ha
 
     dict    the counter is what was answered last, or one more; from there on it counts by ones
     list    a name that was answered is there once, one that was not at most once
-    tasks   an id that was answered ends once, in the state that was told first, whoever asks; with retries it ends "done";
-            without, its command ran at most once, and once if it is "done"
+    tasks   one that was not answered is submitted again with its key (KEEP), and is there once. It ends once, in the state that
+            was told first, whoever asks; with retries it ends "done"; without, its command ran at most once, and once if
+            it is "done"
 """
 import itertools
 import os
@@ -44,6 +45,7 @@ class Client:
         self.tasks = {}                # id -> (kind, token)
         self.ends = {}                 # id -> state
         self.open = []
+        self.asked = None              # what was submitted and not answered
         self.tokens = itertools.count()
         self.breaks = 0
         self.wrong = []
@@ -72,13 +74,18 @@ class Client:
         self.pushed.append(self.maybe.pop())
 
     def submit(self, wire):
-        token = f"{self.n}.{next(self.tokens)}"
-        kind = self.rnd.choice(["echo"] * 6 + ["sleep"] * 3 + ["shell", "once"])
-        words = {
-            "echo": ["demo", "echo", token],
-            "sleep": ["demo", "sleep", "", "ARG", 3],
-        }.get(kind, [kind, "run", "", "ARG", "sh", "ARG", "-c", "ARG", SAY_SO, "ARG", token, "ARG", self.load.file])
+        """A task; or the one again whose answer did not come, which starts nothing if it was accepted."""
+        if not self.asked:
+            token = f"{self.n}.{next(self.tokens)}"
+            kind = self.rnd.choice(["echo"] * 6 + ["sleep"] * 3 + ["shell", "once"])
+            words = {
+                "echo": ["demo", "echo", token],
+                "sleep": ["demo", "sleep", "", "ARG", 3],
+            }.get(kind, [kind, "run", "", "ARG", "sh", "ARG", "-c", "ARG", SAY_SO, "ARG", token, "ARG", self.load.file])
+            self.asked = (kind, token, words + ["UNIQUE", f"{os.path.basename(self.load.file)}.{token}", "KEEP"])
+        kind, token, words = self.asked
         reply = wire.ask("TASK.SUBMIT", *words)
+        self.asked = None
         if isinstance(reply, Error):
             if not reply.startswith("BUSY"):
                 self.wrong.append(f"TASK.SUBMIT: {reply}")
@@ -109,7 +116,7 @@ class Client:
     # ---- life ----
 
     def run(self):
-        while not self.load.over or self.open:
+        while not self.load.over or self.open or self.asked:
             try:
                 wire = Wire(self.load.path)
                 self.settle(wire)
@@ -120,6 +127,8 @@ class Client:
                     if len(self.open) > 10:
                         self.collect(wire)
                     time.sleep(PAUSE)
+                if self.asked:
+                    self.submit(wire)
                 while self.open:
                     self.collect(wire)
                 self.settle(wire)
@@ -131,6 +140,10 @@ class Client:
                     time.sleep(0.1)
 
     def audit(self, wire, ran):
+        tokens = {token for _, token in self.tasks.values()}
+        strange = [t for t in ran if t.split(".")[0] == str(self.n) and t not in tokens]
+        if strange:
+            self.wrong.append(f"commands ran that no accepted task had: {strange}")
         self.settle(wire)
         there = [b.decode() for b in wire.ask("LRANGE", f"list{self.n}", 0, -1)]
         if len(set(there)) != len(there) or set(self.pushed) - set(there) or set(there) - set(self.pushed + self.maybe):
