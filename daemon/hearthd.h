@@ -124,6 +124,7 @@ struct hearthd {
     struct serve *serve;
     bool stopping; /* no new connections or tasks */
     bool kept;     /* the segment outlives us, and what is queued in it: keep.h */
+    bool in_store; /* the manager's store of descriptors is where */
     bool found;    /* it is a former daemon's */
     uint64_t
         last_client; /* connections of former daemons that have left tasks had ids up to this */

@@ -265,6 +265,7 @@ int keep_open(struct hearthd *d) {
         return r;
     }
     d->kept = kept.in_store || kept.path;
+    d->in_store = kept.in_store;
     if (d->kept) {
         log_info(ABOUT, "the segment outlives the daemon in %s", keep_where(d));
     }

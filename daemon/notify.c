@@ -4,7 +4,8 @@
  *
  * The messages are sent by ourselves, not by sd_notify(): that waits while the manager's queue (of
  * ten messages, usually) is full, and the loop waits for nobody. A status or a ping that finds no
- * room is dropped, the next one says the same; only READY=1 and RELOADING=1 wait.
+ * room is dropped, the next one says the same; only READY=1, RELOADING=1 and what is for the store
+ * wait, and not for ever.
  *
  * The watchdog interval is half of what the manager waits, so that one late turn of the loop is not
  * fatal. Fails: the notices never; listen_fds_take() with -ENOENT, -ENOTUNIQ, -EINVAL, -errno. */
@@ -25,6 +26,8 @@
 #include "lib/base/clock.h"
 #include "lib/base/fd.h"
 
+enum { PATIENCE_S = 2 };
+
 /* fd -1: none goes with it. 0 or -errno. */
 static int send_to(const char *text, int fd_with, int flags) {
     const char *path = getenv("NOTIFY_SOCKET");
@@ -41,6 +44,8 @@ static int send_to(const char *text, int fd_with, int flags) {
     if (fd < 0) {
         return -errno;
     }
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = PATIENCE_S},
+               sizeof(struct timeval));
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int))];

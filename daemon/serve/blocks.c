@@ -9,6 +9,8 @@
  * sums over the table, so no count can go astray. What a user had is not his any more once the name is gone, though somebody
  * may have it mapped still; it is then as any other memory of that process.
  *
+ * Under a service manager with a store, blocks outlive the daemon (blocks_keep.h).
+ *
  * Fails: -errno. */
 #include "daemon/serve/blocks.h"
 
@@ -21,6 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
+#include "daemon/serve/blocks_keep.h"
 #include "daemon/serve/listen.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
@@ -32,12 +36,8 @@ struct blocks {
     struct block **v; /* by name */
     uint32_t n, cap;
     uint64_t bytes;
+    struct blocks_keep keep;
 };
-
-int blocks_open(struct serve *s) {
-    s->blocks = calloc(1, sizeof(*s->blocks));
-    return s->blocks ? 0 : -ENOMEM;
-}
 
 static void block_free(struct block *b) {
     close(b->fd);
@@ -53,6 +53,7 @@ void blocks_close(struct serve *s) {
     for (uint32_t i = 0; i < t->n; i++) {
         block_free(t->v[i]);
     }
+    blocks_keep_close(&t->keep);
     free(t->v);
     free(t);
     s->blocks = NULL;
@@ -146,6 +147,53 @@ static int make_memory(uint64_t size, int *ret_fd) {
     return 0;
 }
 
+/* Copies *b, whose descriptor it takes over. */
+static int insert(struct blocks *t, uint32_t at, const struct block *b, struct block **ret) {
+    int r = make_room(t);
+    struct block *own = r < 0 ? NULL : malloc(sizeof(*own));
+    char *name = malloc(b->len + 1);
+    if (!own || !name) {
+        free(own);
+        free(name);
+        return -ENOMEM;
+    }
+    *own = *b;
+    own->name = name;
+    memcpy(name, b->name, b->len);
+    name[b->len] = '\0';
+    memmove(t->v + at + 1, t->v + at, (t->n - at) * sizeof(struct block *));
+    t->v[at] = own;
+    t->n++;
+    t->bytes += b->size;
+    *ret = own;
+    return 0;
+}
+
+/* One that a former daemon has left. */
+static int found(void *arg, const struct block *b) {
+    struct blocks *t = arg;
+    struct block *own;
+    bool there;
+    uint32_t at = place_of(t, b->name, b->len, &there);
+    int r = there ? -EEXIST : insert(t, at, b, &own);
+    if (r < 0) {
+        close(b->fd);
+    }
+    return r;
+}
+
+int blocks_open(struct serve *s) {
+    struct blocks *t = s->blocks = calloc(1, sizeof(*t));
+    if (!t) {
+        return -ENOMEM;
+    }
+    blocks_keep_open(&t->keep, s->d->in_store, found, t);
+    if (t->n) {
+        log_info(LOG_ABOUT(.message = MESSAGE_SEGMENT), "took %u raw blocks back", t->n);
+    }
+    return 0;
+}
+
 int blocks_create(struct conn *c, const struct resp_arg *name, uint64_t size, bool owned,
                   struct block **ret) {
     struct serve *s = c->serve;
@@ -160,33 +208,26 @@ int blocks_create(struct conn *c, const struct resp_arg *name, uint64_t size, bo
         return -EIDRM;
     }
     int r = check_limits(c, size);
-    r = r < 0 ? r : make_room(t);
+    struct block b = {
+        .name = (char *)(uintptr_t)name->data, /* to be copied */
+        .len = name->len,
+        .size = size,
+        .uid = c->uid,
+        .manager = manager,
+        .owner = owned ? c : NULL,
+        .created_ms = clock_wall_ms(),
+    };
+    r = r < 0 ? r : make_memory(size, &b.fd);
     if (r < 0) {
         return r;
     }
-    struct block *b = calloc(1, sizeof(*b));
-    char *copy = malloc(name->len + 1);
-    r = b && copy ? make_memory(size, &b->fd) : -ENOMEM;
+    r = insert(t, at, &b, ret);
     if (r < 0) {
-        free(b);
-        free(copy);
+        close(b.fd);
         return r;
     }
-    memcpy(copy, name->data, name->len);
-    copy[name->len] = '\0';
-    b->name = copy;
-    b->len = name->len;
-    b->size = size;
-    b->uid = c->uid;
-    b->manager = manager;
-    b->owner = owned ? c : NULL;
-    b->created_ms = clock_wall_ms();
     c->blocks += owned;
-    memmove(t->v + at + 1, t->v + at, (t->n - at) * sizeof(struct block *));
-    t->v[at] = b;
-    t->n++;
-    t->bytes += size;
-    *ret = b;
+    blocks_keep_add(&t->keep, *ret);
     return 0;
 }
 
@@ -199,6 +240,7 @@ static void remove_at(struct serve *s, uint32_t at) {
     if (b->owner) {
         b->owner->blocks--;
     }
+    blocks_keep_remove(&t->keep, b);
     block_free(b);
 }
 

@@ -17,6 +17,7 @@ struct block {
     struct conn *owner;  /* that it goes with; NULL: none */
     uint64_t created_ms; /* since 1970 */
     uint64_t opened;     /* how often its descriptor has been passed */
+    int row;             /* blocks_keep.h; -1: it ends with the daemon */
 };
 
 int blocks_open(struct serve *s);

@@ -94,7 +94,7 @@ def activation(unit):
     assert unit.get("ActiveState") == "inactive"
     assert Wire(unit.path).ask("PING") == "PONG"
     assert until(lambda: unit.get("ActiveState") == "active"), log()
-    assert unit.get("NFileDescriptorStore") == "1", "the segment is not in the store"
+    assert unit.get("NFileDescriptorStore") == "2", "the segment and the table of blocks are not in the store"
 
 
 def reexec(unit):
@@ -175,6 +175,7 @@ def main():
     tap.run("stopped, it is replaced", watchdog, unit)
     tap.run("a good and a bad configuration", refused_reload, unit)
     tap.run("restarted with tasks that run and wait", scenes.restarts, unit)
+    tap.run("raw blocks are there after a death", scenes.blocks, unit)
     tap.run("durable tasks outlive a stop", scenes.durable_outlives_the_segment, unit)
     tap.run("the store outlives systemd itself", reexec, unit)
     tap.run("entries of the journal have fields", journal, unit)

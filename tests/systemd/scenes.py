@@ -2,8 +2,11 @@
 """What must be true of hearthd as a service, whoever manages it: a real systemd (booted.py) or the stand-in (standin.py). A
 service has path, main_pid(), kill(), wait_other(), restart(), reload(), configure() and a directory `work` where handlers may
 write."""
+import mmap
+import os
 import random
 import signal
+import socket
 import time
 
 from load import CONF, Load
@@ -109,6 +112,51 @@ def restarts(service):
         assert ended(wire, task) == ("done", b"%d" % i), ended(wire, task)
     assert ended(wire, after) == ("done", b"after")
     assert wire.ask("LRANGE", "kept", 0, -1) == [b"a", b"b"]
+
+
+def open_block(service, *words):
+    """A raw block, mapped."""
+    wire = Wire(service.path)
+    wire.put(*words)
+    data, fds, _, _ = socket.recv_fds(wire.sock, 4096, 1)
+    assert len(fds) == 1, data
+    try:
+        return mmap.mmap(fds[0], os.fstat(fds[0]).st_size)
+    finally:
+        os.close(fds[0])
+
+
+def blocks(service):
+    """Raw blocks are the same memory after a death, but for those that went with something."""
+    name = b"na\xff:me" * 40
+    old = open_block(service, "BLOCK.CREATE", name, 10000, "OPEN")
+    gone = open_block(service, "BLOCK.CREATE", "gone", 4096, "OPEN")
+    owner = Wire(service.path)
+    assert owner.ask("BLOCK.CREATE", "owned", 4096, "OWNED") == "OK"
+    assert owner.ask("BLOCK.UNLINK", "gone") == 1
+    old[:5] = b"hello"
+    for _ in range(2):
+        pid = service.main_pid()
+        service.kill()
+        service.wait_other(pid)
+        new = open_block(service, "BLOCK.OPEN", name)
+        assert new[:5] == b"hello" and len(new) == 10000
+        new[5:10] = b"again"
+        assert old[5:10] == b"again"
+        wire = Wire(service.path)
+        assert [b[1] for b in wire.ask("BLOCK.LIST")] == [name]
+        assert wire.ask("BLOCK.CREATE", name, 1).startswith("EXISTS")
+        old[5:10] = bytes(5)
+    gone.close()
+    assert wire.ask("BLOCK.CREATE", "more", 4096) == "OK"
+    service.restart()
+    wire = Wire(service.path)
+    assert sorted(b[1] for b in wire.ask("BLOCK.LIST")) == [b"more", name]
+    assert wire.ask("BLOCK.UNLINK", name, "more") == 2
+    pid = service.main_pid()
+    service.kill()
+    service.wait_other(pid)
+    assert Wire(service.path).ask("BLOCK.LIST") == []
 
 
 def durable_outlives_the_segment(service):

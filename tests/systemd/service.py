@@ -33,7 +33,7 @@ def stored_once():
             pid = service.main_pid()
             service.kill()
             service.wait_other(pid)
-        assert len(segments(service)) == 1, service.store
+        assert sorted(name for name, _ in service.store) == ["hearth-blocks", SEGMENT], service.store
         assert Wire(service.path).ask("GET", "k") == b"v"
 
 
@@ -114,6 +114,7 @@ def main():
     with StandIn(CONF) as service:
         tap.run(f"killed {KILLS} times under load", scenes.killed_under_load, service, KILLS, service.work)
         tap.run("a good and a bad configuration", scenes.reloads, service)
+        tap.run("raw blocks are there after a death", scenes.blocks, service)
         tap.run("durable tasks outlive the store", scenes.durable_outlives_the_segment, service)
     with StandIn(CONF, watchdog=1.0) as service:
         tap.run("stopped, it is replaced", scenes.watchdog, service)

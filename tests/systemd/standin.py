@@ -18,6 +18,7 @@ from rig import LIMIT, Wire, until
 
 HIGH = 100  # our own descriptors are from here on, so that 3, 4, ... are free for the daemon's
 NAME = "hearth"
+STORE = 1040  # places
 
 
 def high(fd):
@@ -69,7 +70,7 @@ class StandIn:
     def _start(self):
         fds = [(NAME, self.listener)] + self.store
         env = {**os.environ,
-               "NOTIFY_SOCKET": os.path.join(self.work, "notify"), "FDSTORE": "16", "LISTEN_FDS": str(len(fds)),
+               "NOTIFY_SOCKET": os.path.join(self.work, "notify"), "FDSTORE": str(STORE), "LISTEN_FDS": str(len(fds)),
                "LISTEN_FDNAMES": ":".join(name for name, _ in fds),
                "STATE_DIRECTORY": self.work, "WATCHDOG_USEC": str(int(self.watchdog * 1e6))}
         actions = [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, (_, fd) in enumerate(fds)]
@@ -99,7 +100,7 @@ class StandIn:
         self.heard.append((now, self.pid, fields))
         name = fields.get("FDNAME", "stored")
         for fd in fds:
-            if "FDSTORE" in fields and len(self.store) < 16:
+            if "FDSTORE" in fields and len(self.store) < STORE:
                 self.store.append((name, high(fd)))
             else:
                 os.close(fd)
