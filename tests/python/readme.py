@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The examples of client/python/README.md: each block of Python is a program, run with a private daemon; what a line "# -> TEXT"
+"""The examples of client/python/README.md, and those of the README that use the module: each block of Python is a program, run with a private daemon; what a line "# -> TEXT"
 promises must be in what the block prints. TAP, one test per block."""
 import os
 import re
@@ -9,7 +9,7 @@ import sys
 
 from rig import LIMIT, Daemon, Tap
 
-README = os.path.join(os.environ["HEARTH_SOURCE"], "client", "python", "README.md")
+READMES = ("client/python/README.md", "README.md")
 
 
 def run(path, work, text):
@@ -23,8 +23,10 @@ def run(path, work, text):
 
 def main():
     tap = Tap()
-    with open(README, encoding="utf-8") as f:
-        blocks = re.findall(r"^```python\n(.*?)^```", f.read(), re.S | re.M)
+    blocks = []
+    for name in READMES:
+        with open(os.path.join(os.environ["HEARTH_SOURCE"], name), encoding="utf-8") as f:
+            blocks += [b for b in re.findall(r"^```python\n(.*?)^```", f.read(), re.S | re.M) if "hearth" in b]
     with Daemon() as daemon:
         for text in blocks:
             tap.run(text.split("\n", 1)[0], run, daemon.path, daemon.work, text)

@@ -1,20 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""SharedMemory and ShareableList over the daemon's raw blocks: the memory goes when it is unlinked, and with the daemon, but never
-lies about in /dev/shm after a crash."""
+"""SharedMemory and ShareableList over the daemon's raw blocks. A name goes when it is unlinked, and one that was not given when the
+process that made it ends; the memory when all have closed it. Nothing lies about in /dev/shm after a crash, and no tracker is needed."""
 import importlib.util
 import mmap
 import os
-import secrets
 
 import _hearth
-from hearth import errors, objects
-
-
-_SHM_NAME_PREFIX = "psm_"
-
-
-def _make_filename():
-    return _SHM_NAME_PREFIX + secrets.token_hex(4)
+from hearth import errors, lifetime, objects
 
 
 class SharedMemory:
@@ -30,8 +22,9 @@ class SharedMemory:
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
-        self._name = name or _make_filename()
-        self._block = _hearth.Block(objects.connect(), self._name)
+        client = objects.connect()
+        self._name = name or lifetime.new_name(client)
+        self._block = _hearth.Block(client, self._name)
         try:
             self._fd = self._block._create(size) if create else self._block._open()
         except errors.Exists:
