@@ -29,7 +29,7 @@ static void end(void) {
     serve_end();
 }
 
-TestSuite(locks, .timeout = 120, .init = begin, .fini = end);
+TestSuite(locks, .timeout = 240, .init = begin, .fini = end);
 
 /* Until so many connections wait. */
 static void until_waiting(long long n) {
@@ -338,7 +338,7 @@ Test(locks, list) {
 enum { MANY = 3000 };
 
 /* More than there are slots in the segment. Each gets it once, in the order of their coming. */
-Test(locks, three_thousand_in_line, .timeout = 240) {
+Test(locks, three_thousand_in_line) {
     struct rlimit r;
     cr_assert_eq(getrlimit(RLIMIT_NOFILE, &r), 0);
     r.rlim_cur = r.rlim_max;

@@ -53,7 +53,7 @@ static void end(void) {
     serve_end();
 }
 
-TestSuite(proc, .timeout = 60, .init = begin, .fini = end);
+TestSuite(proc, .timeout = 120, .init = begin, .fini = end);
 
 /* A command with descriptors. */
 static void send_with(struct wire *to, const int *fds, size_t n, const char *const *words) {
@@ -474,7 +474,7 @@ Test(proc, no_process_can_be_made, .init = NULL) {
     expect(&w, "*\"runs\" :3*\"exit_status\" :0*", "PROC.WAIT a");
 }
 
-Test(proc, five_hundred_at_once, .timeout = 120) {
+Test(proc, five_hundred_at_once) {
     enum { N = 500 };
     for (int i = 0; i < N; i++) {
         tell(&w, "PROC.START NAME p%d COMMAND sleep 1000", i);
