@@ -8,6 +8,7 @@
 # The root file system is an overlay over this machine's, with what is written in a tmpfs: nothing of it is left afterwards.
 # /etc/systemd/system is emptied, so that no service of the machine runs; /run, /tmp and /dev are fresh; /sys and /proc/sys are
 # read-only; the network is a loopback device. Directories named by BOOT_BIND (separated by colons) are there too, to be read.
+# With BOOT_MEMORY=1 the memory of its services can be limited, on machines whose memory controller is of cgroup version 1, too.
 # PREPARE is a script that is run by a shell inside, before systemd starts.
 #
 # In three steps, each in namespaces that the one before has made:
@@ -37,12 +38,31 @@ check() {
 
 # ---- group ----
 
+# of_version_1 NAME: this process's group there; "": there is none.
+of_version_1() {
+    sed -n "s/^[0-9]*:$1://p" /proc/self/cgroup
+}
+
+# join PATH MOUNT-ARGUMENT...: a group of our own below PATH.
+join() {
+    path=$1
+    shift
+    mount "$@" none "$BOOT/g"
+    mkdir "$BOOT/g$path/$BOOT_GROUP"
+    echo $$ >"$BOOT/g$path/$BOOT_GROUP/cgroup.procs"
+    umount "$BOOT/g"
+}
+
 group() {
     mkdir "$BOOT/g"
-    mount -t cgroup2 none "$BOOT/g"
-    mkdir "$BOOT/g/$BOOT_GROUP"
-    echo $$ >"$BOOT/g/$BOOT_GROUP/cgroup.procs"
-    umount "$BOOT/g"
+    if [ -n "${BOOT_MEMORY:-}" ] && [ -n "$(of_version_1 memory)" ]; then
+        join "$(of_version_1 memory)" -t cgroup -o memory
+        join "$(of_version_1 name=systemd)" -t cgroup -o none,name=systemd
+    else
+        BOOT_MEMORY=''
+    fi
+    join '' -t cgroup2
+    export BOOT_MEMORY
     exec unshare --cgroup --pid --fork --kill-child=KILL -- bash "$here" ROOT
 }
 
@@ -86,6 +106,19 @@ quiet() {
     done
 }
 
+# Where systemd finds the controllers, by what is mounted there.
+groups() {
+    if [ -z "$BOOT_MEMORY" ]; then
+        mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 "$1"
+        return
+    fi
+    mount -t tmpfs -o mode=755 tmpfs "$1"
+    mkdir "$1/unified" "$1/systemd" "$1/memory"
+    mount -t cgroup2 cgroup2 "$1/unified"
+    mount -t cgroup -o none,name=systemd cgroup "$1/systemd"
+    mount -t cgroup -o memory cgroup "$1/memory"
+}
+
 root() {
     r=$BOOT/r
     mkdir "$r" "$BOOT/t"
@@ -96,7 +129,7 @@ root() {
     mount --bind "$r/proc/sys" "$r/proc/sys"
     mount -o remount,bind,ro "$r/proc/sys"
     mount -t sysfs -o nosuid,nodev,noexec,ro sysfs "$r/sys"
-    mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 "$r/sys/fs/cgroup"
+    groups "$r/sys/fs/cgroup"
     mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$r/run"
     mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$r/tmp"
     devices "$r/dev"
@@ -135,10 +168,15 @@ cleanup() {
     # The group is empty when the init of the namespace is gone; the kernel takes a moment to see it.
     # shellcheck disable=SC2016
     unshare --mount --propagation private -- sh -c '
-        mkdir -p "$BOOT/g" && mount -t cgroup2 none "$BOOT/g" || exit 0
-        for i in 1 2 3 4 5 6 7 8 9 10; do
-            [ -d "$BOOT/g/$BOOT_GROUP" ] || break
-            find "$BOOT/g/$BOOT_GROUP" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+        mkdir -p "$BOOT/g"
+        for tree in "-t cgroup2" ${BOOT_MEMORY:+"-t cgroup -o memory" "-t cgroup -o none,name=systemd"}; do
+            mount $tree none "$BOOT/g" 2>/dev/null || continue
+            for i in 1 2 3 4 5 6 7 8 9 10; do
+                group=$(find "$BOOT/g" -maxdepth 4 -type d -name "$BOOT_GROUP")
+                [ -n "$group" ] || break
+                find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+            done
+            umount "$BOOT/g"
         done' || :
     rm -rf --one-file-system "$BOOT"
 }
@@ -177,7 +215,10 @@ outside() {
     # Out of the root of the control groups: systemd wants that for itself.
     # shellcheck disable=SC2016
     nsenter -t "$init" -m -u -i -n -p -C -- bash -c '
-        mkdir -p /sys/fs/cgroup/command && echo 0 >/sys/fs/cgroup/command/cgroup.procs
+        if [ ! -d /sys/fs/cgroup/unified ]; then
+            mkdir /sys/fs/cgroup/command
+            echo 0 >/sys/fs/cgroup/command/cgroup.procs
+        fi
         cd /; exec "$@"' bash "$@" || status=$?
     kill -s RTMIN+4 "$init" # poweroff.target
     end=$((SECONDS + 10))

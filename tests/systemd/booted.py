@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Run by systemd.py beside a systemd that has been booted for it: the scenes of scenes.py with the installed units, and what
-only a real systemd can show. The argument is the directory of the configuration. HEARTH_SYSTEMD_KILLS (100) sets how often
+only a real systemd can show. The argument is the directory of the configuration; with the word memory
+behind it, only what has to do with that. HEARTH_SYSTEMD_KILLS (100) sets how often
 hearthd is killed."""
 import json
 import os
@@ -161,6 +162,33 @@ def instances():
     assert Wire(Unit().path).ask("GET", "who") is None
 
 
+def memory(tap, unit):
+    """The kernel kills a worker for memory: its task is lost for that reason, the service goes on. Skipped where the kernel
+    does not limit the memory of groups for us."""
+    name = "a worker that the kernel kills for memory"
+    run("systemctl", "set-property", "--runtime", f"{unit.name}.service", "MemoryMax=200M", "MemorySwapMax=0")
+    Wire(unit.path).ask("PING")
+    limits = [f"/sys/fs/cgroup{at}/system.slice/{unit.name}.service/{name}"
+              for at, name in (("", "memory.max"), ("/memory", "memory.limit_in_bytes"))]
+    if not any(os.path.exists(f) for f in limits):
+        tap.skip(name, "there is no memory controller")
+        return
+    tap.run(name, killed_for_memory, unit)
+
+
+def killed_for_memory(unit):
+    wire = Wire(unit.path)
+    wire.ask("SET", "k", "v")
+    pid = unit.main_pid()
+    task = scenes.submit(wire, "demo", "leak", "", "ARG", 1 << 30, "RETRY", 0)
+    state, result = scenes.ended(wire, task)
+    assert state == "lost", (state, result)
+    cause = wire.ask("TASK.WAIT", task)
+    assert any(b"memory" in part for part in cause if isinstance(part, bytes)), cause
+    assert wire.ask("TASK.CALL", "demo", "echo", "on") == b"on"
+    assert wire.ask("GET", "k") == b"v" and unit.main_pid() == pid and unit.get("ActiveState") == "active"
+
+
 def main():
     tap = Tap()
     unit = Unit()
@@ -171,6 +199,9 @@ def main():
     systemctl("daemon-reload")
     unit.configure(CONF)
     tap.run("the first client starts it", activation, unit)
+    if sys.argv[2:] == ["memory"]:
+        memory(tap, unit)
+        tap.done()
     tap.run(f"killed {KILLS} times under load", scenes.killed_under_load, unit, KILLS, unit.work)
     tap.run("stopped, it is replaced", watchdog, unit)
     tap.run("a good and a bad configuration", refused_reload, unit)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """hearthd as a service of a real systemd, booted for this (boot.sh), with the units as they are installed: runs booted.py
 there. Where no systemd can be booted it is skipped, loudly; HEARTH_TEST_SYSTEMD=1 makes that a failure. service.py shows the
-same scenes by other means, everywhere."""
+same scenes by other means, everywhere. With the argument memory: only what has to do with that, booted with that controller."""
 import json
 import os
 import shutil
@@ -61,8 +61,10 @@ def main():
         with open(os.path.join(stage, "prepare"), "w", encoding="utf-8") as f:
             f.write(PREPARE.format(stage=stage))
         conf = os.path.join(option("prefix"), option("sysconfdir"), "hearth") if option("prefix") != "/usr" else "/etc/hearth"
-        env = {**os.environ, "BOOT_BIND": f"{stage}:{os.environ['HEARTH_SOURCE']}"}
+        env = {**os.environ, "BOOT_BIND": f"{stage}:{os.environ['HEARTH_SOURCE']}",
+               "BOOT_MEMORY": "1" if "memory" in sys.argv else ""}
         command = [BOOT, "RUN", os.path.join(stage, "prepare"), sys.executable, "-B", os.path.join(HERE, "booted.py"), conf]
+        command += sys.argv[1:]
         with subprocess.Popen(command, env=env) as boot:
             try:
                 status = boot.wait(LIMIT)
