@@ -218,6 +218,11 @@ static const char *keep_file(struct config *c, const char *file) {
     return c->files[n];
 }
 
+const char *const config_restart_names[RESTARTS] = {
+    [RESTART_DRAIN] = "drain",
+    [RESTART_HANDOVER] = "handover",
+};
+
 const char *const pool_sizing_names[SIZINGS] = {
     [SIZING_STATIC] = "static",
     [SIZING_DYNAMIC] = "dynamic",

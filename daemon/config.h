@@ -29,6 +29,10 @@ struct config_strings {
     uint32_t n;
 };
 
+/* What becomes of running tasks when the daemon is stopped. */
+enum config_restart { RESTART_DRAIN, RESTART_HANDOVER, RESTARTS };
+extern const char *const config_restart_names[RESTARTS]; /* "drain" "handover" */
+
 enum pool_kind { POOL_MODULE, POOL_EXEC, POOL_PROGRAM };
 extern const char *const pool_kind_names[]; /* "module" "exec" "program" */
 
@@ -165,6 +169,7 @@ struct config {
     char *segment_path;    /* "auto", "none", or absolute */
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;
+    enum config_restart restart;
     uint32_t result_keep_ms;
     uint32_t result_max;      /* results kept that nobody has fetched, ... */
     uint64_t result_bytes;    /* ... and their bytes; 0: no limit */

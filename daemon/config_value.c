@@ -71,6 +71,7 @@ const char *const config_type_names[TYPES] = {
     [TYPE_OVERFLOW] = "word",
     [TYPE_RESTART] = "word",
     [TYPE_SECCOMP] = "word",
+    [TYPE_HANDOVER] = "word",
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
@@ -298,6 +299,11 @@ static int read_overflow(const struct reader *r, const struct option *o, const c
                          void *base) {
     return read_one_of(r, o, s, base, pool_overflow_names, OVERFLOWS,
                        "\"reject\", \"block\" or \"drop_oldest\"");
+}
+
+static int read_handover(const struct reader *r, const struct option *o, const config_setting_t *s,
+                         void *base) {
+    return read_one_of(r, o, s, base, config_restart_names, RESTARTS, "\"drain\" or \"handover\"");
 }
 
 static int read_restart(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -660,6 +666,7 @@ static read_fn *const readers[TYPES] = {
     [TYPE_OVERFLOW] = read_overflow,
     [TYPE_RESTART] = read_restart,
     [TYPE_SECCOMP] = read_seccomp,
+    [TYPE_HANDOVER] = read_handover,
     [TYPE_SIGNAL] = read_signal,
 };
 
@@ -739,6 +746,8 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_SECCOMP:
         fprintf(f, "\"%s\"", pool_seccomp_names[fetch(o, base)]);
+    case TYPE_HANDOVER:
+        fprintf(f, "\"%s\"", config_restart_names[fetch(o, base)]);
         return;
     case TYPE_OVERFLOW:
         fprintf(f, "\"%s\"", pool_overflow_names[fetch(o, base)]);

@@ -38,6 +38,7 @@ enum option_type {
     TYPE_OVERFLOW,
     TYPE_RESTART,
     TYPE_SECCOMP,
+    TYPE_HANDOVER,
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,

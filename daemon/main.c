@@ -8,7 +8,7 @@
  *
  * Signals. SIGTERM and SIGINT: no new connections or tasks; running tasks may finish within stop_timeout. If the segment
  * outlives us (keep.h), queued tasks stay in it for the next daemon, and what had to be killed is tried again there if it may
- * be; else queued ones end at once, and both kinds end LOST with CAUSE_STOPPING (attempt tells them apart). Then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
+ * be; with restart = "handover" running ones are not waited for, but left to it with their workers; else queued ones end at once, and both kinds end LOST with CAUSE_STOPPING (attempt tells them apart). Then the ends are delivered, clients' output is written (for at most FLUSH_NS), and the
  * exit status is 0. A second SIGINT kills everything at once and exits 1. SIGHUP: the configuration
  * is read again, and put in force if it is good (reload.c); if we were started from a terminal that
  * is gone now, it means that, and we stop. SIGPIPE and SIGXFSZ are ignored.
@@ -380,6 +380,7 @@ static int run_loop(struct run *run) {
     }
     durable_drain(d, clock_now() + FLUSH_NS);
     serve_flush(d, clock_now() + FLUSH_NS);
+    supervise_hand_over(d);
     log_info(LOG_ABOUT(.message = MESSAGE_STOPPED), "stopped");
     return 0;
 }

@@ -2,7 +2,8 @@
 /* A daemon takes over the segment of one that has ended: killed, crashed, or stopped to be started again.
  *
  *   slots   Workers die with their daemon; those that are not through with it yet are killed, so that from here on nobody but
- *           us and mapped clients is at work in the segment. Every dead slot is buried: its transaction is rolled back, its locks
+ *           us and mapped clients is at work in the segment, and those workers that were handed over to us: they have a task in
+ *           hand and claim no other, and supervise/ takes them up (handover.c). Every dead slot is buried: its transaction is rolled back, its locks
  *           are free, what it had in hand is settled. A task that was running ends LOST, with the daemon's end as its cause.
  *           A mapped client that lives on keeps its slot, and serve/ watches it (mapped.c).
  *   scopes  Connections are gone, and so are their managers and what they owned.
@@ -76,13 +77,18 @@ static int bury(struct hearthd *d, uint32_t slot, const struct slot_view *v, uin
     return 0;
 }
 
-static int bury_all(struct hearthd *d, uint32_t *lost, uint32_t *clients) {
+static int bury_all(struct hearthd *d, uint32_t *lost, uint32_t *clients, uint32_t *handed) {
     struct shm_usage u;
     shm_usage(&d->shm, &u);
     for (uint32_t i = 0; i < u.slots; i++) {
         struct slot_view v;
         slot_view(&d->shm, i, &v);
         if (v.state == SLOT_FREE || i == d->shm.slot) {
+            continue;
+        }
+        if (is_worker(&v) && v.command == SLOT_HANDED && slot_life(&d->shm, i) == SLOT_ALIVE) {
+            drop_order(d, &v);
+            ++*handed;
             continue;
         }
         if (is_worker(&v) && slot_life(&d->shm, i) == SLOT_ALIVE) {
@@ -106,13 +112,13 @@ static int bury_all(struct hearthd *d, uint32_t *lost, uint32_t *clients) {
 }
 
 int recover_slots(struct hearthd *d) {
-    uint32_t lost = 0, clients = 0;
+    uint32_t lost = 0, clients = 0, handed = 0;
     if (!d->found) {
         return 0;
     }
     uint64_t patience = d->shm.patience_ns;
     d->shm.patience_ns = PATIENCE;
-    int r = bury_all(d, &lost, &clients);
+    int r = bury_all(d, &lost, &clients, &handed);
     if (r == 0 && (r = sync_seats_end(&d->shm)) < 0) {
         log_err(ABOUT, "cannot release what connections held: %s", strerror(-r));
     }
@@ -120,8 +126,9 @@ int recover_slots(struct hearthd *d) {
     if (r == 0) {
         shm_next_check(&d->shm, UINT64_MAX);
         manager_end_all(&d->shm);
-        log_info(ABOUT, "recovered: %u tasks were running, %u mapped clients live on", lost,
-                 clients);
+        log_info(ABOUT,
+                 "recovered: %u tasks were running, %u mapped clients live on, %u workers too",
+                 lost, clients, handed);
     }
     return r;
 }

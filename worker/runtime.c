@@ -273,6 +273,9 @@ static int serve_all(struct crew *c, const struct runtime_seat *seats) {
     }
     slot_set_state(s, SLOT_WARM);
     int status = serve(&c->hands[0]);
+    if (c->n > 1 && status == 0 && slot_told(s) == SLOT_EXIT) {
+        slot_set_state(s, SLOT_RETIRED); /* it claims no more, while others have a task in hand */
+    }
     for (uint32_t i = 1; i < c->n && status == 0; i++) {
         pthread_join(c->hands[i].thread, NULL);
     }

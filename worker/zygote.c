@@ -15,6 +15,11 @@
  * waits until A is gone, makes sure that its parent is the daemon, and from then on dies with it
  * (PDEATHSIG). Without a daemon nothing survives: the control socket's EOF ends the zygote.
  *
+ * A worker that the daemon may want to leave to its successor gets a leash instead: a descriptor of a pipe that only the
+ * daemon can write to. When the daemon is gone the kernel sends the owner of the descriptor SIGKILL (F_SETSIG), as
+ * PDEATHSIG would. But what says so belongs to the open file, which the daemon has, too, so that it can let the worker go
+ * without its help, in the midst of whatever a handler does.
+ *
  * Signals are put to their defaults (the daemon's may be ignored, and that is inherited). In module
  * pools SIGPIPE is ignored, so that a handler's broken socket is an error and not the worker's
  * death; commands of exec pools want the default.
@@ -118,13 +123,20 @@ be_program(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
     _exit(127);
 }
 
+static bool take_leash(int fd) {
+    return fcntl(fd, F_SETOWN, getpid()) == 0 && fcntl(fd, F_SETSIG, SIGKILL) == 0 &&
+           fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK) == 0;
+}
+
 static void __attribute__((noreturn))
 be_worker(struct zygote *z, pid_t between, int fd, uint32_t slot, uint32_t gen) {
     char title[16];
     while (getppid() == between) {
         sched_yield(); /* it has one message to send before it exits */
     }
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != z->daemon) {
+    bool leashed = fd >= 0 && !z->o->program;
+    bool dies = leashed ? take_leash(fd) : prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+    if (!dies || getppid() != z->daemon) {
         _exit(1); /* the daemon is gone */
     }
     if (z->o->program) {

@@ -57,6 +57,14 @@ bool gate_pass(struct schedule *s, uint32_t idx) {
     return false;
 }
 
+void gate_take(struct schedule *s, uint32_t idx) {
+    struct plan *p = &s->plans[idx];
+    if (p->limit && !p->holds) {
+        p->limit->held++;
+        p->holds = true;
+    }
+}
+
 void gate_leave(struct schedule *s, uint32_t idx) {
     struct plan *p = &s->plans[idx];
     struct name *n = p->limit;

@@ -97,6 +97,8 @@ void time_push(struct schedule *s, uint32_t idx, uint32_t what, uint64_t at_ns);
 int gate_join(struct schedule *s, uint32_t idx, const struct policy *policy);
 /* Its turn has come: may it be fed? False: it is BLOCKED, and lane_push() brings it back. */
 bool gate_pass(struct schedule *s, uint32_t idx);
+/* It runs already: it has a place, whatever its key allows. */
+void gate_take(struct schedule *s, uint32_t idx);
 /* It is neither fed nor running any more. */
 void gate_leave(struct schedule *s, uint32_t idx);
 /* And will not be again. */

@@ -172,7 +172,7 @@ static int hold_unique(struct schedule *s, uint32_t idx, const struct pool *p,
     return 0;
 }
 
-/* over: it has ended, and waits for nobody. */
+/* over: it waits for nobody any more. */
 static int join_all(struct schedule *s, uint32_t idx, const struct pool *p,
                     const struct policy *policy, bool over) {
     struct plan *plan = &s->plans[idx];
@@ -236,7 +236,11 @@ int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     plan->key = plan_key(p, due, v->priority);
     plan->expire_ns = v->attempt ? 0 : expiry(p, &policy, v->submitted_ns);
     plan->deadline_ns = policy.deadline_ns;
-    int r = join_all(s, idx, p, &policy, task_state_is_terminal(v->state));
+    bool runs = v->state == TASK_RUNNING; /* by a worker that was handed over */
+    int r = join_all(s, idx, p, &policy, runs || task_state_is_terminal(v->state));
+    if (runs) {
+        gate_take(s, idx);
+    }
     if (held) {
         /* in the next turn, when every other task is known, too */
         uint64_t now = clock_now();

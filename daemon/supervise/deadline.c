@@ -41,12 +41,12 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
     struct slot_view v;
 
-    if (w->pool->config->kind == POOL_PROGRAM && !watch_of(w)->joined && w->pid > 1 &&
-        !watch_of(w)->status_known) {
+    if (w->pool->config->kind == POOL_PROGRAM && !watch_of(w)->joined && !watch_of(w)->adopted &&
+        w->pid > 1 && !watch_of(w)->status_known) {
         kill(-w->pid,
              sig); /* it leads a group; it has not been waited for, so the number is its own */
     }
-    if (w->pool->config->kind != POOL_EXEC) {
+    if (w->pool->config->kind != POOL_EXEC && !watch_of(w)->adopted) {
         return;
     }
     slot_view(&s->d->shm, w->slot, &v);
@@ -133,6 +133,13 @@ bool worker_runs(struct supervise *s, struct worker *w, uint64_t task) {
     struct task_view t;
     uint32_t idx;
     return running(s, w, &v, &idx, &t) == task;
+}
+
+uint64_t worker_task(struct supervise *s, const struct worker *w) {
+    struct slot_view v;
+    struct task_view t;
+    uint32_t idx;
+    return running(s, w, &v, &idx, &t);
 }
 
 static void plan(struct worker *w, uint64_t task, int cause, uint64_t at) {
@@ -350,7 +357,7 @@ void deadline_timer(struct supervise *s) {
     of_tasks = earlier(of_tasks, tasks_time(s));
     shm_next_check(&s->d->shm, of_tasks);
 
-    uint64_t at = earlier(of_tasks, pools_time(s));
+    uint64_t at = earlier(earlier(of_tasks, pools_time(s)), handover_time(s));
     if (!list_empty(&s->dead)) {
         at = earlier(at, now + DEAD_RETRY);
     }

@@ -296,6 +296,7 @@ void worker_free(struct supervise *s, struct worker *w) {
         lease_free(w->lease);
     }
     s->n_joined -= x->joined;
+    s->n_adopted -= x->adopted;
     list_del(&w->in_pool);
     list_del(&x->dead_node);
     list_del(&x->team);
@@ -305,6 +306,9 @@ void worker_free(struct supervise *s, struct worker *w) {
     }
     if (w->pidfd >= 0 && !x->is_thread) {
         close(w->pidfd);
+    }
+    if (x->leash >= 0) {
+        close(x->leash);
     }
     free(x);
     free(w);
@@ -317,17 +321,20 @@ void worker_unask(struct supervise *s, struct worker *w) {
     worker_free(s, w);
 }
 
-int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
+int worker_in_slot(struct supervise *s, struct pool *p, uint32_t slot, uint32_t gen,
+                   struct worker **ret) {
     struct worker *w = calloc(1, sizeof(*w));
     struct watch *x = calloc(1, sizeof(*x));
-    int r = w && x ? slot_reserve(&s->d->shm, p->index, &w->slot, &w->gen) : -ENOMEM;
 
-    if (r < 0) {
+    if (!w || !x) {
         free(w);
         free(x);
-        return r;
+        return -ENOMEM;
     }
-    assert(w->slot < s->slots && !s->d->workers[w->slot]);
+    assert(slot < s->slots && !s->d->workers[slot]);
+    w->slot = slot;
+    w->gen = gen;
+    x->leash = -1;
     x->supervise = s;
     x->worker = w;
     list_init(&x->dead_node);
@@ -343,6 +350,15 @@ int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
     return 0;
 }
 
+int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
+    uint32_t slot, gen;
+    int r = slot_reserve(&s->d->shm, p->index, &slot, &gen);
+    if (r == 0 && (r = worker_in_slot(s, p, slot, gen, ret)) < 0) {
+        slot_release(&s->d->shm, slot, gen);
+    }
+    return r;
+}
+
 int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
     struct pool *p = z->pool;
     _cleanup_close_ int fd = -1;
@@ -356,13 +372,16 @@ int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
     watch_of(w)->trial = z->trial;
     watch_of(w)->version = z->version;
     worker_set_phase(w, PHASE_ASKED);
-    r = p->config->kind == POOL_PROGRAM ? lease_connect(s->d, w, &fd)
-                                        : threads_reserve(s, w, z->config->threads);
+    if (p->config->kind == POOL_PROGRAM) {
+        r = lease_connect(s->d, w, &fd);
+    } else if ((r = threads_reserve(s, w, z->config->threads)) == 0) {
+        r = handover_leash(s, w);
+    }
     if (seat) {
         worker_command(s, w, SLOT_GO);
     }
     if (r == 0) {
-        r = zygote_ask(z, w->slot, w->gen, fd);
+        r = zygote_ask(z, w->slot, w->gen, fd >= 0 ? fd : watch_of(w)->leash);
     }
     if (r < 0) {
         bool look = s->look;
@@ -379,6 +398,14 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
     worker_died(x->supervise, x->worker);
 }
 
+int worker_watch(struct supervise *s, struct worker *w) {
+    struct watch *x = watch_of(w);
+    x->exit_event = w->pidfd < 0
+                        ? NULL
+                        : event_new(s->d->base, w->pidfd, EV_READ | EV_PERSIST, on_exit_seen, x);
+    return x->exit_event && event_add(x->exit_event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
 void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
     struct watch *x = watch_of(w);
 
@@ -387,11 +414,8 @@ void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
     events_worker(s->d, EVENT_WORKER_SPAWNED, w, 0, NULL);
     worker_set_phase(w, PHASE_STARTING);
     w->pidfd = pidfd_open(pid, 0);
-    x->exit_event = w->pidfd < 0
-                        ? NULL
-                        : event_new(s->d->base, w->pidfd, EV_READ | EV_PERSIST, on_exit_seen, x);
     threads_spawned(w);
-    if (!x->exit_event || event_add(x->exit_event, NULL) < 0) {
+    if (worker_watch(s, w) < 0) {
         /* Its end could not be noticed later, so it ends now. */
         x->killed = true;
         x->late = true;

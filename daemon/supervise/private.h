@@ -73,7 +73,10 @@ struct watch {
     struct list team;       /* of the first thread: the others; of these: where they are on it */
     struct watch *first;    /* of the others, while their process lives: the first */
     bool is_thread;         /* one of the others */
-    uint64_t old_ns;        /* when it will have lived for max_age; UINT64_MAX: never */
+    int leash;       /* it dies when the pipe's other end is closed, unless we say no; -1: none */
+    bool adopted;    /* of a former daemon: no child of ours, so how it ends is not to be known */
+    bool handed;     /* to the next daemon */
+    uint64_t old_ns; /* when it will have lived for max_age; UINT64_MAX: never */
 };
 
 /* What a file was when it was loaded. */
@@ -152,6 +155,9 @@ struct supervise {
     uint64_t stop_at_ns;  /* 0: not stopping */
     bool stop_killed;     /* what still ran then has been killed */
     uint64_t gone_ns;     /* when the last worker was gone */
+    int leash[2];         /* handover.c; -1: workers die with us by PDEATHSIG */
+    bool handing;         /* stopping, and who is at work is left to the next daemon */
+    uint32_t n_adopted;
 };
 
 static inline struct watch *watch_of(struct worker *w) {
@@ -207,6 +213,25 @@ void worker_look(struct supervise *s, struct worker *w);
 
 /* A worker in a slot, on its pool's list; not asked for yet. 0 or -errno. */
 int worker_new(struct supervise *s, struct pool *p, struct worker **ret);
+/* The same in a slot that is somebody's already. */
+int worker_in_slot(struct supervise *s, struct pool *p, uint32_t slot, uint32_t gen,
+                   struct worker **ret);
+/* Its pidfd is there: its end will be noticed. 0 or -errno. */
+int worker_watch(struct supervise *s, struct worker *w);
+
+/* ---- handover.c ---- */
+int handover_open(struct supervise *s);
+void handover_close(struct supervise *s);
+/* A worker about to be asked for gets a leash, if it is to. 0 or -errno. */
+int handover_leash(struct supervise *s, struct worker *w);
+/* Those who are left by a former daemon, at work, become workers of ours. 0 or -errno. */
+int handover_adopt(struct supervise *s);
+/* Stopping: it has a task in hand, takes no other, and is to be left to the next daemon. */
+bool handover_stays(struct supervise *s, const struct worker *w);
+/* A worker of the pool, or none, is still waited for. */
+bool handover_waits(struct supervise *s, const struct pool *p);
+/* When to look again although nobody rings; UINT64_MAX: not needed. */
+uint64_t handover_time(const struct supervise *s);
 
 /* ---- threads.c ---- */
 /* The further threads of a worker that is about to be asked for, all but the first. 0 or -errno. */
@@ -274,8 +299,8 @@ bool supervise_knows(struct supervise *s, pid_t pid);
 void worker_died(struct supervise *s, struct worker *w);
 /* "signal 11 (SIGSEGV), core dumped", "exit status 3". */
 void reap_text(const siginfo_t *si, char out[64]);
-/* Kills every child of this process, and theirs, and waits for them. */
-void reap_everything(void);
+/* Kills every child of this process but those that were handed over, and theirs, and waits for them. */
+void reap_everything(struct supervise *s);
 
 /* ---- deadline.c ---- */
 /* Acts on everything that is due, then sets the timer for the next. */
@@ -283,6 +308,8 @@ void deadline_turn(struct supervise *s);
 void deadline_timer(struct supervise *s);
 /* Whether it runs this task now, by its record. */
 bool worker_runs(struct supervise *s, struct worker *w, uint64_t task);
+/* The id of the task it runs now, by its record; 0: none. */
+uint64_t worker_task(struct supervise *s, const struct worker *w);
 /* SIGKILL for the worker, its command, and all that descend from it. */
 void worker_kill(struct supervise *s, struct worker *w);
 /* A signal for the group of its command, if it has one that can be meant. */

@@ -80,6 +80,9 @@ static void cut_off(struct supervise *s, struct watch *x) {
 /* True when the status is known, or given up. What else is in its process group goes first: until it
  * is waited for, the number is its own. */
 static bool fetch_status(struct supervise *s, struct watch *x) {
+    if (x->adopted) {
+        x->status_known = true; /* somebody else waits for it */
+    }
     if (!x->status_known && x->worker->pool->config->kind == POOL_PROGRAM) {
         siginfo_t si = {0};
         if (waitid(P_PIDFD, (id_t)x->worker->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -178,6 +181,11 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
         p->count.deaths++;
         log_notice(&about, "worker %d was killed: %s", (int)w->pid, killed_for(w));
         events_worker(s->d, EVENT_WORKER_KILLED, w, done, killed_for(w));
+    } else if (x->adopted && task == 0) {
+        about.message = MESSAGE_WORKER_RECYCLED;
+        log_info(&about, "worker %d has left, which the former daemon had handed over",
+                 (int)w->pid);
+        events_worker(s->d, EVENT_WORKER_RECYCLED, w, done, "handed over");
     } else if (x->joined) {
         about.message = MESSAGE_WORKER_DIED;
         p->count.deaths += task != 0;
@@ -303,7 +311,7 @@ bool reap_turn(struct supervise *s) {
 static struct worker *worker_by_pid(struct supervise *s, pid_t pid) {
     for (uint32_t i = 0; i < s->slots; i++) {
         if (s->d->workers[i] && s->d->workers[i]->pid == pid &&
-            !watch_of(s->d->workers[i])->is_thread) {
+            !watch_of(s->d->workers[i])->is_thread && !watch_of(s->d->workers[i])->adopted) {
             return s->d->workers[i];
         }
     }
@@ -366,8 +374,13 @@ void reap_orphans(struct supervise *s) {
     }
 }
 
-/* The pids in /proc/self/task/SELF/children; our own direct children whoever made them. */
-static void kill_children(void) {
+static bool is_handed(struct supervise *s, pid_t pid) {
+    const struct worker *w = worker_by_pid(s, pid);
+    return w && watch_of((struct worker *)w)->handed;
+}
+
+/* The pids in /proc/self/task/SELF/children; our own direct children whoever made them. False: there are none. */
+static bool kill_children(struct supervise *s) {
     char path[64];
     _cleanup_close_ int fd = -1;
     static char text[65536];
@@ -376,26 +389,30 @@ static void kill_children(void) {
     fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     if (n <= 0) {
-        return;
+        return n < 0;
     }
     text[n] = '\0';
+    bool any = false;
     char *rest = NULL;
     for (char *word = strtok_r(text, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest)) {
         uint64_t pid;
-        if (num_u64(word, strlen(word), &pid) == 0 && pid > 1 && pid <= INT32_MAX) {
+        if (num_u64(word, strlen(word), &pid) == 0 && pid > 1 && pid <= INT32_MAX &&
+            !is_handed(s, (pid_t)pid)) {
             kill((pid_t)pid, SIGKILL);
+            any = true;
         }
     }
+    return any;
 }
 
-void reap_everything(void) {
+void reap_everything(struct supervise *s) {
     uint64_t end = clock_now() + KILL_WAIT;
 
     /* Children of the killed become ours, hence again until there are none. */
     while (clock_now() < end) {
-        kill_children();
+        bool any = kill_children(s);
         pid_t pid = waitpid(-1, NULL, WNOHANG);
-        if (pid < 0 && errno == ECHILD) {
+        if ((pid < 0 && errno == ECHILD) || (pid == 0 && !any)) {
             return;
         }
         if (pid == 0) {

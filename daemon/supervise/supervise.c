@@ -7,7 +7,8 @@
  * let each pool take its next step, look at the clock. A turn without news costs a few loads.
  *
  * Stopping: no starts any more; workers are told to leave after the task in hand; zygotes are let
- * go of; at stop_at_ns what still runs is killed, and its tasks end LOST with CAUSE_STOPPING.
+ * go of; at stop_at_ns what still runs is killed, and its tasks end LOST with CAUSE_STOPPING. With
+ * restart = "handover" those who are at work are left to the next daemon (handover.c).
  *
  * Fails: supervise_open() returns -errno and has logged why. */
 #include "daemon/supervise/supervise.h"
@@ -145,6 +146,7 @@ int supervise_open(struct hearthd *d) {
     s->d = d;
     s->slots = usage.slots;
     s->timer_at_ns = UINT64_MAX;
+    s->leash[0] = s->leash[1] = -1;
     list_init(&s->dead);
     getrlimit(RLIMIT_NOFILE, &s->files);
     /* pools may come later, and none may move */
@@ -165,7 +167,9 @@ int supervise_open(struct hearthd *d) {
         log_err(NULL, "cannot keep the book of processes: %s", strerror(-r));
         return r;
     }
-    r = open_pools(s);
+    r = handover_open(s);
+    r = r < 0 ? r : open_pools(s);
+    r = r < 0 ? r : handover_adopt(s);
     if (r < 0) {
         return r;
     }
@@ -184,7 +188,8 @@ static void kill_rest(struct supervise *s) {
         struct worker *w = s->d->workers[i];
         struct slot_view v;
         struct task_view t;
-        if (!w || (w->pidfd < 0 && !watch_of(w)->joined) || watch_of(w)->killed) {
+        if (!w || (w->pidfd < 0 && !watch_of(w)->joined) || watch_of(w)->killed ||
+            handover_stays(s, w)) {
             continue;
         }
         slot_view(&s->d->shm, i, &v);
@@ -216,7 +221,7 @@ static void stop_turn(struct supervise *s) {
     }
     for (uint32_t i = 0; i < 2 * s->d->n_pools; i++) {
         struct zygote *z = &s->zygotes[i];
-        any |= !list_empty(&z->pool->workers);
+        any |= handover_waits(s, z->pool);
         if (z->state != ZYGOTE_NONE && (s->stop_killed || !zygote_is_needed(z))) {
             zygote_dismiss(z);
         }
@@ -314,12 +319,16 @@ void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
 
     s->stop_at_ns = deadline_ns;
     s->look = true;
+    s->handing = d->kept && d->config->restart == RESTART_HANDOVER;
     procs_stop(d, deadline_ns);
     for (uint32_t i = 0; i < d->n_pools; i++) {
         d->pools[i].state = POOL_STOPPING;
         list_for_each (it, &d->pools[i].workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
             struct watch *x = watch_of(w);
+            if (x->adopted || x->is_thread) {
+                continue; /* it knows; its first has told it */
+            }
             worker_command(s, w, SLOT_EXIT);
             if (x->phase == PHASE_STARTING && !x->killed) {
                 worker_kill(s, w); /* it has nothing to finish */
@@ -331,7 +340,7 @@ void supervise_stop(struct hearthd *d, uint64_t deadline_ns) {
 bool supervise_stopped(struct hearthd *d) {
     for (uint32_t i = 0; i < d->n_pools; i++) {
         const struct zygote *z = &d->supervise->zygotes[2 * i];
-        if (!list_empty(&d->pools[i].workers) || z[0].state != ZYGOTE_NONE ||
+        if (handover_waits(d->supervise, &d->pools[i]) || z[0].state != ZYGOTE_NONE ||
             z[1].state != ZYGOTE_NONE) {
             return false;
         }
@@ -371,11 +380,15 @@ void supervise_close(struct hearthd *d) {
         return;
     }
     for (uint32_t i = 0; d->workers && i < s->slots; i++) {
-        if (d->workers[i]) {
-            worker_signal_command(s, d->workers[i], SIGKILL);
+        struct worker *w = d->workers[i];
+        if (w && !watch_of(w)->handed) {
+            worker_signal_command(s, w, SIGKILL);
+        }
+        if (w && watch_of(w)->adopted && !watch_of(w)->handed && w->pidfd >= 0) {
+            pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
         }
     }
-    reap_everything();
+    reap_everything(s);
     procs_close(d);
     forget(s);
     if (s->timer) {
@@ -385,6 +398,7 @@ void supervise_close(struct hearthd *d) {
         event_free(s->sigchld);
     }
     s->scratch = scratch_free(s->scratch);
+    handover_close(s);
     free(s->start_error);
     free(s->zygotes);
     for (uint32_t i = 0; s->rolls && i < SHM_POOLS; i++) {

@@ -37,8 +37,10 @@ const char *supervise_start_error(struct hearthd *d);
 /* Workers finish the task in hand and leave; what still runs at deadline_ns is killed and ends
  * LOST, CAUSE_STOPPING. */
 void supervise_stop(struct hearthd *d, uint64_t deadline_ns);
-/* True once no worker and no zygote is left. */
+/* True once no worker and no zygote is left, but for workers that are to be handed over. */
 bool supervise_stopped(struct hearthd *d);
+/* Then: leaves these to the next daemon. supervise_close() does not touch them any more. */
+void supervise_hand_over(struct hearthd *d);
 
 /* Kills every process that is left, waits for them, frees everything. Accepts d->supervise == NULL.
  */

@@ -178,7 +178,8 @@ void slot_set_state(struct shm *s, enum slot_state state) {
 }
 
 enum slot_command slot_told(const struct shm *s) {
-    return atomic_load_explicit(&s->mine->command, memory_order_acquire);
+    enum slot_command told = atomic_load_explicit(&s->mine->command, memory_order_acquire);
+    return told == SLOT_HANDED ? SLOT_EXIT : told;
 }
 
 void slot_wait_command(struct shm *s, enum slot_command now) {

@@ -26,6 +26,7 @@ enum slot_command {
     SLOT_GO,     /* serve as soon as warm */
     SLOT_EXIT,   /* finish the task in hand, then exit */
     SLOT_RETIRE, /* finish the task in hand, then be RETIRED */
+    SLOT_HANDED, /* as SLOT_EXIT; and the next daemon is to take the worker over as it is */
 };
 
 /* Why a worker is to be replaced. */
@@ -67,6 +68,7 @@ int slot_attach(struct shm *s, uint32_t slot, uint32_t gen);
 /* The same on behalf of a process that has no segment: this one does in it what that one says. */
 int slot_attach_for(struct shm *s, uint32_t slot, uint32_t gen, uint32_t pid);
 void slot_set_state(struct shm *s, enum slot_state state); /* and tells the supervisor */
+/* SLOT_HANDED reads as SLOT_EXIT: it is the same to the owner. */
 enum slot_command slot_told(const struct shm *s);
 /* Blocks until told something other than `now`, or woken. */
 void slot_wait_command(struct shm *s, enum slot_command now);
