@@ -746,6 +746,7 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_SECCOMP:
         fprintf(f, "\"%s\"", pool_seccomp_names[fetch(o, base)]);
+        return;
     case TYPE_HANDOVER:
         fprintf(f, "\"%s\"", config_restart_names[fetch(o, base)]);
         return;
