@@ -133,16 +133,15 @@ static bool let_go(struct supervise *s, struct worker *w) {
 
 void supervise_hand_over(struct hearthd *d) {
     struct supervise *s = d->supervise;
-    uint32_t n = 0;
     for (uint32_t i = 0; s->handing && i < d->n_pools; i++) {
         list_for_each (it, &d->pools[i].workers) {
             struct worker *w = list_entry(it, struct worker, in_pool);
-            n += !watch_of(w)->is_thread && let_go(s, w);
+            s->n_handed += !watch_of(w)->is_thread && let_go(s, w);
         }
     }
-    if (n > 0) {
+    if (s->n_handed > 0) {
         log_notice(LOG_ABOUT(.message = MESSAGE_STOPPED),
-                   "%u workers go on with their tasks, for the next daemon", n);
+                   "%u workers go on with their tasks, for the next daemon", s->n_handed);
     }
 }
 
@@ -214,12 +213,24 @@ static int adopt(struct supervise *s, uint32_t slot, const struct slot_view *v) 
     return be_first(s, w);
 }
 
+static bool is_handed(const struct supervise *s, uint32_t slot, struct slot_view *v) {
+    slot_view(&s->d->shm, slot, v);
+    return v->state != SLOT_FREE && v->pool < SHM_POOLS && v->command == SLOT_HANDED;
+}
+
+bool handover_any(const struct supervise *s) {
+    struct slot_view v;
+    bool any = false;
+    for (uint32_t i = 0; s->d->found && !any && i < s->slots; i++) {
+        any = is_handed(s, i, &v);
+    }
+    return any;
+}
+
 int handover_adopt(struct supervise *s) {
     for (uint32_t i = 0; s->d->found && i < s->slots; i++) {
         struct slot_view v;
-        slot_view(&s->d->shm, i, &v);
-        if (v.state == SLOT_FREE || v.command != SLOT_HANDED || v.pool >= s->d->n_pools ||
-            !s->d->pools[v.pool].config) {
+        if (!is_handed(s, i, &v) || !s->d->pools[v.pool].config) {
             continue;
         }
         int r = adopt(s, i, &v);

@@ -157,7 +157,7 @@ struct supervise {
     uint64_t gone_ns;     /* when the last worker was gone */
     int leash[2];         /* handover.c; -1: workers die with us by PDEATHSIG */
     bool handing;         /* stopping, and who is at work is left to the next daemon */
-    uint32_t n_adopted;
+    uint32_t n_adopted, n_handed;
 };
 
 static inline struct watch *watch_of(struct worker *w) {
@@ -224,6 +224,8 @@ int handover_open(struct supervise *s);
 void handover_close(struct supervise *s);
 /* A worker about to be asked for gets a leash, if it is to. 0 or -errno. */
 int handover_leash(struct supervise *s, struct worker *w);
+/* Is there anybody who was handed over to us? Before they are adopted. */
+bool handover_any(const struct supervise *s);
 /* Those who are left by a former daemon, at work, become workers of ours. 0 or -errno. */
 int handover_adopt(struct supervise *s);
 /* Stopping: it has a task in hand, takes no other, and is to be left to the next daemon. */

@@ -4,7 +4,8 @@
  *
  * A worker that is killed leaves its directory; the next one in its slot empties it. A daemon that is killed leaves the whole.
  * Its name is therefore one of a few, hearth-UID.N, and it is held by a lock: the next daemon of that user takes the first one
- * that nobody holds, and empties it. Somebody else's directory of such a name is passed over.
+ * that nobody holds, and empties it. (With workers that were handed over in it, handover.c, it is left as it is: whoever gets
+ * a slot's directory empties that.) Somebody else's directory of such a name is passed over.
  *
  * Fails: without a directory commands have the TMPDIR that the daemon has, and the log says so. */
 #include "daemon/supervise/scratch.h"
@@ -48,7 +49,7 @@ static int take(const char *path) {
     return steal_fd(&fd);
 }
 
-struct scratch *scratch_new(void) {
+struct scratch *scratch_new(bool in_use) {
     const char *in = getenv("TMPDIR");
     struct scratch *s = calloc(1, sizeof(*s));
     in = in && *in == '/' ? in : "/tmp";
@@ -65,14 +66,18 @@ struct scratch *scratch_new(void) {
         return NULL;
     }
     s->fd = fd;
-    dir_empty(fd);
+    if (!in_use) {
+        dir_empty(fd);
+    }
     return s;
 }
 
-struct scratch *scratch_free(struct scratch *s) {
-    if (s) {
+struct scratch *scratch_free(struct scratch *s, bool in_use) {
+    if (s && !in_use) {
         dir_empty(s->fd);
         rmdir(s->path);
+    }
+    if (s) {
         close(s->fd);
         free(s);
     }

@@ -161,7 +161,7 @@ int supervise_open(struct hearthd *d) {
         log_err(NULL, "cannot start the supervisor: out of memory");
         return -ENOMEM;
     }
-    s->scratch = scratch_new();
+    s->scratch = scratch_new(handover_any(s));
     int r = procs_open(d);
     if (r < 0) {
         log_err(NULL, "cannot keep the book of processes: %s", strerror(-r));
@@ -397,7 +397,7 @@ void supervise_close(struct hearthd *d) {
     if (s->sigchld) {
         event_free(s->sigchld);
     }
-    s->scratch = scratch_free(s->scratch);
+    s->scratch = scratch_free(s->scratch, s->n_handed > 0);
     handover_close(s);
     free(s->start_error);
     free(s->zygotes);
