@@ -64,6 +64,9 @@ class Unit:
     def main_pid(self):
         return int(self.get("MainPID"))
 
+    def stored(self):
+        return int(self.get("NFileDescriptorStore"))
+
     def kill(self, sig=signal.SIGKILL):
         pid = self.main_pid()
         if pid:
@@ -95,7 +98,7 @@ def activation(unit):
     assert unit.get("ActiveState") == "inactive"
     assert Wire(unit.path).ask("PING") == "PONG"
     assert until(lambda: unit.get("ActiveState") == "active"), log()
-    assert unit.get("NFileDescriptorStore") == "2", "the segment and the table of blocks are not in the store"
+    assert unit.stored() == 2, "the segment and the table of blocks are not in the store"
 
 
 def reexec(unit):

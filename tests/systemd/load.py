@@ -5,6 +5,7 @@ never be refused) and goes on; the one thing that was under way then may have ha
 
     dict    the counter is what was answered last, or one more; from there on it counts by ones
     list    a name that was answered is there once, one that was not at most once
+    blocks  a raw block that was answered to be made, or unlinked, is there, or is not
     tasks   one that was not answered is submitted again with its key (KEEP), and is there once. It ends once, in the state that
             was told first, whoever asks; with retries it ends "done"; without, its command ran at most once, and once if
             it is "done"
@@ -42,6 +43,7 @@ class Client:
         self.rnd = random.Random(n)
         self.count = self.unsure = 0   # the counter; increments under way
         self.pushed, self.maybe = [], []
+        self.blocks, self.doubtful = set(), set()
         self.tasks = {}                # id -> (kind, token)
         self.ends = {}                 # id -> state
         self.open = []
@@ -72,6 +74,22 @@ class Client:
         if not isinstance(length, int):
             self.wrong.append(f"RPUSH: {length!r}")
         self.pushed.append(self.maybe.pop())
+
+    def block(self, wire):
+        """Makes one, or unlinks one; which of them is in doubt until it is answered."""
+        make = self.rnd.random() < (0.7 if len(self.blocks) < 10 else 0.3)
+        name = f"{self.n}.{next(self.tokens)}" if make or not self.blocks else min(self.blocks)
+        self.doubtful.add(name)
+        if name in self.blocks:
+            self.blocks.discard(name)
+            if wire.ask("BLOCK.UNLINK", name) != 1:
+                self.wrong.append(f"the block {name} was gone")
+        else:
+            reply = wire.ask("BLOCK.CREATE", name, 4096)
+            if reply != "OK":
+                self.wrong.append(f"BLOCK.CREATE: {reply}")
+            self.blocks.add(name)
+        self.doubtful.discard(name)
 
     def submit(self, wire):
         """A task; or the one again whose answer did not come, which starts nothing if it was accepted."""
@@ -124,6 +142,7 @@ class Client:
                     self.add(wire)
                     self.push(wire)
                     self.submit(wire)
+                    self.block(wire)
                     if len(self.open) > 10:
                         self.collect(wire)
                     time.sleep(PAUSE)
@@ -135,7 +154,7 @@ class Client:
                 wire.close()
             except BROKEN as e:
                 self.breaks += 1
-                if isinstance(e, ConnectionRefusedError) and not self.load.may_refuse:
+                if isinstance(e, ConnectionRefusedError):
                     self.wrong.append("the connection was refused")
                     time.sleep(0.1)
 
@@ -148,6 +167,11 @@ class Client:
         there = [b.decode() for b in wire.ask("LRANGE", f"list{self.n}", 0, -1)]
         if len(set(there)) != len(there) or set(self.pushed) - set(there) or set(there) - set(self.pushed + self.maybe):
             self.wrong.append(f"the list is not what was pushed: {len(there)} of {len(self.pushed)}")
+        there = {b[1].decode() for b in wire.ask("BLOCK.LIST", f"{self.n}.*")}
+        if self.blocks - there or there - self.blocks - self.doubtful:
+            self.wrong.append(f"blocks are gone: {self.blocks - there}; there: {there - self.blocks - self.doubtful}")
+        if there:
+            wire.ask("BLOCK.UNLINK", *there)
         for task, (kind, token) in self.tasks.items():
             status = wire.ask("TASK.STATUS", task)
             state = "unknown" if isinstance(status, Error) else status[status.index(b"state") + 1].decode()
@@ -165,7 +189,6 @@ class Load:
         self.path = path
         self.file = os.path.join(directory, f"ran.{time.monotonic_ns()}")
         self.over = False
-        self.may_refuse = False
         self.clients = [Client(self, n) for n in range(clients)]
         Wire(path).ask("DEL", "counters", *[f"list{n}" for n in range(clients)])
         self.crashes = []

@@ -179,6 +179,9 @@ class StandIn:
     def main_pid(self):
         return self.pid
 
+    def stored(self):
+        return len(self.store)
+
     def kill(self, sig=signal.SIGKILL):
         try:
             signal.pidfd_send_signal(self.pidfd, sig)
