@@ -3,6 +3,7 @@
 """The installed tree as a stranger uses it, staged in a directory: the README's program in C built by pkg-config against
 the shared and the static library, a program of the tutorial, the example that opens hearth_handler.h built as it says and run by a daemon, and the
 paths that hearthd finds its worker and its modules by. TAP, one test per step."""
+import glob
 import json
 import os
 import re
@@ -93,6 +94,15 @@ def handler(work):
         assert Wire(daemon.path).ask("TASK.CALL", "greeter", "hello", "you") == b"hello, you"
 
 
+def python_module(work, path):
+    """The module lies where Debian's interpreter looks, below the prefix."""
+    where = os.path.dirname(os.path.dirname(find(work, "lifetime.py")))
+    assert os.path.basename(where) == "dist-packages", where
+    code = "import hearth; from hearth import multiprocessing as m; print(hearth.connect().call('text', 'words', b'to be', 0), m.Lock().acquire())"
+    said = run("/usr/bin/python3", "-B", "-c", code, env={**os.environ, "HEARTH_SOCKET": path, "PYTHONPATH": where})
+    assert said == "b'2\\n' True\n", said
+
+
 def build_paths():
     """hearthd names the places where meson installs: without the variables of a build tree it says where it looked."""
     bare = {k: v for k, v in os.environ.items() if not k.startswith("HEARTH_")}
@@ -116,6 +126,8 @@ def main():
         with Daemon() as daemon:
             tap.run("the README's program with the shared library", client, work, daemon.path, False)
             tap.run("the README's program with the static library", client, work, daemon.path, True)
+            if glob.glob(os.path.join(os.environ["HEARTH_BUILD"], "client", "python", "_hearth.*.so")):
+                tap.run("the Python module", python_module, work, daemon.path)
         tap.run("a program of the tutorial", tutorial, work)
         tap.run("the example of hearth_handler.h", handler, work)
         tap.run("modules are looked for where they are installed", build_paths)
