@@ -55,7 +55,7 @@ const char *keep_where(const struct hearthd *d) {
 }
 
 static const char *why_not(int r) {
-    return r == -EPROTO    ? "it is of another version of Hearth"
+    return r == -EPROTO    ? "it is of another version of Hearth (which can hearth dump it)"
            : r == -EBADMSG ? "it is damaged, or no segment"
                            : strerror(-r);
 }
@@ -272,8 +272,7 @@ int keep_open(struct hearthd *d) {
     if (d->found && d->shm.size != d->config->segment_size) {
         log_warn(ABOUT,
                  "the segment has %llu bytes, not the %llu of segment_size, which will count for "
-                 "the next "
-                 "one: hearth dump, remove it, hearth load",
+                 "the next one: hearth dump FILE, stop, remove it, start, hearth load FILE",
                  (unsigned long long)d->shm.size, (unsigned long long)d->config->segment_size);
     }
     d->shm.patience_ns = 0; /* it only tries, and comes back */

@@ -214,6 +214,8 @@ void ctl_print_value(const struct hearth_reply *r);
 bool json_text(const char *data, size_t len);
 /* `"key":"...", "encoding":"base64"` or `"key":"..."`, without a comma before. */
 void json_bytes(const char *key, const char *data, size_t len);
+/* "...", or {"base64":"..."}. */
+void json_value(const char *data, size_t len);
 void json_reply(const struct hearth_reply *r);
 /* {"id":..,"status":..,...} without the closing brace, so that more can follow. */
 void json_result(const struct hearth_result *r, bool with_data);
@@ -228,6 +230,11 @@ struct json_item {
 const char *json_read_value(char *line, size_t len, struct json_item *ret);
 const char *json_read_pair(char *line, size_t len, struct json_item *ret_field,
                            struct json_item *ret_value);
+
+/* A line with an object whose members are values, or arrays of them: each is told, in order, and where an array begins (data
+ * NULL). False from fn: it is not what it should be. */
+typedef bool (*json_member_fn)(void *arg, const struct json_item *key, const struct json_item *item);
+const char *json_read_object(char *line, size_t len, json_member_fn fn, void *arg);
 
 /* ---- table.c ---- */
 enum ctl_kind { CTL_TEXT, CTL_NUMBER, CTL_BYTES, CTL_MICROS, CTL_SECONDS, CTL_AGE, CTL_DATE };
@@ -306,6 +313,8 @@ int cmd_wait(struct ctl *c);
 int cmd_result(struct ctl *c);
 int cmd_cancel(struct ctl *c);
 int cmd_log(struct ctl *c);
+int cmd_dump(struct ctl *c);
+int cmd_load(struct ctl *c);
 int cmd_map(struct ctl *c);
 int cmd_tasks(struct ctl *c);
 int cmd_pools(struct ctl *c);

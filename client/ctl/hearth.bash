@@ -20,6 +20,7 @@ _hearth_options() {
     pipe) echo --timeout --nonblock --in --simplex ;;
     event | barrier) echo --timeout --nonblock ;;
     ping) echo --count ;;
+    load) echo --replace ;;
     proc) echo --name --dir --env --restart --backoff --stop --timeout --follow ;;
     list) echo --left --right --wait ;;
     set) echo --ttl --new --replace --keep ;;
@@ -93,7 +94,7 @@ _hearth() {
     esac
     if [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'call submit wait result log cancel map tasks pools workers top events metrics schedule dead group priority ping info dict list get set incr del expire keys
-            lock sem queue pipe event barrier manager array block proc pool config reload fsck raw help
+            lock sem queue pipe event barrier manager array block proc pool config reload fsck dump load raw help
             --socket --json --help --version' -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hearth_options "$command") --socket --json --help" -- "$cur")
@@ -133,6 +134,7 @@ _hearth() {
             *) mapfile -t COMPREPLY < <(compgen -c -- "$cur") ;;
             esac
             ;;
+        dump | load) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
         get | set | incr) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names string)" -- "$cur") ;;
         del | expire) mapfile -t COMPREPLY < <(compgen -W "$(_hearth_names)" -- "$cur") ;;
         schedule) ((operands == 0)) && mapfile -t COMPREPLY < <(compgen -W 'add list show run pause resume del' -- "$cur") ;;

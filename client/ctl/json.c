@@ -96,6 +96,14 @@ void json_bytes(const char *key, const char *data, size_t len) {
     }
 }
 
+void json_value(const char *data, size_t len) {
+    if (!json_text(data, len)) {
+        fputs("{\"base64\":", stdout);
+        base64(data, len);
+        putchar('}');
+    }
+}
+
 static void json_key(const struct hearth_reply *r) {
     size_t len;
     const char *text = hearth_reply_text(r, &len);
@@ -130,11 +138,7 @@ void json_reply(const struct hearth_reply *r) {
         fputs("null", stdout);
         break;
     case HEARTH_REPLY_TEXT:
-        if (!json_text(text, len)) {
-            fputs("{\"base64\":", stdout);
-            base64(text, len);
-            putchar('}');
-        }
+        json_value(text, len);
         break;
     case HEARTH_REPLY_ERROR:
         putchar('{');

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Reads the JSON that json.c writes of bytes: strings, {"base64":"..."}, and numbers, alone or as the "field" and "value" of
- * an object. Not a parser for all of JSON: anything else is refused with a word about it. A string is never longer than its
+/* Reads the JSON that json.c writes of bytes: strings, {"base64":"..."}, and numbers, alone, as the "field" and "value" of
+ * an object, or as the members of one and in arrays of these. Not a parser for all of JSON: anything else is refused with a word about it. A string is never longer than its
  * JSON, so it is unfolded in place.
  *
  * Fails: a static text. */
@@ -219,4 +219,52 @@ const char *json_read_pair(char *line, size_t len, struct json_item *ret_field,
         return "not an object of \"field\" and \"value\"";
     }
     return finish(&r);
+}
+
+static bool read_array(struct reader *r, const struct json_item *key, json_member_fn fn,
+                       void *arg) {
+    struct json_item item = {NULL, 0};
+    if (!fn(arg, key, &item)) {
+        return refuse(r, "an unknown member");
+    }
+    if (take(r, ']')) {
+        return true;
+    }
+    do {
+        skip(r);
+        if (!read_bytes(r, &item)) {
+            return false;
+        }
+        if (!fn(arg, key, &item)) {
+            return refuse(r, "an unknown member");
+        }
+    } while (take(r, ','));
+    return take(r, ']') || refuse(r, "an array that does not end");
+}
+
+const char *json_read_object(char *line, size_t len, json_member_fn fn, void *arg) {
+    struct reader r = {line, line + len, NULL};
+    struct json_item key, item;
+    if (!take(&r, '{')) {
+        return "not an object";
+    }
+    do {
+        if (!take(&r, '"') || !read_string(&r, &key) || !take(&r, ':')) {
+            return r.wrong ? r.wrong : "not an object";
+        }
+        if (take(&r, '[')) {
+            if (!read_array(&r, &key, fn, arg)) {
+                return r.wrong;
+            }
+            continue;
+        }
+        skip(&r);
+        if (!read_bytes(&r, &item)) {
+            return r.wrong;
+        }
+        if (!fn(arg, &key, &item)) {
+            return "an unknown member";
+        }
+    } while (take(&r, ','));
+    return take(&r, '}') ? finish(&r) : "an object that does not end";
 }

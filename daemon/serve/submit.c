@@ -263,12 +263,31 @@ static bool read_group(struct conn *c, const struct resp_arg *a, struct submit_w
                      GROUP_NAME_MAX);
         return false;
     }
-    switch (
-        c->partial /* of which tasks are in it already */
-            ? 0
-            : groups_may_join(c->serve->d, &name, c->roles & ROLE_ADMIN ? UINT32_MAX : c->uid)) {
+    return read_key(c, a, w, POLICY_GROUP);
+}
+
+/* Is it one that is there already, or the first of many? Then its group may have been closed behind it. */
+static bool is_again(struct conn *c, const struct submit_words *w) {
+    struct task_bytes key = w->policy.unique_key;
+    char first[POLICY_KEY_MAX + 2];
+    uint32_t idx;
+    if (!policy_has(&w->policy, POLICY_UNIQUE_KEEP)) {
+        return false;
+    }
+    memcpy(first, key.data, key.len);
+    memcpy(first + key.len, ":0", 2);
+    return schedule_unique(c->serve->d, w->pool, &key, &idx) ||
+           schedule_unique(c->serve->d, w->pool, &(struct task_bytes){first, key.len + 2}, &idx);
+}
+
+static bool check_group(struct conn *c, struct submit_words *w) {
+    uint32_t uid = c->roles & ROLE_ADMIN ? UINT32_MAX : c->uid;
+    if (c->partial /* of which tasks are in it already */ || is_again(c, w)) {
+        return true;
+    }
+    switch (groups_may_join(c->serve->d, &w->policy.group, uid)) {
     case 0:
-        return read_key(c, a, w, POLICY_GROUP);
+        return true;
     case -EACCES:
         reply_error(c, "NOPERM this group is another user's");
         return false;
@@ -392,6 +411,9 @@ bool submit_parse(struct conn *c, const struct resp_arg *argv, uint32_t argc, ui
         w.policy.group.len == w.policy.after_group.len &&
         memcmp(w.policy.group.data, w.policy.after_group.data, w.policy.group.len) == 0) {
         reply_error(c, "ERR a task cannot come after its own group");
+        return false;
+    }
+    if (policy_has(&w.policy, POLICY_GROUP) && !check_group(c, &w)) {
         return false;
     }
     if (w.last && !policy_has(&w.policy, POLICY_GROUP)) {
