@@ -381,7 +381,12 @@ HEARTH_API void hearth_imap_close(struct hearth_imap *it);
  *
  * Errors of all: HEARTH_E_TYPE, HEARTH_E_OOM (the segment is full; nothing has changed), HEARTH_E_QUOTA (likewise), HEARTH_E_BUSY (somebody sits on a lock
  * in memory), HEARTH_E_DISCONNECTED, HEARTH_E_PROTOCOL, -ENOMEM; -EMSGSIZE: over 64 MiB; -EINVAL: none of what there must be one of at least;
- * -EDEADLK from a callback, unless done in memory. */
+ * -EDEADLK from a callback, unless done in memory.
+ *
+ * Dicts, lists and values whose names begin with "durable:" are kept on the disk too, and survive the loss of power. Over the
+ * connection a function that has changed one returns when that is on the disk; done in memory it is there some milliseconds later
+ * (hearth_durable_sync()). -ENODEV: the daemon has no database; -EIO: it cannot be written; nothing has changed then, unless hearth_errmsg()
+ * says that it is done but not on the disk yet. */
 
 /* A C string as bytes, without its NUL. */
 static inline struct hearth_bytes hearth_text(const char *text) {
@@ -439,6 +444,8 @@ HEARTH_API int hearth_object_delete(struct hearth *h, const struct hearth_bytes 
 HEARTH_API int hearth_object_expire(struct hearth *h, struct hearth_bytes name, int64_t ms);
 /* Takes the expiry away. HEARTH_E_ABSENT: there is no such object. */
 HEARTH_API int hearth_object_persist(struct hearth *h, struct hearth_bytes name);
+/* Waits until all changes of durable objects made so far, by whomever, are on the disk. Over the connection, always. -ENODEV, -EIO. */
+HEARTH_API int hearth_durable_sync(struct hearth *h);
 /* Milliseconds until it expires, -1: never. HEARTH_E_ABSENT. */
 HEARTH_API int hearth_object_ttl(struct hearth *h, struct hearth_bytes name, int64_t *ret_ms);
 /* HEARTH_E_ABSENT; HEARTH_E_EXISTS: `to` is there and may not be replaced. */

@@ -103,6 +103,7 @@ static int refused(struct hearth *h, const struct hearth_reply *r) {
         {"NOPROC", HEARTH_E_ABSENT},       {"EXISTS process", HEARTH_E_EXISTS},
         {"has 64 MiB at most", -EMSGSIZE}, {"RUNNING", HEARTH_E_PENDING},
         {"OOM command", HEARTH_E_OOM},     {"maximum allowed size", -EMSGSIZE},
+        {"DURABLE there", -ENODEV},        {"DURABLE", -EIO},
         {"NOLEASE", HEARTH_E_ABSENT},      {"does not do that", -EBADF},
     };
     const char *text = hearth_reply_text(r, NULL);
@@ -396,6 +397,11 @@ int hearth_object_persist(struct hearth *h, struct hearth_bytes name) {
         r = object_ask_count(h, &there, WORDS(hearth_text("EXISTS"), name));
     }
     return r ? r : object_done(h, there ? 0 : -ENOENT);
+}
+
+int hearth_durable_sync(struct hearth *h) {
+    const struct hearth_reply *r;
+    return object_ask(h, &r, WORDS(hearth_text("DURABLE.SYNC")));
 }
 
 int hearth_object_ttl(struct hearth *h, struct hearth_bytes name, int64_t *ret_ms) {

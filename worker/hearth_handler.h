@@ -355,6 +355,14 @@ struct hearth_objects {
      * is no such pin. */
     int (*array_pin)(struct hearth_bytes name, struct hearth_pin *ret);
     int (*array_unpin)(const struct hearth_pin *pin);
+
+    /* ---- durable objects ----
+     * Dicts, lists and values whose names begin with "durable:" are kept on the disk too, and survive the loss of power: a change is there
+     * some milliseconds after it was made. Changing them returns -ENODEV (the daemon has no database) or -EIO (it cannot be
+     * written), and nothing has changed. */
+    /* Waits, at most ms (< 0: for ever), until all changes made so far, by whomever, are on the disk. -ETIMEDOUT; -ENODEV; -EIO;
+     * -ECANCELED: the task is to stop; -EDEADLK: in a transaction. */
+    int (*durable_sync)(int64_t ms);
 };
 
 /* ---- locks, and what else one waits for ----

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/objects.h"
 #include "worker/block.h"
 
@@ -630,6 +631,27 @@ static int shared_array_unpin(const struct hearth_pin *pin) {
     return mine.shm ? objects_array_unpin(&mine, &its) : -EPERM;
 }
 
+/* Waits in steps, so that a task that is cancelled ends. */
+static int shared_durable_sync(int64_t ms) {
+    uint64_t until = ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)ms * NS_PER_MS;
+    if (!mine.shm) {
+        return -EPERM;
+    }
+    if (mine.names) {
+        return -EDEADLK;
+    }
+    for (uint32_t drain = dirty_next(mine.shm);;) {
+        uint64_t now = clock_now(), left = until > now ? (until - now) / NS_PER_MS : 0;
+        int r = dirty_sync(mine.shm, drain, left < LOOK_MS ? (int64_t)left : LOOK_MS);
+        if (r != -EINTR && (r != -ETIMEDOUT || left <= LOOK_MS)) {
+            return r;
+        }
+        if (the_task && task_cancel_wanted(mine.shm, the_task)) {
+            return -ECANCELED;
+        }
+    }
+}
+
 static const struct hearth_objects table = {
     .size = sizeof(struct hearth_objects),
     .transaction = shared_transaction,
@@ -701,6 +723,7 @@ static const struct hearth_objects table = {
     .array_fill = shared_array_fill,
     .array_pin = shared_array_pin,
     .array_unpin = shared_array_unpin,
+    .durable_sync = shared_durable_sync,
 };
 
 const struct hearth_objects *shared_table(void) {

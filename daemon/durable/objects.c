@@ -294,6 +294,9 @@ void objects_journal_none(struct hearthd *d) {
 }
 
 int objects_journal_open(struct hearthd *d) {
+    struct durable *u = d->durable;
+    u->drains_begun = dirty_go_on(&d->shm);
+    u->drains_done = u->drains_begun ? u->drains_begun - 1 : 0;
     int r = d->found ? objects_reconcile(d) : objects_restore(d);
     if (r == 0) {
         dirty_set_state(&d->shm, DIRTY_READY);

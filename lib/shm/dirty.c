@@ -301,9 +301,17 @@ void dirty_asked(struct shm *s) {
     atomic_store(&s->head->drain_wanted, 0);
 }
 
-int dirty_sync(struct shm *s, int64_t ms) {
+uint32_t dirty_go_on(struct shm *s) {
+    atomic_store(&s->head->drain_wanted, 1);
+    return atomic_load(&s->head->drains_begun);
+}
+
+uint32_t dirty_next(const struct shm *s) {
+    return atomic_load(&s->head->drains_begun) + 1;
+}
+
+int dirty_sync(struct shm *s, uint32_t drain, int64_t ms) {
     uint64_t until = ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)ms * NS_PER_MS;
-    uint32_t want = atomic_load(&s->head->drains_begun) + 1;
     for (bool asked = false;;) {
         uint32_t bell = atomic_load(&s->head->drain_bell);
         uint64_t now = clock_now();
@@ -312,7 +320,7 @@ int dirty_sync(struct shm *s, int64_t ms) {
         if (state != DIRTY_READY) {
             return state == DIRTY_NO_DATABASE ? -ENODEV : -EIO;
         }
-        if ((int32_t)(atomic_load(&s->head->drains_done) - want) >= 0) {
+        if ((int32_t)(atomic_load(&s->head->drains_done) - drain) >= 0) {
             return 0;
         }
         if (now >= until) {

@@ -66,6 +66,9 @@ void dirty_say(struct shm *s, uint32_t begun, uint32_t done);
 /* Does somebody wait for one? dirty_asked(): it begins now. */
 bool dirty_is_asked(const struct shm *s);
 void dirty_asked(struct shm *s);
-/* Waits until what has been committed so far is on the disk, at most `ms` (< 0: for ever). 0, -ETIMEDOUT, -ENODEV, -EIO,
- * -EINTR: a signal handler has run. */
-int dirty_sync(struct shm *s, int64_t ms);
+/* The drain that is to have what has been committed so far: for dirty_sync(). */
+uint32_t dirty_next(const struct shm *s);
+/* Waits until it is on the disk, at most `ms` (< 0: for ever). 0, -ETIMEDOUT, -ENODEV, -EIO, -EINTR: a signal handler has run. */
+int dirty_sync(struct shm *s, uint32_t drain, int64_t ms);
+/* A new daemon goes on counting where the former one was, and begins a drain for those who may wait. */
+uint32_t dirty_go_on(struct shm *s);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """hearthd is killed again and again under load, and its workers with it. What it has acknowledged is there afterwards: each
 increment of a counter, each element pushed, each task, whose one end is told at most once by push. Now and then the segment is
-lost too, as when power is: then the durable tasks are there, all of them, and nothing else is expected.
+lost too, as when power is: then the durable tasks, counter and list are there, all of them, and nothing else is expected.
 
 HEARTH_DAEMON_KILLS (25) says how often, HEARTH_WORKER_KILLS (3) how many workers each time on the average; HEARTH_SOAK_SEED the dice."""
 import contextlib
@@ -45,12 +45,17 @@ class Model:
         self.tasks, self.durable = {}, {}  # id: payload
         self.told = {}  # (loader, id): how often an end was pushed to it
         self.settled = 0
+        self.count, self.pushed = {}, {}  # by prefix of the key
+        self.begin("durable:")
         self.forget()
 
     def forget(self):
         self.tasks.clear()
-        self.count = {"acked": 0, "sent": 0}
-        self.pushed = {"acked": [], "sent": set()}
+        self.begin("")
+
+    def begin(self, prefix):
+        self.count[prefix] = {"acked": 0, "sent": 0}
+        self.pushed[prefix] = {"acked": [], "sent": set()}
 
 
 def load(path, model, rnd, serial, who):
@@ -62,18 +67,19 @@ def load(path, model, rnd, serial, who):
         wire.put("PSUBSCRIBE", "task:*")
         for _ in range(BURST):
             kind = rnd.choice(("count", "push", "task", "task", "sure"))
+            prefix = rnd.choice(("", "durable:"))
             payload = b"%d" % next(serial)
             if kind == "count":
-                model.count["sent"] += 1
-                wire.put("HINCRBY", "counts", "n", 1)
+                model.count[prefix]["sent"] += 1
+                wire.put("HINCRBY", prefix + "counts", "n", 1)
             elif kind == "push":
-                model.pushed["sent"].add(payload)
-                wire.put("RPUSH", "list", payload)
+                model.pushed[prefix]["sent"].add(payload)
+                wire.put("RPUSH", prefix + "list", payload)
             elif kind == "task":
                 wire.put("TASK.SUBMIT", "demo", "echo", payload)
             else:
                 wire.put("TASK.SUBMIT", "sure", "run", payload)
-            asked.append((kind, payload))
+            asked.append((kind, prefix, payload))
     except OSError:
         return
     try:
@@ -84,13 +90,13 @@ def load(path, model, rnd, serial, who):
                     task = who, reply[2].split(b":")[1]
                     model.told[task] = model.told.get(task, 0) + 1
                 continue
-            kind, payload = asked.pop(0)
+            kind, prefix, payload = asked.pop(0)
             if isinstance(reply, Error):
                 raise AssertionError(f"{kind}: {reply}")
             if kind == "count":
-                model.count["acked"] += 1
+                model.count[prefix]["acked"] += 1
             elif kind == "push":
-                model.pushed["acked"].append(payload)
+                model.pushed[prefix]["acked"].append(payload)
             else:
                 (model.durable if kind == "sure" else model.tasks)[bytes(reply)] = payload
             if not asked:
@@ -120,15 +126,17 @@ def kill_soon(daemon, rnd, killed):
 
 
 def check(daemon, model):
-    """The counter, the list, and the segment as a whole."""
+    """The counters, the lists, and the segment as a whole."""
     with closing(Wire(daemon.path)) as wire:
-        n = int(wire.ask("HGET", "counts", "n") or 0)
-        assert model.count["acked"] <= n <= model.count["sent"], f"counter {n}: {model.count}"
-        there = wire.ask("LRANGE", "list", 0, -1)
-        assert len(there) == len(set(there)), "an element is there twice"
-        missing = set(model.pushed["acked"]) - set(there)
-        assert not missing, f"lost: {missing}"
-        assert set(there) <= model.pushed["sent"], "an element nobody has pushed"
+        for prefix, count in model.count.items():
+            pushed = model.pushed[prefix]
+            n = int(wire.ask("HGET", prefix + "counts", "n") or 0)
+            assert count["acked"] <= n <= count["sent"], f"{prefix}counter {n}: {count}"
+            there = wire.ask("LRANGE", prefix + "list", 0, -1)
+            assert len(there) == len(set(there)), f"an element of {prefix}list is there twice"
+            missing = set(pushed["acked"]) - set(there)
+            assert not missing, f"lost: {missing}"
+            assert set(there) <= pushed["sent"], "an element nobody has pushed"
         report = wire.ask("SEGMENT.CHECK")
         assert report[report.index(b"errors") + 1] == 0, f"segment: {report}"
 

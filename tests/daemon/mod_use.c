@@ -136,12 +136,19 @@ static int use_tail(struct hearth_task *task, const struct hearth_api *api) {
     }
 }
 
+/* sync: waits until what is durable is on the disk. */
+static int use_sync(struct hearth_task *task, const struct hearth_api *api) {
+    int r = api->objects->durable_sync(10000);
+    return r ? failed(task, api, r) : say(task, api, r);
+}
+
 static const struct hearth_handler handlers[] = {
     {"limit", "KEY LIMIT TIMES", use_limit},
     {"token", "KEY", use_token},
     {"visit", "KEY TIMES", use_visit},
     {"append", "LIST NAME TIMES", use_append},
     {"tail", "LIST until the entry end", use_tail},
+    {"sync", "", use_sync},
     {0},
 };
 

@@ -18,21 +18,30 @@
 
 static struct daemon d;
 static struct wire w;
-static char dir[TMP_PATH], db[TMP_PATH + 16], config[4096];
+static char dir[TMP_PATH], db[TMP_PATH + 16], segment[TMP_PATH + 16], config[4096];
 
-static void begin(void) {
-    cr_assert_eq(tmp_dir(dir), 0);
+static void begin_with(const char *segment_path) {
     snprintf(db, sizeof(db), "%s/hearth.db", dir);
     snprintf(
         config, sizeof(config),
-        "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"none\";\ndurable_path = "
-        "\"%s\";\n"
-        "map_users = [ \"@daemon\" ];\n"
+        "segment_size = \"32M\"; stop_timeout = 1; segment_path = \"%s\";\n"
+        "durable_path = \"%s\"; map_users = [ \"@daemon\" ];\n"
         "pools = ( { name = \"use\"; module = \"%s/tests/daemon/mod_use.so\"; workers = 1; } );\n",
-        db, getenv("HEARTH_BUILD"));
+        segment_path, db, getenv("HEARTH_BUILD"));
     cr_assert_eq(daemon_start(&d, &(struct daemon_options){.config = config}), 0);
     cr_assert_eq(daemon_wait_ready(&d, 30000), 0, "%s", daemon_log(&d));
     cr_assert_eq(daemon_connect(&d, &w), 0);
+}
+
+static void begin(void) {
+    cr_assert_eq(tmp_dir(dir), 0);
+    begin_with("none");
+}
+
+static void begin_kept(void) {
+    cr_assert_eq(tmp_dir(dir), 0);
+    snprintf(segment, sizeof(segment), "%s/segment", dir);
+    begin_with(segment);
 }
 
 static void stop(void) {
@@ -45,6 +54,7 @@ static void stop(void) {
 }
 
 TestSuite(durable_objects, .timeout = 60, .init = begin, .fini = stop);
+TestSuite(durable_kept, .timeout = 60, .init = begin_kept, .fini = stop);
 
 static void again(void) {
     wire_close(&w);
@@ -55,6 +65,9 @@ static void again(void) {
 
 static void power_lost(void) {
     daemon_kill(&d);
+    if (*segment) {
+        cr_assert_eq(unlink(segment), 0);
+    }
     again();
 }
 
@@ -214,11 +227,14 @@ Test(durable_objects, handlers_and_mapped_clients) {
     cr_assert_eq(hearth_list_push(h, hearth_text("durable:log"), HEARTH_LEFT,
                                   &(struct hearth_bytes){"m", 1}, 1, &n),
                  0);
-    CALL("+OK", "DURABLE.SYNC");
+    cr_assert_eq(hearth_durable_sync(h), 0, "%s", hearth_errmsg(h));
     SQL("100", "SELECT value FROM key_values WHERE key = 'durable:n'");
+    cr_assert_eq(hearth_value_add(h, hearth_text("durable:n"), 1, &v), 0);
+    CALL("\"0\"", "TASK.CALL", "use", "sync", "");
+    SQL("101", "SELECT value FROM key_values WHERE key = 'durable:n'");
     hearth_close(h);
     power_lost();
-    CALL("\"100\"", "GET", "durable:n");
+    CALL("\"101\"", "GET", "durable:n");
     CALL("\"200\"", "HGET", "durable:d", "f");
     CALL(":31", "LLEN", "durable:log");
     CALL("[\"m\" \"w:0\"]", "LRANGE", "durable:log", "0", "1");
@@ -285,4 +301,67 @@ Test(durable_objects, without_a_database_they_are_refused) {
 
 Test(durable_objects, other_kinds_cannot_be_durable) {
     CALL("-ERR only dicts, lists and values can be durable", "QUEUE.PUT", "durable:q", "x");
+}
+
+/* ---- with the segment of the former daemon ---- */
+
+Test(durable_kept, what_is_noted_while_nobody_is_there_is_written_by_the_next) {
+    struct hearth *h;
+    int64_t v = 0;
+    CALL(":1", "INCR", "durable:n");
+    cr_assert_eq(hearth_connect(d.socket, &h), 0);
+    cr_assert_eq(hearth_attach(h, 0), 0, "%s", hearth_errmsg(h));
+    kill(d.pid, SIGSTOP);
+    cr_assert_eq(hearth_value_add(h, hearth_text("durable:n"), 1, &v), 0);
+    cr_assert_eq(hearth_value_set(h, hearth_text("durable:new"), hearth_text("x"), 0, 0), 0);
+    daemon_kill(&d);
+    SQL("1", "SELECT value FROM key_values");
+    again();
+    CALL("\"2\"", "GET", "durable:n");
+    CALL("+OK", "DURABLE.SYNC");
+    SQL("2", "SELECT value FROM key_values WHERE key = 'durable:n'");
+    hearth_close(h);
+    power_lost();
+    CALL("\"2\"", "GET", "durable:n");
+    CALL("\"x\"", "GET", "durable:new");
+}
+
+Test(durable_kept, the_segment_counts_and_the_database_follows) {
+    sqlite3 *q;
+    CALL(":1", "HSET", "durable:d", "f", "1");
+    CALL(":2", "RPUSH", "durable:l", "a", "b");
+    daemon_kill(&d);
+    cr_assert_eq(sqlite3_open(db, &q), SQLITE_OK);
+    cr_assert_eq(
+        sqlite3_exec(q,
+                     "DELETE FROM key_values WHERE key = 'durable:l'; DELETE FROM list_items;"
+                     "INSERT INTO key_values VALUES('durable:none', 'hash', NULL, NULL);"
+                     "INSERT INTO dict_fields VALUES('durable:none', 'f', 'x')",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close(q);
+    again();
+    CALL("+OK", "DURABLE.SYNC");
+    SQL("2", "SELECT count(*) FROM key_values");
+    SQL("1", "SELECT count(*) FROM dict_fields");
+    SQL("a,b", "SELECT group_concat(value) FROM (SELECT value FROM list_items ORDER BY position)");
+    power_lost();
+    CALL(":2", "DBSIZE");
+    CALL("[\"a\" \"b\"]", "LRANGE", "durable:l", "0", "-1");
+}
+
+Test(durable_kept, an_orderly_stop_leaves_nothing_to_be_written) {
+    struct hearth *h;
+    int64_t v = 0;
+    cr_assert_eq(hearth_connect(d.socket, &h), 0);
+    cr_assert_eq(hearth_attach(h, 0), 0, "%s", hearth_errmsg(h));
+    for (int i = 0; i < 500; i++) {
+        cr_assert_eq(hearth_value_add(h, hearth_text("durable:n"), 1, &v), 0);
+    }
+    hearth_close(h);
+    kill(d.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&d, 10000), 0);
+    SQL("500", "SELECT value FROM key_values");
+    again();
+    CALL("\"500\"", "GET", "durable:n");
 }
