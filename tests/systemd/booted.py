@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "daemon")]
 # pylint: disable=wrong-import-position
 import scenes
-from load import CONF
+from load import BROKEN, CONF
 from rig import LIMIT, Tap, Wire, until
 
 KILLS = int(os.environ.get("HEARTH_SYSTEMD_KILLS", "100"))
@@ -25,7 +25,7 @@ DROP_IN = """[Unit]
 StartLimitIntervalSec=0
 [Service]
 RestartSec=10ms
-WatchdogSec=2s
+WatchdogSec=3s
 TimeoutStopSec=1s
 """
 
@@ -76,8 +76,15 @@ class Unit:
                 pass
 
     def wait_other(self, pid):
-        assert until(lambda: self.main_pid() not in (0, pid)), log()
-        assert Wire(self.path).ask("PING") == "PONG"
+        """Asks the daemon itself: who connects waits until it serves, at no cost."""
+        def other():
+            try:
+                info = Wire(self.path).ask("INFO", "server").decode()
+            except BROKEN:
+                return False
+            return f"process_id:{pid}\r\n" not in info
+
+        assert until(other), log()
 
     def restart(self):
         systemctl("restart", f"{self.name}.service")

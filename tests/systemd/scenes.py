@@ -64,7 +64,7 @@ def watchdog(service):
     """Stopped, it is killed by the manager and comes back with all it had."""
     wire = Wire(service.path)
     wire.ask("HSET", "watched", "a", "1")
-    late = submit(wire, "demo", "echo", "late", "DELAY", 2500)
+    late = submit(wire, "demo", "echo", "late", "DELAY", 3500)
     queued = submit(wire, "demo", "echo", "x")
     ended(wire, queued)
     pid = service.main_pid()

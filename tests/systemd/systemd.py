@@ -16,7 +16,7 @@ from rig import Tap  # pylint: disable=wrong-import-position
 
 BOOT = os.path.join(HERE, "boot.sh")
 BUILD = os.environ["HEARTH_BUILD"]
-LIMIT = 150
+LIMIT = 220
 PREPARE = """set -e
 cp -a "{stage}/." /
 ldconfig
