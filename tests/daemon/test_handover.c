@@ -81,9 +81,10 @@ static void proceed(void) {
 /* A command that runs until the test says so. */
 static void submit_waiting(char id[ID_MAX]) {
     char script[2 * TMP_PATH + 128];
-    snprintf(script, sizeof(script),
-             "f=$(mktemp) && until test -e %s; do sleep 0.01; done; test -e $f && echo through",
-             go);
+    snprintf(
+        script, sizeof(script),
+        "f=$(mktemp) || exit; until test -e %s; do sleep 0.01; done; test -e $f && echo through",
+        go);
     submit_shell(&w, script, NULL, id);
 }
 

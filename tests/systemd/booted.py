@@ -152,6 +152,23 @@ def journal(unit):
     assert fields["CODE_FILE"].endswith(".c") and int(fields["PRIORITY"]) <= 4, fields
 
 
+def handover(unit):
+    """With KillMode=process, as hearthd(8) says, a restart leaves the worker at its task, and the next daemon has its end."""
+    drop_in = f"/etc/systemd/system/{unit.name}.service.d/handover.conf"
+    with open(drop_in, "w", encoding="utf-8") as f:
+        f.write("[Service]\nKillMode=process\nEnvironment=TMPDIR=/run/hearth\n")
+    systemctl("daemon-reload")
+    unit.configure('restart = "handover";\n' + CONF)
+    unit.restart()
+    try:
+        scenes.handover(unit)
+    finally:
+        os.unlink(drop_in)
+        systemctl("daemon-reload")
+        unit.configure(CONF)
+        unit.restart()
+
+
 def instances():
     """Two beside each other and beside the plain one: users, sockets and data of their own, and their own deaths."""
     units = [Unit("one"), Unit("two")]
@@ -220,6 +237,7 @@ def main():
     tap.run("durable tasks outlive a stop", scenes.durable_outlives_the_segment, unit)
     tap.run("the store outlives systemd itself", reexec, unit)
     tap.run("entries of the journal have fields", journal, unit)
+    tap.run("a restart that hands its workers over", handover, unit)
     tap.run("instances beside each other", instances)
     tap.done()
 

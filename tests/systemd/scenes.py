@@ -24,6 +24,11 @@ def state(wire, task):
     return "unknown" if isinstance(status, Error) else status[status.index(b"state") + 1].decode()
 
 
+def field(wire, task, name):
+    status = wire.ask("TASK.STATUS", task)
+    return status[status.index(name) + 1]
+
+
 def ended(wire, task):
     """(state, result)"""
     reply = wire.ask("TASK.WAIT", task)
@@ -160,6 +165,28 @@ def blocks(service):
     service.kill()
     service.wait_other(pid)
     assert Wire(service.path).ask("BLOCK.LIST") == []
+
+
+def handover(service):
+    """A restart with restart = "handover": nobody waits for what runs, and it goes on in the same process."""
+    wire = Wire(service.path)
+    file = os.path.join(service.work, "handover")
+    runs = [submit(wire, "once", "run", "", "ARG", "sh", "ARG", "-c", "ARG",
+                   f"f=$(mktemp) || exit; until test -e {file}; do sleep 0.01; done; test -e $f && echo ran"),
+            submit(wire, "demo", "sleep", "", "ARG", 1500)]
+    for task in runs:
+        wait_for(wire, task, "running")
+    workers = [field(wire, task, b"worker_pid") for task in runs]
+    pid = service.main_pid()
+    service.restart()
+    assert service.main_pid() != pid
+    wire = Wire(service.path)
+    for task, worker in zip(runs, workers):
+        assert state(wire, task) == "running" and field(wire, task, b"worker_pid") == worker
+    with open(file, "w", encoding="ascii"):
+        pass
+    assert ended(wire, runs[0]) == ("done", b"ran\n"), ended(wire, runs[0])
+    assert ended(wire, runs[1])[0] == "done", ended(wire, runs[1])
 
 
 def durable_outlives_the_segment(service):

@@ -119,6 +119,8 @@ def main():
     with StandIn(CONF, watchdog=1.0) as service:
         tap.run("stopped, it is replaced", scenes.watchdog, service)
     tap.run("restarted with tasks that run and wait", restart_within_patience)
+    with StandIn('restart = "handover";\n' + CONF) as service:
+        tap.run("a restart that hands its workers over", scenes.handover, service)
     tap.run("time is asked for by a loop that turns", gives_up_on_a_daemon_that_hangs)
     tap.run("the segment is in the store once", stored_once)
     tap.run("a segment of another version stays in the store", other_version)
