@@ -104,6 +104,11 @@ struct pool_config {
     char *working_directory;         /* absolute */
     int32_t nice;                    /* added to the daemon's own */
     uint64_t rlimit[RLIM_NLIMITS];   /* by RLIMIT_*, soft and hard alike; CONFIG_INHERIT: not set */
+    /* of a worker with all it starts; 0: no limit */
+    uint64_t cgroup_memory_max, cgroup_memory_high;
+    uint32_t cgroup_pids_max;
+    uint64_t cgroup_pool_memory; /* of all together */
+    uint32_t cgroup_cpu_weight;  /* against other pools; 0: as it is */
     enum pool_seccomp seccomp;
     /* absolute: what they may read, and write; both empty: as the daemon may */
     struct config_strings paths_read, paths_write;
@@ -166,6 +171,7 @@ struct config {
     char *socket_group;
     uint64_t segment_size; /* bytes */
     char *durable_path;    /* absolute, or "" */
+    char *cgroup;          /* "auto", "none", or absolute */
     char *segment_path;    /* "auto", "none", or absolute */
     uint32_t tasks_max;    /* task records; 0: from the segment's size */
     uint32_t stop_timeout_ms;

@@ -119,6 +119,7 @@ struct hearthd {
     struct events *events;
     struct timetable *timetable;
     struct streams *streams;
+    struct cgroups *cgroups; /* daemon/supervise/cgroup.h; NULL: none */
     struct supervise *supervise;
     struct procs *procs; /* daemon/proc.h; made by supervise_open() */
     struct serve *serve;

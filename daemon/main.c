@@ -41,6 +41,7 @@
 #include "daemon/recover.h"
 #include "daemon/reload.h"
 #include "daemon/serve/serve.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/supervise.h"
 #include "daemon/tasks.h"
 #include "lib/base/buf.h"
@@ -397,6 +398,7 @@ static void close_all(struct run *run) {
 
     serve_close(d); /* first: it may still look at pools and workers */
     supervise_close(d);
+    d->cgroups = cgroups_close(d->cgroups, false); /* without a supervisor */
     bool all_done = d->tasks && is_empty(d);
     tasks_close(d);
     durable_close(d);
@@ -460,6 +462,10 @@ int main(int argc, char **argv) {
     reload_open(d, d->config->files ? d->config->files[0] : NULL, o.socket);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
         log_err(NULL, "cannot become a subreaper: %s", strerror(errno));
+        return 1;
+    }
+    if (cgroups_open(d->config, &d->cgroups) < 0) {
+        d->config = config_free(d->config);
         return 1;
     }
     int status = open_all(&run) < 0 ? 1 : run_loop(&run);

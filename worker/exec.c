@@ -46,6 +46,7 @@
 #include "lib/base/num.h"
 #include "lib/shm/slot.h"
 #include "lib/shm/stream.h"
+#include "worker/group.h"
 #include "worker/hearth_handler.h"
 #include "worker/say.h"
 
@@ -670,6 +671,9 @@ static int run(struct job *j, bool feeding) {
     attend(j);
     kill(-j->pid, SIGKILL); /* what it left behind; the leader itself is a zombie */
     int status = reap(j);
+    if (j->e->group_fd > 2) {
+        group_clear(j->e->group_fd);
+    }
     tell_all(j, true);
     drain(j);
     tell_all(j, true);

@@ -24,8 +24,9 @@ struct exec {
     char *known_name, *known_path; /* the name looked up last, and where it was */
     char path[4096];               /* the one being tried */
     char *log;                     /* 2 * EXEC_LOG bytes */
-    int tmp_fd;                    /* the directory for temporary files; not above 2: none */
-    char tmp_word[4096];           /* "TMPDIR=" and its path */
+    int group_fd;        /* cgroup.procs of the worker's group; not above 2: none; not owned */
+    int tmp_fd;          /* the directory for temporary files; not above 2: none */
+    char tmp_word[4096]; /* "TMPDIR=" and its path */
 };
 #define EXEC_INIT                                                                                  \
     { 0 }
@@ -52,6 +53,6 @@ void exec_deinit(struct exec *e);
  *   no memory for it              FAILED     CAUSE_ERROR, code ENOMEM, output why
  *
  * In the others the output is what the command wrote. While it runs its process group is named in
- * the slot; what is left of that when it ends is killed. */
+ * the slot; what is left of that when it ends is killed, and what is left in the worker's control group, if there is one. */
 void exec_run(struct exec *e, struct shm *s, const struct task_ref *ref, const struct task_view *v,
               struct task_outcome *ret);

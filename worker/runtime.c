@@ -286,7 +286,7 @@ static int serve_all(struct crew *c, const struct runtime_seat *seats) {
 }
 
 int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
-                  const struct runtime_seat *seats, uint32_t n) {
+                  const struct runtime_seat *seats, uint32_t n, int group) {
     struct exec e = EXEC_INIT;
     struct crew c = {.o = o, .m = m, .e = &e, .n = n};
     int r = slot_attach(s, seats[0].slot, seats[0].gen);
@@ -301,6 +301,7 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
     api_thread(s, (int)seats[0].slot);
     if (m == NULL) {
         r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);
+        e.group_fd = group;
         if (r == 0 && o->tmp != NULL) {
             r = exec_private_tmp(&e, o->tmp, seats[0].slot);
         }
@@ -319,5 +320,8 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
         m->head.worker_exit(api);
     }
     exec_deinit(&e);
+    if (group >= 0) {
+        close(group);
+    }
     return status;
 }

@@ -15,6 +15,6 @@ struct runtime_seat {
 
 /* Serves n slots (1 to THREADS_MAX) of the attached segment, each on a thread, until told to exit. m is the pool's module, or NULL in an
  * exec pool. Returns the exit status for the process. The handle is this process's own (its slot
- * not yet attached). */
+ * not yet attached). group: cgroup.procs of the worker's control group, or -1; consumed. */
 int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
-                  const struct runtime_seat *seats, uint32_t n);
+                  const struct runtime_seat *seats, uint32_t n, int group);

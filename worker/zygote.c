@@ -129,7 +129,7 @@ static bool take_leash(int fd) {
 }
 
 static void __attribute__((noreturn))
-be_worker(struct zygote *z, pid_t between, int fd, uint32_t slot, uint32_t gen) {
+be_worker(struct zygote *z, pid_t between, int fd, int cgroup, uint32_t slot, uint32_t gen) {
     char title[16];
     while (getppid() == between) {
         sched_yield(); /* it has one message to send before it exits */
@@ -147,17 +147,21 @@ be_worker(struct zygote *z, pid_t between, int fd, uint32_t slot, uint32_t gen) 
     snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
     prctl(PR_SET_NAME, title);
     int status = runtime_serve(z->o, z->o->module != NULL ? &z->module : NULL, &z->segment,
-                               z->seats, z->n_seats);
+                               z->seats, z->n_seats, cgroup);
     fflush(NULL);
     _exit(status); /* what was registered to run at exit belongs to the zygote */
 }
 
 static void __attribute__((noreturn))
-be_between(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
+be_between(struct zygote *z, int fd, int cgroup, uint32_t slot, uint32_t gen) {
     pid_t me = getpid();
+    if (cgroup >= 0 && write(cgroup, "0", 1) < 0) {
+        say(HEARTH_LOG_WARNING, NULL, "a worker is not in a cgroup of its own: %s",
+            strerror(errno));
+    }
     pid_t worker = fork();
     if (worker == 0) {
-        be_worker(z, me, fd, slot, gen);
+        be_worker(z, me, fd, cgroup, slot, gen);
     }
     if (worker < 0) {
         _exit(errno > 0 && errno < 256 ? errno : 255);
@@ -180,12 +184,12 @@ static void take_seats(struct zygote *z, const struct control_msg *m) {
     }
 }
 
-static void spawn(struct zygote *z, int fd, uint32_t slot, uint32_t gen) {
+static void spawn(struct zygote *z, int fd, int cgroup, uint32_t slot, uint32_t gen) {
     int status = 0;
     fflush(NULL);
     pid_t between = fork();
     if (between == 0) {
-        be_between(z, fd, slot, gen);
+        be_between(z, fd, cgroup, slot, gen);
     }
     if (between < 0) {
         tell_failed(slot, gen, "cannot fork: %s", strerror(errno));
@@ -280,22 +284,23 @@ static bool attach(struct zygote *z) {
     return true;
 }
 
-/* The next message; *ret_fd: the descriptor that came with it, or -1. As recv(). */
-static ssize_t hear(struct control_msg *m, int *ret_fd) {
+/* The next message, and how many descriptors came with it. As recv(). */
+static ssize_t hear(struct control_msg *m, int fds[CONTROL_SPAWN_FDS], size_t *ret_n) {
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(CONTROL_SPAWN_FDS * sizeof(int))];
     } control;
     struct iovec iov = {m, sizeof(*m)};
     struct msghdr h = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = control.space,
                        .msg_controllen = sizeof(control.space)};
-    *ret_fd = -1;
+    *ret_n = 0;
     ssize_t n = recvmsg(CONTROL_FD_SOCKET, &h, MSG_CMSG_CLOEXEC);
     const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
     if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-        memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+        *ret_n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(fds, CMSG_DATA(c), *ret_n * sizeof(int));
     }
     return n;
 }
@@ -304,8 +309,9 @@ static ssize_t hear(struct control_msg *m, int *ret_fd) {
 static void serve(struct zygote *z) {
     struct control_msg m;
     for (;;) {
-        int fd;
-        ssize_t n = hear(&m, &fd);
+        int fds[CONTROL_SPAWN_FDS];
+        size_t got;
+        ssize_t n = hear(&m, fds, &got);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -317,9 +323,10 @@ static void serve(struct zygote *z) {
             continue;
         }
         take_seats(z, &m);
-        spawn(z, fd, m.slot, m.gen);
-        if (fd >= 0) {
-            close(fd);
+        size_t other = got - (got > 0 && m.pid == 1);
+        spawn(z, other > 0 ? fds[0] : -1, other < got ? fds[other] : -1, m.slot, m.gen);
+        while (got > 0) {
+            close(fds[--got]);
         }
     }
 }

@@ -24,13 +24,15 @@
 #include <unistd.h>
 
 #include "daemon/lease.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/family.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
 
-#define NEVER      UINT64_MAX
-#define DEAD_RETRY (2 * NS_PER_MS) /* for slots that could not be buried */
-#define ASKED_LOOK (20 * NS_PER_MS)
+#define NEVER        UINT64_MAX
+#define DEAD_RETRY   (2 * NS_PER_MS) /* for slots that could not be buried */
+#define ASKED_LOOK   (20 * NS_PER_MS)
+#define GROUPS_RETRY (50 * NS_PER_MS) /* for groups that could not be removed */
 
 static uint64_t earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -67,6 +69,7 @@ void worker_signal_command(struct supervise *s, struct worker *w, int sig) {
 void worker_kill(struct supervise *s, struct worker *w) {
     struct watch *x = watch_of(w);
     struct family f;
+    char name[CGROUP_NAME];
 
     x->killed = true;
     if (x->first && !x->first->killed) { /* the process, for what one of its threads does */
@@ -85,6 +88,8 @@ void worker_kill(struct supervise *s, struct worker *w) {
      */
     pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
     worker_signal_command(s, w, SIGKILL);
+    cgroup_worker_name(w, name);
+    cgroup_kill(s->d->cgroups, name);
     family_kill(&f);
     family_release(&f);
 }
@@ -360,6 +365,9 @@ void deadline_timer(struct supervise *s) {
     uint64_t at = earlier(earlier(of_tasks, pools_time(s)), handover_time(s));
     if (!list_empty(&s->dead)) {
         at = earlier(at, now + DEAD_RETRY);
+    }
+    if (s->cgroups_left) {
+        at = earlier(at, now + GROUPS_RETRY);
     }
     if (s->stop_at_ns != 0) {
         at = earlier(at, s->stop_killed ? now + 100 * NS_PER_MS : s->stop_at_ns);

@@ -3,7 +3,8 @@
  * keeps for each thread (/proc/PID/task/TID/children), so a walk costs a few system calls per process
  * of the family and nothing for the rest of the machine. A process that has left the group, or the
  * session, is still a child; one whose parent has ended is a child of the daemon, which is a
- * subreaper, and is recognised by the word HEARTH_TASK=... that every command has in its environment.
+ * subreaper, and is recognised by the word HEARTH_TASK=... that every command has in its environment. Where there are control groups
+ * (cgroup.c) these know better who belongs to whom.
  *
  * Nothing here waits for the process that is looked at: only files are read that the kernel answers
  * for without its memory map; the environment, which needs that, only of orphans.

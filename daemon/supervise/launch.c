@@ -168,6 +168,9 @@ child(const struct launch *l, const char *const *env, pid_t parent, struct failu
     if (getppid() != parent) {
         _exit(127);
     }
+    if (l->cgroup_fd >= 0 && write(l->cgroup_fd, "0", 1) < 0) {
+        fail(f, "cgroup");
+    }
     confine(confine_first, l, f);
     place_fds(l, f);
     if (chdir(l->directory) < 0) {

@@ -19,6 +19,7 @@ struct launch {
     int nice;                      /* added to ours */
     struct rlimit files;           /* RLIMIT_NOFILE, unless below: ours is raised for clients */
     uint64_t rlimit[RLIM_NLIMITS]; /* UINT64_MAX: as it is */
+    int cgroup_fd;                 /* -1; or its cgroup.procs, which it writes itself into */
     const struct confinement *confinement; /* more than what all have (confine.h); NULL: nothing */
 };
 

@@ -37,11 +37,13 @@
 #include "daemon/events.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/shm/adopt.h"
+#include "lib/wire/control.h"
 
 #define BACKOFF_MIN (100 * NS_PER_MS)
 #define BACKOFF_MAX (30 * NS_PER_SEC)
@@ -301,6 +303,11 @@ void worker_free(struct supervise *s, struct worker *w) {
     list_del(&x->dead_node);
     list_del(&x->team);
     w->pool->n_workers -= !x->is_thread;
+    if (!x->joined && !x->is_thread && !x->handed) {
+        char name[CGROUP_NAME];
+        cgroup_worker_name(w, name);
+        cgroup_end(s->d->cgroups, name);
+    }
     if (x->exit_event) {
         event_free(x->exit_event);
     }
@@ -362,6 +369,7 @@ int worker_new(struct supervise *s, struct pool *p, struct worker **ret) {
 int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
     struct pool *p = z->pool;
     _cleanup_close_ int fd = -1;
+    _cleanup_close_ int cgroup = -1;
     struct worker *w;
     int r = worker_new(s, p, &w);
 
@@ -381,7 +389,17 @@ int worker_ask(struct supervise *s, struct zygote *z, bool seat) {
         worker_command(s, w, SLOT_GO);
     }
     if (r == 0) {
-        r = zygote_ask(z, w->slot, w->gen, fd >= 0 ? fd : watch_of(w)->leash);
+        int fds[CONTROL_SPAWN_FDS];
+        size_t n = 0;
+        cgroup_worker(s->d->cgroups, w, z->config, &cgroup);
+        if (fd >= 0 || watch_of(w)->leash >= 0) {
+            fds[n++] = fd >= 0 ? fd : watch_of(w)->leash;
+        }
+        bool joins = cgroup >= 0 && !z->config->prefork;
+        if (joins) {
+            fds[n++] = cgroup;
+        }
+        r = zygote_ask(z, w->slot, w->gen, fds, n, joins);
     }
     if (r < 0) {
         bool look = s->look;
@@ -410,6 +428,11 @@ void worker_spawned(struct supervise *s, struct worker *w, pid_t pid) {
     struct watch *x = watch_of(w);
 
     w->pid = pid;
+    if (w->pool->config->prefork) { /* its maker knows nothing of groups */
+        char name[CGROUP_NAME];
+        cgroup_worker_name(w, name);
+        cgroup_move(s->d->cgroups, name, pid);
+    }
     w->pool->count.spawned++;
     events_worker(s->d, EVENT_WORKER_SPAWNED, w, 0, NULL);
     worker_set_phase(w, PHASE_STARTING);

@@ -47,17 +47,18 @@ struct watch {
     struct event *exit_event;
     enum phase phase;
     bool seat;
-    bool joined;         /* by itself: no process of ours, no seat; its connection is its life */
-    bool explained;      /* why it could not start has been told */
-    uint64_t hung_up_ns; /* a program's, when its connection ended; 0: it has not */
-    bool cut;            /* killed for that */
-    bool ending;         /* its replacement is asked for */
-    bool killed;         /* by us; worker.kill_task_id and kill_cause say for what */
-    bool late;           /* killed because it did not start, or leave, in time */
-    uint64_t since_ns;   /* when it entered its phase */
-    bool status_known;   /* waited for: `status` holds how it ended */
-    bool trial;          /* the first of a new version: not one of the pool's yet */
-    uint32_t version;    /* of the zygote it was asked from */
+    bool joined;          /* by itself: no process of ours, no seat; its connection is its life */
+    bool explained;       /* why it could not start has been told */
+    uint64_t hung_up_ns;  /* a program's, when its connection ended; 0: it has not */
+    bool cut;             /* killed for that */
+    bool ending;          /* its replacement is asked for */
+    bool killed;          /* by us; worker.kill_task_id and kill_cause say for what */
+    bool short_of_memory; /* killed by the kernel, its group says */
+    bool late;            /* killed because it did not start, or leave, in time */
+    uint64_t since_ns;    /* when it entered its phase */
+    bool status_known;    /* waited for: `status` holds how it ended */
+    bool trial;           /* the first of a new version: not one of the pool's yet */
+    uint32_t version;     /* of the zygote it was asked from */
     siginfo_t status;
     uint64_t dead_ns;      /* when its end was noticed */
     uint64_t orphaned_ns;  /* ASKED, and its zygote died before it said SPAWNED */
@@ -144,9 +145,10 @@ struct supervise {
     uint32_t news;
     uint32_t slots; /* length of d->workers */
     uint32_t n_joined;
-    bool look;    /* something happened: look at pools and slots in this turn */
-    bool orphans; /* SIGCHLD: there may be children nobody knows */
-    bool started; /* all pools have been ready once */
+    bool look;         /* something happened: look at pools and slots in this turn */
+    bool cgroups_left; /* some are to be removed later */
+    bool orphans;      /* SIGCHLD: there may be children nobody knows */
+    bool started;      /* all pools have been ready once */
     bool start_failed;
     char *start_error; /* NULL if there was no memory for it */
     struct event *timer, *sigchld;
@@ -173,8 +175,9 @@ int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what);
 void names_free(char **names, uint32_t n);
 /* What the file is now; all 0: there is none. path NULL: likewise. */
 void stamp_of(const char *path, struct stamp *ret);
-/* Asks for a worker in a slot. 0, -EAGAIN (the socket is full), -errno. */
-int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd); /* fd: -1, or to pass */
+/* Asks for a worker in a slot; up to CONTROL_SPAWN_FDS descriptors go along, the last one that of its control group? 0, -EAGAIN (the socket is full), -errno. */
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, const int *fds, size_t n,
+               bool cgroup);
 /* Reads what zygotes have said so far. */
 void zygote_read(struct supervise *s, struct zygote *z);
 /* Lets go of the control socket, at which the zygote exits. */

@@ -9,8 +9,8 @@
  * yet); it is waited for; what its pipe still holds is taken; then it is started again, after a pause, or has ended, and who
  * waits is told. Its descendants that have left its session are then children of the daemon, a subreaper, and carry
  * HEARTH_PROC and HEARTH_PROC_RUN in their environment: they are looked for after each end (sweep), and again after each orphan
- * that was waited for, until none is found. A process that has cleared its environment is not found; a control group
- * will find it: descendants are asked for in tree() and sweep() alone.
+ * that was waited for, until none is found. A process that has cleared its environment is not found, unless there are control
+ * groups (cgroup.h): then each run has one, and what is in it goes with it.
  *
  * What is killed when: the starter: OWNED ones end, others go on. A child at any instruction: before its exec it tells
  * nobody anything, and the start fails or its end is noticed; after it, its end is noticed. The daemon: the kernel kills each
@@ -33,6 +33,7 @@
 
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/family.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
@@ -250,6 +251,14 @@ static int watch(struct proc *p) {
     return p->out_fd < 0 ? 0 : procs_output_watch(p);
 }
 
+/* What is left of a run goes, wherever it has hidden. */
+static void end_group(struct proc *p) {
+    char name[CGROUP_NAME];
+    cgroup_process_name(p->id, p->runs, name);
+    cgroup_end(p->d->cgroups, name);
+    p->d->supervise->look |= p->d->cgroups != NULL; /* it may have to be tried again */
+}
+
 /* 0, or -errno with the step that failed. */
 static int run(struct proc *p, const char **ret_what) {
     struct procs *ps = p->d->procs;
@@ -270,6 +279,7 @@ static int run(struct proc *p, const char **ret_what) {
     }
     if (r < 0) {
         unwatch(p);
+        end_group(p);
         return r;
     }
     p->ended = 0;
@@ -367,9 +377,16 @@ static void collect(void *arg, pid_t child, const char *env, size_t len) {
     }
 }
 
-/* All that descends from it and is not in its group. A control group would answer this better. */
+/* All that descends from it, also what is not in its process group. */
 static void tree(struct proc *p, struct family *ret) {
     struct collecting k = {p->d->supervise, p, ret};
+    if (p->d->cgroups) {
+        char name[CGROUP_NAME];
+        ret->n = 0;
+        cgroup_process_name(p->id, p->runs, name);
+        cgroup_members(p->d->cgroups, name, ret);
+        return;
+    }
     family_collect(p->pid, ret);
     family_each_orphan(is_known, collect, &k);
 }
@@ -384,6 +401,11 @@ int proc_signal(struct proc *p, int sig, bool alone) {
     }
     tree(p, &f);
     kill(-p->pid, sig);
+    if (sig == SIGKILL) {
+        char name[CGROUP_NAME];
+        cgroup_process_name(p->id, p->runs, name);
+        cgroup_kill(p->d->cgroups, name);
+    }
     for (uint32_t i = 0; i < f.n; i++) {
         if (getpgid(f.pid[i]) != p->pid) {
             pidfd_send_signal(f.fd[i], sig, NULL, 0);
@@ -485,6 +507,7 @@ bool procs_reap(struct proc *p) {
     }
     end_text(p);
     unwatch(p);
+    end_group(p);
     pid_del(p->d->procs, p);
     p->ended = clock_wall_ms();
     p->d->procs->sweep = true;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/launch.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
@@ -170,5 +171,11 @@ int procs_launch(struct proc *p, const char **ret_what) {
             l.fds[i] = p->out_write_fd;
         }
     }
-    return r < 0 ? r : launch_run(&l, &p->pid, &p->pidfd, ret_what);
+    if (r < 0) {
+        return r;
+    }
+    _cleanup_close_ int cgroup = -1;
+    cgroup_process(p->d->cgroups, p->id, p->runs, &cgroup);
+    l.cgroup_fd = cgroup;
+    return launch_run(&l, &p->pid, &p->pidfd, ret_what);
 }

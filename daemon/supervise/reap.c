@@ -31,6 +31,7 @@
 #include "daemon/events.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
 #include "lib/base/cleanup.h"
@@ -132,6 +133,10 @@ static struct task_outcome judge(const struct worker *w, uint64_t task) {
         o.state = o.cause == CAUSE_TIMEOUT || o.cause == CAUSE_DEADLINE ? TASK_TIMEOUT
                   : o.cause == CAUSE_CANCELLED                          ? TASK_CANCELLED
                                                                         : TASK_LOST;
+    } else if (x->short_of_memory) {
+        o.signal = 0;
+        o.cause = CAUSE_MEMORY;
+        o.code = (int32_t)(w->pool->config->cgroup_memory_max / 1024);
     } else if (x->joined || x->cut) {
         o.signal = 0;
         o.cause = CAUSE_HANGUP;
@@ -204,7 +209,8 @@ static void tell(struct supervise *s, struct worker *w, uint64_t task, uint32_t 
     } else {
         about.message = MESSAGE_WORKER_DIED;
         p->count.deaths++;
-        log_warn(&about, "worker %d died: %s", (int)w->pid, how);
+        log_warn(&about, "worker %d died: %s%s", (int)w->pid, how,
+                 x->short_of_memory ? ", for want of memory in its cgroup" : "");
         events_worker(s->d, EVENT_WORKER_DIED, w, done, how);
     }
 }
@@ -268,6 +274,12 @@ static bool bury(struct supervise *s, struct worker *w) {
         x->task_in_hand = task_in_hand(d, w, &v, &idx);
         tell(s, w, x->task_in_hand, idx, v.finished);
         worker_signal_command(s, w, SIGKILL);
+        if (!x->joined && !x->is_thread) {
+            char name[CGROUP_NAME];
+            cgroup_worker_name(w, name);
+            x->short_of_memory = !x->killed && cgroup_was_short(s->d->cgroups, name);
+            cgroup_kill(s->d->cgroups, name);
+        }
         if (x->task_in_hand != 0) {
             worker_kill_orphans(w, x->task_in_hand, idx);
         }

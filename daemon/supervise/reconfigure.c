@@ -16,6 +16,7 @@
 
 #include "daemon/events.h"
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
 #include "daemon/tasks.h"
@@ -191,6 +192,7 @@ void pool_vanish(struct supervise *s, struct pool *p) {
     while (tasks_oldest_dead(s->d, p, &idx)) {
         tasks_purge(s->d, idx);
     }
+    cgroup_pool_end(s->d->cgroups, p->config);
     p->gone = true;
     s->removing--;
     log_notice(LOG_ABOUT(.message = MESSAGE_POOL_REMOVED, .pool = p->config->name),

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/confine.h"
 #include "daemon/supervise/launch.h"
 #include "daemon/supervise/scratch.h"
@@ -188,6 +189,9 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
     if (r < 0) {
         return r;
     }
+    _cleanup_close_ int cgroup = -1;
+    cgroup_pool(s->d->cgroups, c, &cgroup);
+    l.cgroup_fd = cgroup;
     l.confinement = &confinement;
     r = launch_run(&l, &z->pid, &z->pidfd, ret_what);
     confine_release(&confinement);
@@ -231,12 +235,13 @@ int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {
     return 0;
 }
 
-int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
+int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, const int *fds, size_t n,
+               bool cgroup) {
     static struct control_msg m; /* 8 KiB, one thread */
     const struct worker *w = z->supervise->d->workers[slot];
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(CONTROL_SPAWN_FDS * sizeof(int))];
     } control = {0};
     struct iovec iov = {&m, CONTROL_HEAD};
     struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -246,21 +251,21 @@ int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, int fd) {
     m.kind = CONTROL_SPAWN;
     m.slot = slot;
     m.gen = gen;
+    m.pid = cgroup;
     if (z->sock < 0) {
         return -EPIPE;
     }
     iov.iov_len = CONTROL_HEAD + m.text_len;
-    if (fd >= 0) {
+    if (n > 0) {
         h.msg_control = control.space;
-        h.msg_controllen = sizeof(control.space);
+        h.msg_controllen = CMSG_SPACE(n * sizeof(int));
         struct cmsghdr *c = CMSG_FIRSTHDR(&h);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+        c->cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n * sizeof(int));
     }
-    ssize_t n = sendmsg(z->sock, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return n < 0 ? -errno : 0;
+    return sendmsg(z->sock, &h, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 void names_free(char **names, uint32_t n) {

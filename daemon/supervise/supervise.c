@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/supervise/cgroup.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
 #include "daemon/supervise/scratch.h"
@@ -162,6 +163,7 @@ int supervise_open(struct hearthd *d) {
         return -ENOMEM;
     }
     s->scratch = scratch_new(handover_any(s));
+    cgroups_clean(d->cgroups, handover_any(s));
     int r = procs_open(d);
     if (r < 0) {
         log_err(NULL, "cannot keep the book of processes: %s", strerror(-r));
@@ -283,6 +285,7 @@ void supervise_turn(struct hearthd *d) {
         pool_keep_handlers(s, &d->pools[i]);
     }
     deadline_turn(s);
+    s->cgroups_left = cgroups_turn(d->cgroups);
     if (s->stop_at_ns != 0) {
         stop_turn(s);
     }
@@ -398,6 +401,7 @@ void supervise_close(struct hearthd *d) {
         event_free(s->sigchld);
     }
     s->scratch = scratch_free(s->scratch, s->n_handed > 0);
+    d->cgroups = cgroups_close(d->cgroups, s->n_handed > 0);
     handover_close(s);
     free(s->start_error);
     free(s->zygotes);

@@ -27,7 +27,8 @@ enum control_fd {
 enum control_kind {
     /* daemon -> zygote */
     /* fork a worker for slot/gen; text: slot and gen (two uint32_t) of each further thread. Of a
-     * program: the descriptor that comes with it is its connection */
+     * program: the descriptor that comes with it is its connection; of others, its leash, if it gets one. If `pid` is 1, which it
+     * is not with --prefork, the last descriptor is the cgroup.procs of the worker's control group, which it is to join */
     CONTROL_SPAWN = 1,
     /* zygote -> daemon */
     /* the module is loaded and initialised; text: handler names, each ended by '\n' */
@@ -39,7 +40,7 @@ enum control_kind {
     CONTROL_FAILED = 4,
 };
 
-enum { CONTROL_TEXT = 8000 };
+enum { CONTROL_TEXT = 8000, CONTROL_SPAWN_FDS = 2 };
 
 /* Sent up to the end of text (text_len bytes, not NUL-terminated). */
 struct control_msg {
