@@ -210,6 +210,41 @@ Test(cgroup, those_of_a_killed_daemon) {
     expect(&w, "*0::*/pool.shell/worker.*", "TASK.CALL shell run '' ARG cat ARG /proc/self/cgroup");
 }
 
+Test(cgroup, those_who_are_handed_over) {
+    char dir[TMP_PATH], rest[TEXT], script[2 * TMP_PATH], id[ID_MAX], before[TEXT], path[TEXT];
+    cr_assert_eq(tmp_dir(dir), 0);
+    snprintf(rest, sizeof(rest), "restart = \"handover\";\nsegment_path = \"%s/segment\";\n" SHELL,
+             dir);
+    if (!start(rest)) {
+        return;
+    }
+    snprintf(script, sizeof(script), "until test -e %s/go; do sleep 0.01; done; echo through", dir);
+    submit_shell(&w, script, NULL, id);
+    pid_t pid = wait_running(&w, id);
+    snprintf(before, sizeof(before), "%s", group_of(pid));
+    cr_assert(ends_like(before, "/pool.shell/worker.*"), "%s", before);
+    kill(server.pid, SIGTERM);
+    cr_assert_eq(daemon_wait(&server, READY_MS), 0, "%s", daemon_log(&server));
+    wire_close(&w);
+    cr_assert_str_eq(group_of(pid), before);
+    cr_assert_eq(daemon_restart(&server), 0);
+    cr_assert_eq(daemon_wait_ready(&server, READY_MS), 0, "%s", daemon_log(&server));
+    serve_connect(&w);
+    cr_assert_str_eq(group_of(pid), before);
+    cr_assert_eq(tmp_write(dir, "go", "", 0), 0);
+    cr_assert(strstr(wait_end(&w, id), "done|through"), "%s", daemon_log(&server));
+    cr_assert_neq(child_wait_ms(pid, GONE_MS), -ETIMEDOUT); /* it is ours in the end */
+    snprintf(path, sizeof(path), "%s%s", top, strstr(before, "/pool."));
+    for (uint64_t until = clock_now() + GONE_MS * NS_PER_MS;
+         access(path, F_OK) == 0 && clock_now() < until;) {
+        expect(&w, "+PONG", "PING");
+    }
+    cr_assert_neq(access(path, F_OK), 0, "%s", path);
+    wire_close(&w);
+    cr_assert_eq(daemon_stop(&server), 0);
+    tmp_remove(dir);
+}
+
 Test(cgroup, one_daemon_at_a_time) {
     static char config[TEXT];
     if (!start(SHELL)) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # The installed tree, staged in a directory: the units are where systemd looks, it finds nothing wrong with them, and they are
-# exposed no more than they were made to be (0.6, of 10).
+# exposed no more than they were made to be (0.7, of 10).
 set -eu
 
 if ! command -v systemd-analyze >/dev/null; then
@@ -41,9 +41,9 @@ for unit in hearthd.service hearthd.socket hearthd@one.service hearthd@one.socke
 done
 
 for unit in hearthd.service hearthd@one.service; do
-    systemd-analyze security --offline=yes --threshold=6 "$stage/units/$unit" >"$stage/report" 2>&1 || {
+    systemd-analyze security --offline=yes --threshold=7 "$stage/units/$unit" >"$stage/report" 2>&1 || {
         cat "$stage/report" >&2
-        fail "$unit is exposed more than 0.6"
+        fail "$unit is exposed more than 0.7"
     }
     tail -n 1 "$stage/report"
 done
