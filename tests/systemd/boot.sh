@@ -161,6 +161,7 @@ outer='' init=''
 
 # shellcheck disable=SC2317
 cleanup() {
+    trap '' INT TERM
     if [ -n "$outer" ]; then
         kill -KILL "$outer" 2>/dev/null || :
         wait "$outer" 2>/dev/null || :
@@ -219,7 +220,8 @@ outside() {
             mkdir /sys/fs/cgroup/command
             echo 0 >/sys/fs/cgroup/command/cgroup.procs
         fi
-        cd /; exec "$@"' bash "$@" || status=$?
+        cd /; exec "$@"' bash "$@" &
+    wait $! || status=$? # a signal for us is not kept waiting by it
     kill -s RTMIN+4 "$init" # poweroff.target
     end=$((SECONDS + 10))
     while kill -0 "$outer" 2>/dev/null && [ $SECONDS -lt $end ]; do

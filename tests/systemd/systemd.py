@@ -6,6 +6,7 @@ same scenes by other means, everywhere. With the argument memory: only what has 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ def main():
     why = cannot()
     if why:
         give_up(tap, why)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     stage = tempfile.mkdtemp(prefix="hearth-systemd-", dir="/tmp")
     os.chmod(stage, 0o755)  # the mode of the root directory, once it is copied there
     try:
@@ -63,12 +65,13 @@ def main():
         conf = os.path.join(option("prefix"), option("sysconfdir"), "hearth") if option("prefix") != "/usr" else "/etc/hearth"
         env = {**os.environ, "BOOT_BIND": f"{stage}:{os.environ['HEARTH_SOURCE']}",
                "BOOT_MEMORY": "1" if "memory" in sys.argv else ""}
-        command = [BOOT, "RUN", os.path.join(stage, "prepare"), sys.executable, "-B", os.path.join(HERE, "booted.py"), conf]
+        command = ["setpriv", "--pdeathsig", "TERM", "--", BOOT, "RUN", os.path.join(stage, "prepare"),
+                   sys.executable, "-B", os.path.join(HERE, "booted.py"), conf]
         command += sys.argv[1:]
         with subprocess.Popen(command, env=env) as boot:
             try:
                 status = boot.wait(LIMIT)
-            except subprocess.TimeoutExpired:
+            except BaseException:
                 boot.terminate()  # it cleans up
                 raise
         if status == 125:
