@@ -371,6 +371,42 @@ def check_pool_kills(_):
     assert kills > 10 and lost <= kills, (kills, lost)
 
 
+def check_spawn(_):
+    """The other start methods: objects go by their names."""
+    for method in ("spawn", "forkserver"):
+        with tempfile.TemporaryDirectory() as where:
+            path = os.path.join(where, "spawned.py")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(f"""
+import os, signal
+from hearth import multiprocessing
+def child(q, lock, event):
+    with lock:
+        q.put(os.getppid())
+    event.wait(30)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    multiprocessing.set_start_method({method!r})
+    q, lock, event = multiprocessing.Queue(), multiprocessing.RLock(), multiprocessing.Event()
+    p = multiprocessing.Process(target=child, args=(q, lock, event))
+    p.start()
+    assert q.get(timeout=30) > 0
+    event.set()
+    p.join()
+    assert p.exitcode == 0, p.exitcode
+    with multiprocessing.Pool(2) as pool:
+        lost = pool.apply_async(die)
+        assert pool.map(abs, range(-5, 5)) == list(map(abs, range(-5, 5)))
+        try:
+            lost.get(30)
+        except multiprocessing.WorkerLost:
+            print("well")
+""")
+            done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LIMIT, check=False)
+            assert done.returncode == 0 and done.stdout == "well\n", done.stdout + done.stderr
+
+
 def check_executor(_):
     with hearth.ProcessPoolExecutor(2) as e:
         assert list(e.map(pow, range(10), [2] * 10)) == [i * i for i in range(10)]

@@ -8,7 +8,6 @@ known of each task whether it had begun: those that had end with WorkerLost, the
 
 One thread reads results, calls back, replaces workers that have ended, and feeds. Whoever submits sends by itself."""
 import collections
-import mmap
 import os
 import pickle
 import select
@@ -22,6 +21,7 @@ from multiprocessing import ProcessError, TimeoutError, pool as _stdlib, util  #
 from multiprocessing.pool import (CLOSE, INIT, RUN, TERMINATE, ApplyResult, AsyncResult, IMapIterator,  # noqa: F401
                                   IMapUnorderedIterator, MapResult, MaybeEncodingError, RemoteTraceback, ThreadPool)
 from multiprocessing.reduction import ForkingPickler
+from multiprocessing.sharedctypes import RawArray
 
 import _hearth
 
@@ -174,7 +174,7 @@ class _Crew:
         self.room = threading.Condition(self.lock)
         self.workers = []
         self.backlog = collections.deque()
-        self.claims = mmap.mmap(-1, _SLOTS)
+        self.claims = RawArray("B", _SLOTS)  # which children inherit, or are sent
         self.free = list(range(_SLOTS - 1, -1, -1))
         self.state = RUN
         self.feeders = 0
