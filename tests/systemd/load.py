@@ -105,7 +105,7 @@ class Client:
         reply = wire.ask("TASK.SUBMIT", *words)
         self.asked = None
         if isinstance(reply, Error):
-            if not reply.startswith("BUSY"):
+            if not reply.startswith(("BUSY", "ERR the daemon is stopping")):
                 self.wrong.append(f"TASK.SUBMIT: {reply}")
             return
         task = reply.decode()

@@ -167,6 +167,20 @@ def blocks(service):
     assert Wire(service.path).ask("BLOCK.LIST") == []
 
 
+def handed_over_under_load(service, times):
+    """Nothing is lost, or done twice, by planned restarts one upon the other: no task even needs a second attempt."""
+    load = Load(service.path, service.work)
+    rnd = random.Random(times)
+    for _ in range(times):
+        time.sleep(rnd.choice([0, 0.005, 0.02, 0.05]))
+        service.restart()
+    tasks = load.stop()
+    wire = Wire(service.path)
+    for task, end in ((task, end) for client in load.clients for task, end in client.ends.items()):
+        assert end == "done" and field(wire, task, b"attempt") == 1, wire.ask("TASK.STATUS", task)
+    print(f"# {times} restarts, {tasks} tasks", flush=True)
+
+
 def handover(service):
     """A restart with restart = "handover": nobody waits for what runs, and it goes on in the same process."""
     wire = Wire(service.path)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """hearthd under a stand-in for the service manager (standin.py): the scenes of scenes.py, and what only a stand-in can bring
-about. HEARTH_SERVICE_KILLS (50) sets how often it is killed."""
+about. HEARTH_SERVICE_KILLS (50) sets how often it is killed, HEARTH_SERVICE_HANDOVERS (20) how often it is restarted in the midst of tasks."""
 import os
 import signal
 import struct
@@ -18,6 +18,7 @@ from rig import LIMIT, Daemon, Tap, Wire, until
 from standin import StandIn
 
 KILLS = int(os.environ.get("HEARTH_SERVICE_KILLS", "50"))
+HANDOVERS = int(os.environ.get("HEARTH_SERVICE_HANDOVERS", "20"))
 SEGMENT = "hearth-segment"
 
 
@@ -121,6 +122,7 @@ def main():
     tap.run("restarted with tasks that run and wait", restart_within_patience)
     with StandIn('restart = "handover";\n' + CONF) as service:
         tap.run("a restart that hands its workers over", scenes.handover, service)
+        tap.run("restarted so again and again, under load", scenes.handed_over_under_load, service, HANDOVERS)
     tap.run("time is asked for by a loop that turns", gives_up_on_a_daemon_that_hangs)
     tap.run("the segment is in the store once", stored_once)
     tap.run("a segment of another version stays in the store", other_version)
