@@ -223,30 +223,38 @@ static int find_key(struct shm *s, void *arg) {
     return key_find(s, arg, &key);
 }
 
-static int drop_rows(struct hearthd *d) {
+/* *ret_n: how many keys both know. */
+static int drop_rows(struct hearthd *d, uint64_t *ret_n) {
     sqlite3_stmt *s = NULL;
+    uint64_t n = 0;
     int r = prepare(d, "SELECT key FROM key_values", &s), k = SQLITE_DONE;
     while (r == 0 && (k = sqlite3_step(s)) == SQLITE_ROW) {
         struct task_bytes b = bytes(s, 0);
         struct key_name name = key_name(&d->shm, b.data, b.len);
         r = op_run(&d->shm, key_shard_bit(&name), find_key, &name);
+        n += r == 0;
         r = r == -ENOENT ? drop_row(d, b) : r;
     }
     sqlite3_finalize(s);
+    *ret_n = n;
     return r ? r : k == SQLITE_DONE ? 0 : -EIO;
 }
 
 int objects_reconcile(struct hearthd *d) {
     struct known w = {.shm = &d->shm};
     uint64_t patience = d->shm.patience_ns;
+    uint64_t both = 0;
     int r = prepare(d, "SELECT 1 FROM key_values WHERE key = ?1", &w.find);
     dirty_set_state(&d->shm, DIRTY_READY);
     d->shm.patience_ns = PATIENCE_NS;
-    for (w.shard = 0; r == 0 && w.shard < SHM_SHARDS; w.shard++) {
-        r = op_run(&d->shm, UINT64_C(1) << w.shard, note_shard, &w);
+    r = r ? r : drop_rows(d, &both);
+    bool all = both == dirty_keys(&d->shm); /* as ever: nothing is looked for among the others */
+    for (w.shard = 0; r == 0 && !all && w.shard < SHM_SHARDS; w.shard++) {
+        if (dirty_keys_in(&d->shm, w.shard)) {
+            r = op_run(&d->shm, UINT64_C(1) << w.shard, note_shard, &w);
+        }
     }
     sqlite3_finalize(w.find);
-    r = r ? r : drop_rows(d);
     d->shm.patience_ns = patience;
     return r ? failed(d, r) : 0;
 }

@@ -131,16 +131,29 @@ static void refuse(struct conn *c, const struct held *h, const char *why) {
     }
 }
 
+/* The first n are held no longer. */
+static void let_go(struct holds *s, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        free(s->v[i].refs);
+    }
+    s->n -= n;
+    memmove(s->v, s->v + n, s->n * sizeof(*s->v));
+}
+
 static void release(struct conn *c, uint64_t done, const char *trouble) {
     struct holds *s = c->holds;
     uint64_t drained = durable_drained(c->serve->d);
-    while (s->n && ((s->v[0].batch <= done && s->v[0].drain <= drained) || trouble)) {
-        struct held h = s->v[0];
-        if (h.batch > done || h.drain > drained) {
-            refuse(c, &h, trouble);
+    for (;;) {
+        uint32_t n = 0;
+        while (n < s->n && s->v[n].batch <= done && s->v[n].drain <= drained) {
+            n++;
         }
-        free(h.refs);
-        memmove(s->v, s->v + 1, --s->n * sizeof(*s->v));
+        let_go(s, n);
+        if (s->n == 0 || !trouble) {
+            break;
+        }
+        refuse(c, &s->v[0], trouble);
+        let_go(s, 1);
     }
     if (s->n == 0) {
         list_del(&c->holding);

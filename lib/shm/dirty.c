@@ -172,6 +172,18 @@ int dirty_item_more(struct shm *s, const struct key_name *name, int64_t position
 
 /* ---- taking ---- */
 
+uint64_t dirty_keys_in(const struct shm *s, unsigned shard) {
+    return get(&s->shards[shard].durables);
+}
+
+uint64_t dirty_keys(const struct shm *s) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        n += dirty_keys_in(s, i);
+    }
+    return n;
+}
+
 uint64_t dirty_shards(const struct shm *s) {
     return atomic_load_explicit(&s->head->dirty, memory_order_acquire);
 }

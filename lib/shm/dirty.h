@@ -48,6 +48,9 @@ struct dirty {
 };
 typedef int dirty_visit(void *arg, struct shm *s, const struct dirty *d);
 
+/* Durable keys in all shards, or in one. */
+uint64_t dirty_keys(const struct shm *s);
+uint64_t dirty_keys_in(const struct shm *s, unsigned shard);
 /* Shards in which something may be noted. */
 uint64_t dirty_shards(const struct shm *s);
 /* At the start: looks at all shards. */

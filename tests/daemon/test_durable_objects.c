@@ -365,3 +365,31 @@ Test(durable_kept, an_orderly_stop_leaves_nothing_to_be_written) {
     again();
     CALL("\"500\"", "GET", "durable:n");
 }
+
+Test(durable_kept, without_the_database_they_stay_as_they_are) {
+    static const char none[] = "segment_size = \"32M\"; segment_path = \"%s\";";
+    char text[512];
+    CALL(":1", "HSET", "durable:d", "f", "1");
+    CALL("+OK", "SET", "durable:soon", "x", "PX", "30");
+    wire_close(&w);
+    daemon_kill(&d);
+    int n = snprintf(text, sizeof(text), none, segment);
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, text, (size_t)n), 0);
+    again();
+    CALL("\"1\"", "HGET", "durable:d", "f");
+    CALL("-DURABLE there is no database: set durable_path", "DEL", "durable:d");
+    CALL("-DURABLE there is no database: set durable_path", "FLUSHALL");
+    CALL("-DURABLE there is no database: set durable_path", "DURABLE.SYNC");
+    CALL("+OK", "SET", "plain", "x");
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    while (strcmp(wire_call(&w, "DBSIZE", NULL), ":2") != 0) { /* its time is over all the same */
+        cr_assert(clock_now() < until);
+        wire_call(&w, "GET", "durable:soon", NULL);
+    }
+    wire_close(&w);
+    daemon_kill(&d);
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, config, strlen(config)), 0);
+    again();
+    CALL("+OK", "DURABLE.SYNC");
+    SQL("1", "SELECT count(*) FROM key_values");
+}
