@@ -757,7 +757,7 @@ HEARTH_API int hearth_block_unmap(void *at, uint64_t size);
 /* ---- processes ----
  *
  * The daemon starts any command, watches it, tells how it ended, and starts it again if it is to (multiprocessing's Process, and a
- * service manager's services). It is the daemon's child and runs as the daemon's user; it lives on when this handle is closed, unless
+ * service manager's services), or a handler of a pool's module in a process of its own. It is the daemon's child and runs as the daemon's user; it lives on when this handle is closed, unless
  * it is HEARTH_PROC_OWNED. `process` is an id, or a name.
  *
  * Errors: HEARTH_E_ABSENT: no such process; HEARTH_E_EXISTS: one of that name has not ended; HEARTH_E_QUOTA; HEARTH_E_REFUSED: not for this user,
@@ -779,10 +779,11 @@ enum hearth_proc_flag {
 
 /* What is to be started. Begin with all members 0. */
 struct hearth_proc {
-    const char *const *argv; /* ends with NULL; argv[0] is looked for in the daemon's PATH */
-    const char *const *env;  /* "NAME=value" over the daemon's; ends with NULL. NULL: none */
-    const char *name;        /* NULL: none */
-    const char *directory;   /* absolute; NULL: "/" */
+    const char *const *
+        argv; /* ends with NULL; argv[0] is looked for in the daemon's PATH. Of a handler: its arguments, or NULL */
+    const char *const *env; /* "NAME=value" over the daemon's; ends with NULL. NULL: none */
+    const char *name;       /* NULL: none */
+    const char *directory;  /* absolute; NULL: "/" */
     const int *
         fds; /* three: its stdin, stdout and stderr, not consumed. NULL: HEARTH_PROC_DEFAULT each */
     unsigned flags; /* enum hearth_proc_flag */
@@ -790,6 +791,11 @@ struct hearth_proc {
     uint32_t backoff_ms; /* pause before the first restart, then doubled; 0: a second */
     uint32_t max_restarts, window_ms; /* so many in so long, then it has ended; 0: no limit */
     uint32_t stop_ms;                 /* from SIGTERM to SIGKILL; 0: 10 s */
+    /* In place of a command: a handler of a pool's module, which runs one task as a worker would, in a process that is none of the pool's
+     * workers, loads the module anew, and ends. It has no time limit and is never started again. */
+    const char *pool, *handler;
+    const void *payload;
+    size_t payload_len;
 };
 /* Starts it; it has been executed when this returns. *ret_id and *ret_pid may be NULL. */
 HEARTH_API int hearth_proc_start(struct hearth *h, const struct hearth_proc *p,
@@ -806,7 +812,12 @@ struct hearth_proc_info {
     int signal;                   /* that has killed it; 0: none */
     int core;                     /* 1: there is a core dump */
     int64_t user_us, system_us, max_rss_kib;
-    int64_t written; /* bytes it has written to what is kept */
+    int64_t written;  /* bytes it has written to what is kept */
+    const char *task; /* of a handler: its task's id; "": it is a command */
+    /* By hearth_proc_wait() only, how that has ended: "done", "failed", ...; "": there is none, or it has been forgotten
+     * (result_keep). result.data is NULL unless it is done; failure says why it is not. */
+    const char *status, *failure;
+    struct hearth_bytes result;
 };
 /* Waits for its end, timeout_ms at most (-1: for ever). HEARTH_E_PENDING: it has not ended in time. */
 HEARTH_API int hearth_proc_wait(struct hearth *h, const char *process, int64_t timeout_ms,

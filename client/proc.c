@@ -84,18 +84,31 @@ static size_t count(const char *const *words) {
     return n;
 }
 
-/* "ENV", each variable, "COMMAND", each word. NULL: no memory. */
+static void put_handler(const struct hearth_proc *p, struct hearth_bytes *words, size_t *n) {
+    words[(*n)++] = hearth_text("HANDLER");
+    words[(*n)++] = hearth_text(p->pool);
+    words[(*n)++] = hearth_text(p->handler);
+    words[(*n)++] = (struct hearth_bytes){p->payload, p->payload_len};
+    for (size_t i = 0; p->argv && p->argv[i]; i++) {
+        words[(*n)++] = hearth_text("ARG");
+        words[(*n)++] = hearth_text(p->argv[i]);
+    }
+}
+
+/* "ENV", each variable, "COMMAND", each word; or "HANDLER" and what follows. NULL: no memory. */
 static struct hearth_bytes *put_words(const struct hearth_proc *p, size_t *ret_n) {
     size_t n_env = count(p->env), n_argv = count(p->argv), n = 0;
-    struct hearth_bytes *words = calloc(2 * n_env + 1 + n_argv, sizeof(*words));
+    struct hearth_bytes *words = calloc(2 * n_env + 4 + 2 * n_argv, sizeof(*words));
     for (size_t i = 0; words && i < n_env; i++) {
         words[n++] = hearth_text("ENV");
         words[n++] = hearth_text(p->env[i]);
     }
-    if (words) {
+    if (words && p->pool) {
+        put_handler(p, words, &n);
+    } else if (words) {
         words[n++] = hearth_text("COMMAND");
     }
-    for (size_t i = 0; words && i < n_argv; i++) {
+    for (size_t i = 0; words && !p->pool && i < n_argv; i++) {
         words[n++] = hearth_text(p->argv[i]);
     }
     *ret_n = n;
@@ -114,8 +127,8 @@ int hearth_proc_start(struct hearth *h, const struct hearth_proc *p, char ret_id
     struct starting s = {.n = 0};
     const struct hearth_reply *reply;
     size_t n;
-    if (count(p->argv) == 0 || p->flags & ~(unsigned)HEARTH_PROC_OWNED ||
-        (unsigned)p->restart > HEARTH_PROC_ALWAYS) {
+    if ((p->pool ? !p->handler || (p->payload_len && !p->payload) : count(p->argv) == 0) ||
+        p->flags & ~(unsigned)HEARTH_PROC_OWNED || (unsigned)p->restart > HEARTH_PROC_ALWAYS) {
         return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
     }
     put_options(&s, p);
@@ -174,6 +187,10 @@ static int fill(struct hearth *h, const struct hearth_reply *map, struct hearth_
         .system_us = INT("system_us"),
         .max_rss_kib = INT("max_rss_kib"),
         .written = INT("written"),
+        .task = TEXT("task"),
+        .status = TEXT("status"),
+        .failure = TEXT("failure"),
+        .result = object_text(hearth_reply_get(map, "result")),
     };
 #undef TEXT
 #undef INT

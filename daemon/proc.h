@@ -31,7 +31,10 @@ enum {
     PROC_WINDOW_MS = 60000,
 };
 
-/* What is to be started. Strings are the caller's, and copied. */
+/* Processes of handlers at a time. */
+enum { PROC_SEATS = 32 };
+
+/* What is to be started: a command, or a handler of a pool's module, which runs one task. Strings are the caller's, and copied. */
 struct proc_spec {
     const char *name;        /* "": none */
     const char *const *argv; /* ends with NULL; at least one word, which is looked for in PATH */
@@ -44,6 +47,10 @@ struct proc_spec {
     uint32_t stop_ms;
     bool null[3];    /* what it has for 0, 1 and 2 is /dev/null */
     bool configured; /* it is the configuration's */
+    struct pool
+        *pool;     /* NULL: a command. Else argv is for show, it is never restarted, and runs ... */
+    uint32_t task; /* ... this task, which is held for it */
+    uint64_t task_id;
 };
 
 struct proc {
@@ -76,6 +83,9 @@ struct proc {
     int out_write_fd;
     struct list waiters;
     /* supervise's own */
+    uint32_t slot, gen; /* of a handler, ... */
+    bool seated;        /* ... while this */
+    uint64_t task_bytes;
     struct event *exit_event, *out_event;
     bool exited;        /* its pidfd says so */
     bool removed;       /* gone from the configuration: forgotten once it has ended */

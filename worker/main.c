@@ -33,6 +33,7 @@ enum {
     OPT_THREADS,
     OPT_OUTPUT,
     OPT_TMP,
+    OPT_ONCE,
     OPT_LIST,
     OPT_VERSION
 };
@@ -51,6 +52,7 @@ static const struct option longs[] = {
     {"threads", required_argument, NULL, OPT_THREADS},
     {"max-output", required_argument, NULL, OPT_OUTPUT},
     {"tmp", required_argument, NULL, OPT_TMP},
+    {"once", required_argument, NULL, OPT_ONCE},
     {"list", required_argument, NULL, OPT_LIST},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, 'h'},
@@ -62,7 +64,8 @@ static const char help[] =
     "\n"
     "  hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork)\n"
     "                [--max-tasks N] [--max-tasks-jitter N] [--max-growth BYTES]\n"
-    "                [--threads N] [--max-output BYTES] [--tmp DIR] [-- ARG...]\n"
+    "                [--threads N] [--max-output BYTES] [--tmp DIR] [--once SLOT:GEN]\n"
+    "                [-- ARG...]\n"
     "  hearth-worker --list PATH     check a handler module and list its handlers\n"
     "  hearth-worker --version\n"
     "\n"
@@ -100,6 +103,20 @@ static bool number(const char *text, uint64_t max, uint64_t *ret) {
         return false;
     }
     *ret = v;
+    return true;
+}
+
+/* "SLOT:GEN" */
+static bool seat(const char *text, struct options *o) {
+    uint64_t slot, gen;
+    const char *colon = strchr(text, ':');
+    if (colon == NULL || num_u64(text, (size_t)(colon - text), &slot) != 0 || slot > UINT32_MAX ||
+        !number(colon + 1, UINT32_MAX, &gen)) {
+        return false;
+    }
+    o->once = true;
+    o->slot = (uint32_t)slot;
+    o->gen = (uint32_t)gen;
     return true;
 }
 
@@ -150,6 +167,9 @@ static int parse(int argc, char **argv, struct options *o) {
         case OPT_TMP:
             o->tmp = optarg;
             break;
+        case OPT_ONCE:
+            good = seat(optarg, o);
+            break;
         case OPT_LIST:
             return list_handlers(optarg) + 1;
         case OPT_VERSION:
@@ -170,6 +190,9 @@ static int parse(int argc, char **argv, struct options *o) {
                      "--program, --prefork") +
                1;
     }
+    if (o->once && o->module == NULL) {
+        return wrong("--once needs a module") + 1;
+    }
     if (o->program && optind == argc) {
         return wrong("--program needs a command") + 1;
     }
@@ -187,8 +210,8 @@ int main(int argc, char **argv) {
     }
     int type = 0;
     socklen_t len = sizeof(type);
-    if (getsockopt(CONTROL_FD_SOCKET, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
-        type != SOCK_SEQPACKET) {
+    if (!o.once && (getsockopt(CONTROL_FD_SOCKET, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
+                    type != SOCK_SEQPACKET)) {
         return wrong("descriptor 3 is not hearthd's control socket: it is started by hearthd");
     }
     say_init(o.pool);

@@ -15,6 +15,8 @@ struct options {
     bool prefork;       /* ... and it takes the zygote's place */
     const char *known;  /* "echo,sleep": handlers in the order in which tasks count them; NULL */
     const char *tmp;    /* commands' temporary files lie below it; NULL: where they like */
+    bool once; /* no zygote: it runs the one task that is ordered for this slot, and ends */
+    uint32_t slot, gen; /* ... */
     int argc;           /* what follows "--": the module's arguments, or the words of the command */
     char **argv;        /* ends with NULL */
     uint32_t threads;   /* tasks a worker runs at once; 1 to THREADS_MAX */

@@ -115,9 +115,8 @@ static bool age_task(struct age *a, struct shm *s) {
 
 /* Runs the claimed task to its end. False: the segment is not to be trusted any more. */
 static bool run_one(const struct options *o, const struct module *m, struct exec *e, struct shm *s,
-                    const struct task_ref *ref) {
+                    const struct task_ref *ref, struct task_outcome *ret) {
     struct task_view v;
-    struct task_outcome end;
     int r = task_view(s, ref->idx, &v);
     if (r < 0) {
         say(HEARTH_LOG_ERROR, NULL, "the record of a claimed task is damaged: %s", strerror(-r));
@@ -126,12 +125,12 @@ static bool run_one(const struct options *o, const struct module *m, struct exec
     account_act_as(s, v.uid); /* what a task makes is its submitter's */
     if (m != NULL) {
         usage_begin(v.started_ns);
-        api_run(m, s, ref, &v, o->max_output, &end);
-        usage_end(v.started_ns, &end);
+        api_run(m, s, ref, &v, o->max_output, ret);
+        usage_end(v.started_ns, ret);
     } else {
-        exec_run(e, s, ref, &v, &end);
+        exec_run(e, s, ref, &v, ret);
     }
-    r = task_finish(s, ref, &end);
+    r = task_finish(s, ref, ret);
     if (r < 0) {
         /* it was taken from us: only somebody who thought us dead does that */
         say(HEARTH_LOG_ERROR, NULL, "a task ended without its worker: %s", strerror(-r));
@@ -196,13 +195,14 @@ static int serve(struct hand *h) {
     slot_set_state(s, SLOT_SERVING);
     while (!atomic_load_explicit(&c->last, memory_order_relaxed) && slot_told(s) < SLOT_EXIT) {
         struct task_ref ref;
+        struct task_outcome end;
         int r = task_claim(s, c->o->index, &ref);
         if (r == -EAGAIN) {
             when_idle(c);
             task_wait(s, c->o->index);
             continue;
         }
-        if (r < 0 || !run_one(c->o, c->m, c->e, s, &ref)) {
+        if (r < 0 || !run_one(c->o, c->m, c->e, s, &ref, &end)) {
             return STATUS_SEGMENT;
         }
         after_task(c);
@@ -285,22 +285,62 @@ static int serve_all(struct crew *c, const struct runtime_seat *seats) {
     return status;
 }
 
+/* Takes the process's own slot. NULL: not to be had. */
+static const struct hearth_api *sit_down(const struct options *o, struct shm *s,
+                                         const struct runtime_seat *seat) {
+    int r = slot_attach(s, seat->slot, seat->gen);
+    if (r < 0) {
+        say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this worker: %s", seat->slot, strerror(-r));
+        return NULL;
+    }
+    shared_init(s);
+    const struct hearth_api *api = api_init(o->pool, (int)seat->slot);
+    api_thread(s, (int)seat->slot);
+    return api;
+}
+
+static bool init_module(const struct module *m, const struct hearth_api *api) {
+    if (m->head.worker_init != NULL && m->head.worker_init(api) != 0) {
+        const char *why = api_why();
+        say(HEARTH_LOG_ERROR, NULL, "module %s: worker_init failed%s%s", m->head.name,
+            *why ? ": " : "", why);
+        return false;
+    }
+    return true;
+}
+
+int runtime_once(const struct options *o, const struct module *m, struct shm *s,
+                 const struct runtime_seat *seat) {
+    struct task_ref ref;
+    struct task_outcome end;
+    const struct hearth_api *api = sit_down(o, s, seat);
+    if (api == NULL || !init_module(m, api)) {
+        return STATUS_START;
+    }
+    slot_set_state(s, SLOT_SERVING);
+    if (task_claim_ordered(s, o->index, &ref) < 0) {
+        return STATUS_START; /* it has been cancelled meanwhile */
+    }
+    if (!run_one(o, m, NULL, s, &ref, &end)) {
+        return STATUS_SEGMENT;
+    }
+    if (m->head.worker_exit != NULL) {
+        m->head.worker_exit(api);
+    }
+    return end.state == TASK_DONE ? 0 : STATUS_START;
+}
+
 int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
                   const struct runtime_seat *seats, uint32_t n, int group) {
     struct exec e = EXEC_INIT;
     struct crew c = {.o = o, .m = m, .e = &e, .n = n};
-    int r = slot_attach(s, seats[0].slot, seats[0].gen);
-    if (r < 0) {
-        say(HEARTH_LOG_ERROR, NULL, "slot %u is not for this worker: %s", seats[0].slot,
-            strerror(-r));
+    const struct hearth_api *api = sit_down(o, s, &seats[0]);
+    if (api == NULL) {
         return STATUS_START;
     }
     c.hands[0] = (struct hand){.crew = &c, .s = s};
-    shared_init(s);
-    const struct hearth_api *api = api_init(o->pool, (int)seats[0].slot);
-    api_thread(s, (int)seats[0].slot);
     if (m == NULL) {
-        r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);
+        int r = exec_init(&e, o->pool, o->argc, o->argv, o->max_output);
         e.group_fd = group;
         if (r == 0 && o->tmp != NULL) {
             r = exec_private_tmp(&e, o->tmp, seats[0].slot);
@@ -309,10 +349,7 @@ int runtime_serve(const struct options *o, const struct module *m, struct shm *s
             say(HEARTH_LOG_ERROR, NULL, "cannot start: %s", strerror(-r));
             return STATUS_START;
         }
-    } else if (m->head.worker_init != NULL && m->head.worker_init(api) != 0) {
-        const char *why = api_why();
-        say(HEARTH_LOG_ERROR, NULL, "module %s: worker_init failed%s%s", m->head.name,
-            *why ? ": " : "", why);
+    } else if (!init_module(m, api)) {
         return STATUS_START;
     }
     int status = serve_all(&c, seats);

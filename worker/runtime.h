@@ -18,3 +18,6 @@ struct runtime_seat {
  * not yet attached). group: cgroup.procs of the worker's control group, or -1; consumed. */
 int runtime_serve(const struct options *o, const struct module *m, struct shm *s,
                   const struct runtime_seat *seats, uint32_t n, int group);
+/* The same for the one task that is ordered for this seat. Exit status 0: it is done; 1: it has failed, or could not be begun. */
+int runtime_once(const struct options *o, const struct module *m, struct shm *s,
+                 const struct runtime_seat *seat);

@@ -24,6 +24,9 @@
  * pools SIGPIPE is ignored, so that a handler's broken socket is an error and not the worker's
  * death; commands of exec pools want the default.
  *
+ * With --once there is no zygote: a process that was started for a handler alone (PROC.START HANDLER) loads the module and
+ * runs its task itself. It dies with the daemon from the beginning, and has no control socket: what there is to say goes to its stderr.
+ *
  * Fails: before READY with CONTROL_FAILED and a text, exit status 1; a fork that fails later is
  * reported for its slot. */
 #include "worker/zygote.h"
@@ -331,6 +334,19 @@ static void serve(struct zygote *z) {
     }
 }
 
+/* A process for one task: the module is loaded, and then this is a worker at once. */
+static int be_once(struct zygote *z) {
+    char title[16];
+    const struct runtime_seat seat = {z->o->slot, z->o->gen};
+    snprintf(title, sizeof(title), "hearth:%s", z->o->pool);
+    prctl(PR_SET_NAME, title);
+    int status = runtime_once(z->o, &z->module, &z->segment, &seat);
+    if (z->module.head.exit != NULL) {
+        z->module.head.exit(api_init(z->o->pool, -1));
+    }
+    return status;
+}
+
 /* The program takes our place. Returns when it cannot. */
 static void be_prefork(struct zygote *z) {
     char number[16];
@@ -360,6 +376,9 @@ int zygote_run(const struct options *o) {
         return 1;
     }
     bool up = load(&z);
+    if (up && o->once) {
+        return be_once(&z);
+    }
     if (up) {
         prctl(PR_SET_PDEATHSIG, 0); /* from here on EOF ends us, with the module's exit */
         up = tell_ready(&z);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* proc: processes that the daemon starts and watches. `run` hands the command this process's own standard input, output and error and
- * waits for it, so that it is like the command itself, but a child of the daemon.
+ * waits for it, so that it is like the command itself, but a child of the daemon. With --handler it is a handler of a pool's module instead,
+ * whose result is what run and wait print.
  *
  * Fails: exit statuses; of wait and run the process's, 128 and the signal that killed it. */
 #include <stdio.h>
@@ -18,6 +19,8 @@ struct options {
     const char *env[ENV_MAX + 1];
     size_t n_env;
     int64_t wait_ms;
+    char *handler;  /* "POOL.HANDLER" */
+    const char *in; /* its payload's file */
     bool follow;
 };
 
@@ -58,6 +61,12 @@ static bool one_option(struct ctl *c, struct options *o, int letter) {
             o->env[o->n_env++] = c->value;
         }
         return true;
+    case 'H':
+        o->handler = (char *)(uintptr_t)c->value;
+        return true;
+    case 'i':
+        o->in = c->value;
+        return true;
     case 'r':
         return restart(c, o);
     case 'b':
@@ -94,6 +103,13 @@ static int failed(struct ctl *c, int r, const char *process) {
 
 /* As a shell tells the end of a command. */
 static int status_of(struct ctl *c, const struct hearth_proc_info *i) {
+    if (i->result.data &&
+        (fwrite(i->result.data, 1, i->result.len, stdout) != i->result.len || fflush(stdout))) {
+        return ctl_say(c, CTL_LOCAL, "cannot write");
+    }
+    if (*i->failure) {
+        ctl_say(c, CTL_FAILED, "%s: %s", i->status, i->failure);
+    }
     if (i->signal) {
         return 128 + i->signal;
     }
@@ -109,12 +125,29 @@ static int wait_for(struct ctl *c, const char *process, int64_t ms) {
     return r == 0 ? status_of(c, &info) : failed(c, r, process);
 }
 
+/* False: return c->status. */
+static bool handler(struct ctl *c, struct options *o, char **ret_payload) {
+    struct hearth_task target = {0};
+    if (!ctl_target(c, o->handler, &target)) {
+        c->status = CTL_USAGE;
+        return false;
+    }
+    o->p.pool = target.pool;
+    o->p.handler = target.handler;
+    if (o->in && !ctl_read_file(c, o->in, ret_payload, &o->p.payload_len)) {
+        c->status = CTL_LOCAL;
+        return false;
+    }
+    o->p.payload = *ret_payload;
+    return true;
+}
+
 static int start(struct ctl *c, struct options *o, bool run) {
     static const int ours[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
     char id[HEARTH_ID_MAX + 1];
-    _cleanup_free_ char *directory = NULL;
-    if (c->argc == 0) {
-        return ctl_usage(c, "which one? COMMAND is missing");
+    _cleanup_free_ char *directory = NULL, *payload = NULL;
+    if (o->handler ? !handler(c, o, &payload) : c->argc == 0) {
+        return o->handler ? c->status : ctl_usage(c, "which one? COMMAND is missing");
     }
     if (run && !o->p.directory) {
         o->p.directory = directory = getcwd(NULL, 0);

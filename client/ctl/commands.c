@@ -109,6 +109,9 @@ static const struct ctl_option schedule_options[] = {
 };
 static const struct ctl_option proc_options[] = {
     {"name", 'n', "NAME", "start, run: its name, one process's at a time"},
+    {"handler", 'H', "POOL.HANDLER",
+     "start, run: a handler of a pool's module; then come its words"},
+    {"in", 'i', "FILE", "start, run: the handler's payload (-: standard input)"},
     {"dir", 'd', "DIR", "start, run: the directory it runs in (default /; run: this one)"},
     {"env", 'e', "NAME=VALUE", "start, run: a variable of its environment; again for more"},
     {"restart", 'r', "WHEN", "start: never (default), on-failure or always"},
@@ -324,9 +327,12 @@ const struct ctl_command ctl_commands[] = {
      "show\n"
      "PROCESS..., log PROCESS, rm PROCESS... (of what has ended). PROCESS is an id or a name. "
      "Whatever\n"
-     "descends from a process ends with it. Words after COMMAND are all the command's.\n\n"
+     "descends from a process ends with it. Words after COMMAND are all the command's. With "
+     "--handler\n"
+     "it is a handler in a process of its own, and run and wait print its result.\n\n"
      "    hearth proc start --name web --restart always -- python3 -m http.server\n"
-     "    hearth proc log -f web; hearth proc stop web; hearth proc wait web\n",
+     "    hearth proc log -f web; hearth proc stop web; hearth proc wait web\n"
+     "    hearth proc run --handler text.words --in report.txt 10\n",
      proc_options, cmd_proc},
     {"pool", "resize|recycle|broadcast|pause|resume|drain POOL [WORD...]", "Steer a pool",
      "resize POOL N, or MIN MAX: how many workers there are to be. recycle POOL [reload]: replace "

@@ -21,7 +21,7 @@ _hearth_options() {
     event | barrier) echo --timeout --nonblock ;;
     ping) echo --count ;;
     load) echo --replace ;;
-    proc) echo --name --dir --env --restart --backoff --stop --timeout --follow ;;
+    proc) echo --name --handler --in --dir --env --restart --backoff --stop --timeout --follow ;;
     list) echo --left --right --wait ;;
     set) echo --ttl --new --replace --keep ;;
     keys) echo --long ;;

@@ -6,7 +6,8 @@
  *
  * The words of PROC.START are read once, into a struct proc_spec whose strings lie in one copy of the request, since words of a
  * request have no NUL behind them. Descriptors are taken off the connection's queue as they are named, also when the command
- * is refused, so that the next one does not get them.
+ * is refused, so that the next one does not get them. What follows HANDLER is read as TASK.SUBMIT's words are: that is a task, which
+ * is held for the process (supervise/proc_handler.c), and whose end PROC.WAIT tells besides the process's.
  *
  * Fails: replies. */
 #include <errno.h>
@@ -19,14 +20,17 @@
 
 #include "daemon/proc.h"
 #include "daemon/serve/dispatch.h"
+#include "daemon/serve/end.h"
 #include "daemon/serve/passed.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
+#include "daemon/serve/submit.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/clock.h"
 #include "lib/base/num.h"
 
-enum { INFO_FIELDS = 24, COMMAND_TEXT = 1024 };
+/* A word of a command may have 128 KiB with its NUL, for the kernel's sake. */
+enum { INFO_FIELDS = 25, END_FIELDS = 3, COMMAND_TEXT = 1024, WORD_MAX = 128 * 1024 - 1 };
 
 /* ---- the words of PROC.START ---- */
 
@@ -37,15 +41,33 @@ struct starting {
     struct proc_spec spec;
     int fds[3];
     bool owned;
-    char *text; /* the words, each with a NUL behind it */
+    bool bad;   /* a word cannot be one of a command's */
+    char *text; /* the words that were read, each with a NUL behind it; room for all */
+    char *text_at;
     const char **words;
+    struct submit_words task; /* with HANDLER: task.pool is not NULL */
+    char show[160];
+    const char *show_words[2];
     const char **env_out;
     uint32_t n_env;
 };
 
-/* The next word of those of an option; NULL: there is none. */
+/* The next word; NULL: there is none. */
 static const char *word(struct starting *k) {
-    return k->at < k->argc ? k->words[k->at++] : NULL;
+    if (k->at == k->argc) {
+        return NULL;
+    }
+    const struct resp_arg *a = &k->argv[k->at];
+    const char **w = &k->words[k->at++];
+    *w = "";
+    if (a->len > WORD_MAX || memchr(a->data, '\0', a->len)) {
+        k->bad = true;
+    } else {
+        *w = k->text_at;
+        k->text_at = (char *)mempcpy(k->text_at, a->data, a->len);
+        *k->text_at++ = '\0';
+    }
+    return *w;
 }
 
 static bool refuse(struct starting *k, const char *text) {
@@ -141,53 +163,133 @@ static bool read_option(struct starting *k, const char *name) {
     return false;
 }
 
-/* Copies the request. */
-static bool copy_words(struct starting *k) {
-    size_t bytes = 0;
+/* Room for copies of the words. */
+static bool make_room(struct starting *k) {
+    size_t bytes = 1;
     for (uint32_t i = 0; i < k->argc; i++) {
-        bytes += k->argv[i].len + 1;
-        if (memchr(k->argv[i].data, '\0', k->argv[i].len)) {
-            return refuse(k, "ERR a word of a command cannot have a NUL in it");
-        }
+        bytes += k->argv[i].len <= WORD_MAX ? k->argv[i].len + 1 : 0;
     }
     k->words = calloc(3 * (size_t)k->argc + 3, sizeof(*k->words));
-    k->text = malloc(bytes);
+    k->text = k->text_at = malloc(bytes);
     if (!k->words || !k->text) {
         return refuse(k, "OOM the daemon is out of memory");
-    }
-    char *at = k->text;
-    for (uint32_t i = 0; i < k->argc; i++) {
-        k->words[i] = at;
-        at = (char *)mempcpy(at, k->argv[i].data, k->argv[i].len);
-        *at++ = '\0';
     }
     k->env_out = k->words + k->argc + 1;
     return true;
 }
 
-static bool read_start(struct starting *k) {
-    if (k->argc > PROC_WORDS_MAX) {
-        return refuse(k, "ERR a command has up to 4096 words");
+/* COMMAND word...: the rest of the words; a NULL follows the last one. */
+static bool read_command(struct starting *k) {
+    k->spec.argv = k->words + k->at;
+    for (uint32_t i = k->at; i < k->argc; i++) {
+        word(k);
     }
-    if (!copy_words(k)) {
-        return false;
-    }
-    for (k->at = 1; k->at < k->argc;) {
-        const char *name = word(k);
-        if (strcasecmp(name, "COMMAND") == 0) {
-            break;
-        }
-        if (!read_option(k, name)) {
-            return false;
-        }
-    }
-    if (k->at >= k->argc || k->words[k->at][0] == '\0') {
+    if (!k->spec.argv[0] || (k->spec.argv[0][0] == '\0' && !k->bad)) {
         reply_syntax(k->c);
         return false;
     }
-    k->spec.argv = k->words + k->at; /* a NULL follows the last word */
+    return true;
+}
+
+/* HANDLER pool handler payload [ARG arg]...: the rest of the words, which may be any bytes. */
+static bool read_handler(struct starting *k) {
+    struct submit_words *w = &k->task;
+    if (k->argc - k->at < 3) {
+        reply_syntax(k->c);
+        return false;
+    }
+    const struct resp_arg *argv = &k->argv[k->at - 1];
+    if (!submit_parse(k->c, argv, k->argc - k->at + 1, 4, w)) {
+        w->pool = NULL;
+        return false;
+    }
+    const struct pool_config *c = w->pool->config;
+    if (w->policy.set || w->last || w->stream || w->spec.priority != c->priority ||
+        w->spec.timeout_ms != c->timeout_ms) {
+        return refuse(k, "ERR the task of a process has no options but ARG");
+    }
+    if (c->kind != POOL_MODULE) {
+        return refuse(k, "ERR it is not a pool of a module: start its command");
+    }
+    if (c->durable) { /* a later daemon would give the task to a worker */
+        return refuse(k, "ERR tasks of this pool are durable, and a process's task is not");
+    }
+    if (k->spec.restart != PROC_NEVER) {
+        return refuse(k, "ERR a handler has one task, so it is not started again");
+    }
+    w->spec.payload = (struct task_bytes){argv[3].data, argv[3].len};
+    w->spec.hold = true;
+    w->spec.timeout_ms = 0;
+    w->spec.client = 0;
+    snprintf(k->show, sizeof(k->show), "%s.%.*s", c->name, (int)argv[2].len, argv[2].data);
+    k->show_words[0] = k->show;
+    k->spec.argv = k->show_words;
+    k->spec.pool = w->pool;
+    if (!k->spec.directory) {
+        k->spec.directory = c->working_directory;
+    }
+    return true;
+}
+
+static bool read_start(struct starting *k) {
+    bool (*rest)(struct starting * k) = NULL;
+    if (k->argc > PROC_WORDS_MAX) {
+        return refuse(k, "ERR a command has up to 4096 words");
+    }
+    if (!make_room(k)) {
+        return false;
+    }
+    for (k->at = 1; k->at < k->argc && !rest;) {
+        const char *name = word(k);
+        rest = strcasecmp(name, "COMMAND") == 0   ? read_command
+               : strcasecmp(name, "HANDLER") == 0 ? read_handler
+                                                  : NULL;
+        if (!rest && !read_option(k, name)) {
+            return false;
+        }
+    }
+    if (!rest) {
+        reply_syntax(k->c);
+        return false;
+    }
+    if (!rest(k)) {
+        return false;
+    }
+    if (k->bad) {
+        return refuse(k, "ERR a word of a command has no NUL in it, and up to 131071 bytes");
+    }
+    if (!k->spec.directory) {
+        k->spec.directory = "/";
+    }
     k->spec.env = k->env_out;
     return true;
+}
+
+/* True: there is a task, or none is wanted. */
+static bool submit(struct starting *k) {
+    struct task_ref ref;
+    if (!k->task.pool) {
+        return true;
+    }
+    int r = submit_new(k->c, &k->task, &ref);
+    if (r == -EAGAIN) { /* not to be tried again: its descriptors have been taken */
+        return refuse(k, "BUSY the shared memory is locked just now: try again");
+    }
+    if (r < 0) {
+        submit_refused(k->c, k->task.pool, r);
+        return false;
+    }
+    k->spec.task = ref.idx;
+    k->spec.task_id = ref.id;
+    return true;
+}
+
+static void reply_task(struct conn *c, const struct proc *p) {
+    char id[TASK_ID_TEXT] = "";
+    if (p->spec.pool) {
+        task_id_text(id, p->spec.task_id, p->spec.task);
+    }
+    reply_field_text(c, "task", id);
 }
 
 static void start(struct starting *k) {
@@ -198,7 +300,13 @@ static void start(struct starting *k) {
         reply_error(k->c, "ERR the daemon is stopping");
         return;
     }
+    if (!submit(k)) {
+        return;
+    }
     int r = proc_start(d, &k->spec, k->fds, k->c->uid, k->owned ? k->c->id : 0, &p, why);
+    if (r < 0 && k->task.pool) {
+        tasks_abandon(d, k->spec.task);
+    }
     if (r == -EEXIST) {
         reply_errorf(k->c, "EXISTS %s", why);
     } else if (r == -EDQUOT) {
@@ -207,10 +315,13 @@ static void start(struct starting *k) {
         reply_errorf(k->c, "ERR it cannot be started: %s", why);
     } else {
         k->c->owns_procs |= k->owned;
-        reply_map(k->c, 2);
+        reply_map(k->c, k->task.pool ? 3 : 2);
         reply_text(k->c, "id");
         reply_textf(k->c, "%llu", (unsigned long long)p->id);
         reply_field_int(k->c, "pid", p->pid);
+        if (k->task.pool) {
+            reply_task(k->c, p);
+        }
     }
 }
 
@@ -221,7 +332,6 @@ int cmd_PROC_START(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         .argc = argc,
         .fds = {-1, -1, -1},
         .spec = {.name = "",
-                 .directory = "/",
                  .backoff_ms = PROC_BACKOFF_MS,
                  .window_ms = PROC_WINDOW_MS,
                  .stop_ms = PROC_STOP_MS},
@@ -284,11 +394,10 @@ static uint64_t us_of(const struct timeval *tv) {
     return (uint64_t)tv->tv_sec * 1000000 + (uint64_t)tv->tv_usec;
 }
 
-static void reply_info(struct conn *c, const struct proc *p) {
+static void reply_fields(struct conn *c, const struct proc *p) {
     bool over = p->ended != 0 && !p->failed;
     bool exited = over && WIFEXITED(p->status);
     int sig = over && WIFSIGNALED(p->status) ? WTERMSIG(p->status) : 0;
-    reply_map(c, INFO_FIELDS);
     reply_text(c, "id");
     reply_textf(c, "%llu", (unsigned long long)p->id);
     reply_field_text(c, "name", p->spec.name);
@@ -314,11 +423,39 @@ static void reply_info(struct conn *c, const struct proc *p) {
     reply_field_int(c, "page_faults", p->usage.ru_majflt);
     reply_field_int(c, "written", (int64_t)p->written);
     reply_field_int(c, "kept", (int64_t)buf_len(&p->output));
+    reply_task(c, p);
+}
+
+static void reply_info(struct conn *c, const struct proc *p) {
+    reply_map(c, INFO_FIELDS);
+    reply_fields(c, p);
+}
+
+/* The same with how the task of a handler has ended, while that is known. */
+static void reply_end(struct conn *c, const struct proc *p) {
+    struct hearthd *d = c->serve->d;
+    struct task_view v = {.state = TASK_FREE};
+    char why[END_CAUSE] = "";
+    bool known = p->spec.pool && tasks_is_known(d, p->spec.task, p->spec.task_id) &&
+                 tasks_is_ended(d, p->spec.task) && tasks_view(d, p->spec.task, &v) == 0;
+    reply_map(c, INFO_FIELDS + END_FIELDS);
+    reply_fields(c, p);
+    reply_field_text(c, "status", known ? task_state_names[v.state] : "");
+    reply_text(c, "result");
+    if (known && v.state == TASK_DONE) {
+        REPLY(c, output_bulk(c, &c->out, p->spec.task, &v.output));
+    } else {
+        reply_null(c);
+    }
+    if (known) {
+        end_cause(d, p->spec.task, &v, why);
+    }
+    reply_field_text(c, "failure", why);
 }
 
 static void wait_ended(struct proc_waiter *w, const struct proc *p) {
     struct conn *c = container_of(w, struct conn, proc);
-    reply_info(c, p);
+    reply_end(c, p);
     block_end(c);
 }
 
@@ -338,7 +475,7 @@ int cmd_PROC_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         return 0;
     }
     if (p->state == PROC_ENDED) {
-        reply_info(c, p);
+        reply_end(c, p);
     } else if (ms == 0) {
         reply_null_array(c);
     } else if (block_proc(c, ms) < 0) {

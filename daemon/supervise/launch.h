@@ -13,7 +13,7 @@ struct launch {
     const char *path;
     char *const *argv;
     const char *const *env; /* "NAME=value" over our own; NULL-terminated */
-    int fds[4], n_fds;      /* become first_fd and those behind it */
+    int fds[7], n_fds;      /* become first_fd and those behind it */
     int first_fd;           /* 3, with 0 to 2 as ours but for an empty stdin; or 0 */
     const char *directory;
     int nice;                      /* added to ours */

@@ -180,6 +180,12 @@ int zygote_ask(struct zygote *z, uint32_t slot, uint32_t gen, const int *fds, si
                bool cgroup);
 /* Reads what zygotes have said so far. */
 void zygote_read(struct supervise *s, struct zygote *z);
+struct launch;
+/* Starts hearth-worker as z's pool has it: a zygote, or (once: "SLOT:GEN") a process for one task. l has its environment, directory and
+ * descriptors. As launch_run(). */
+int worker_launch(const struct zygote *z, char *once, struct launch *l, pid_t *ret_pid,
+                  int *ret_pidfd, const char **ret_what);
+uint64_t supervise_slots_of_others(const struct config *c);
 /* Lets go of the control socket, at which the zygote exits. */
 void zygote_dismiss(struct zygote *z);
 void zygote_kill(struct zygote *z);

@@ -44,6 +44,8 @@ enum {
     IDS_PER_MS = 16
 }; /* ids begin behind those of a daemon before, unless it started more a millisecond */
 
+#define UNSEAT_RETRY (2 * NS_PER_MS)
+
 const char *const proc_state_names[PROC_STATES] = {"running", "pausing", "stopping", "ended"};
 
 static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
@@ -274,12 +276,13 @@ static int run(struct proc *p, const char **ret_what) {
     }
     if (r < 0 && p->pid) {
         kill(-p->pid, SIGKILL);
-        waitpid(p->pid, NULL, 0);
+        waitpid(p->pid, &p->status, 0);
         pid_del(ps, p);
     }
     if (r < 0) {
         unwatch(p);
         end_group(p);
+        procs_unseat(p); /* if somebody holds a lock just now, the next daemon does it */
         return r;
     }
     p->ended = 0;
@@ -307,6 +310,10 @@ static int may_start(struct hearthd *d, const struct proc_spec *spec, uid_t uid,
     if (same && same->state != PROC_ENDED) {
         snprintf(why, 128, "process %llu has that name", (unsigned long long)same->id);
         return -EEXIST;
+    }
+    if (spec->pool && d->procs->n_seats >= PROC_SEATS) {
+        snprintf(why, 128, "as many of handlers as may (%d) run", PROC_SEATS);
+        return -EDQUOT;
     }
     if (d->procs->n_live >= l->max_processes) {
         snprintf(why, 128, "as many as may (limits.max_processes %u) run", l->max_processes);
@@ -692,8 +699,14 @@ static void look(struct proc *p) {
         return;
     }
     list_del(&p->news);
-    if (p->pid == 0 && (p->state == PROC_RUNNING || p->state == PROC_STOPPING)) {
+    if (p->pid != 0 || (p->state != PROC_RUNNING && p->state != PROC_STOPPING)) {
+        return;
+    }
+    if (procs_unseat(p)) {
         run_over(p);
+    } else {
+        p->due_ns = clock_now() + UNSEAT_RETRY;
+        p->d->procs->retime = true;
     }
 }
 
@@ -707,6 +720,8 @@ static void act_on_due(struct procs *ps, uint64_t now) {
                 run_again(p);
             } else if (p->pid != 0) {
                 proc_signal(p, SIGKILL, false);
+            } else {
+                procs_news(p); /* its slot could not be buried */
             }
         }
         if (p->due_ns != 0 && p->due_ns < ps->next_due_ns) {

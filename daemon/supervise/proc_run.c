@@ -26,7 +26,7 @@
 #include "lib/base/cleanup.h"
 #include "lib/base/fd.h"
 
-enum { OURS = 2, TAKE = 64 * 1024, TAKES = 4, PIPE_TAKES = 64 };
+enum { TAKE = 64 * 1024, TAKES = 4, PIPE_TAKES = 64 };
 
 /* ---- what it writes ---- */
 
@@ -121,28 +121,63 @@ static int make_pipe(struct proc *p) {
     return fd_set_nonblock(pair[0], 1);
 }
 
-static const char **make_environment(const struct proc *p, char ours[OURS][48]) {
-    size_t n = 0;
+static bool is_set(const char **env, const char *entry) {
+    size_t len = strcspn(entry, "=") + 1;
+    while (*env && strncmp(*env, entry, len) != 0) {
+        env++;
+    }
+    return *env;
+}
+
+const char **procs_environment(const struct proc *p, char ours[PROC_OURS][48],
+                               const struct config_strings *more) {
+    size_t n = 0, at = PROC_OURS;
     while (p->spec.env[n]) {
         n++;
     }
-    const char **env = calloc(n + OURS + 1, sizeof(*env));
-    if (env) {
-        snprintf(ours[0], sizeof(ours[0]), "HEARTH_PROC=%llu", (unsigned long long)p->id);
-        snprintf(ours[1], sizeof(ours[1]), "HEARTH_PROC_RUN=%u", p->runs);
-        for (size_t i = 0; i < OURS; i++) {
-            env[i] = ours[i];
+    const char **env = calloc(n + PROC_OURS + (more ? more->n : 0) + 1, sizeof(*env));
+    if (!env) {
+        return NULL;
+    }
+    snprintf(ours[0], sizeof(ours[0]), "HEARTH_PROC=%llu", (unsigned long long)p->id);
+    snprintf(ours[1], sizeof(ours[1]), "HEARTH_PROC_RUN=%u", p->runs);
+    for (size_t i = 0; i < PROC_OURS; i++) {
+        env[i] = ours[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        env[at++] = p->spec.env[i];
+    }
+    for (uint32_t i = 0; more && i < more->n; i++) {
+        if (!is_set(env, more->v[i])) {
+            env[at++] = more->v[i];
         }
-        memcpy(env + OURS, p->spec.env, n * sizeof(*env));
     }
     return env;
 }
 
+int procs_make_fds(struct proc *p, int fds[3], const char **ret_what) {
+    int null_fd = p->d->procs->null_fd;
+    for (int i = 0; i < 3; i++) {
+        fds[i] = p->fds[i] >= 0 ? p->fds[i] : i == 0 || p->spec.null[i] ? null_fd : p->out_write_fd;
+        if (fds[i] < 0) {
+            *ret_what = "pipe";
+            int r = make_pipe(p);
+            if (r < 0) {
+                return r;
+            }
+            fds[i] = p->out_write_fd;
+        }
+    }
+    return 0;
+}
+
 int procs_launch(struct proc *p, const char **ret_what) {
     static char program[PATH_MAX], what[80];
-    char ours[OURS][48];
-    int null_fd = p->d->procs->null_fd;
-    _cleanup_free_ const char **env = make_environment(p, ours);
+    char ours[PROC_OURS][48];
+    if (p->spec.pool) {
+        return procs_launch_handler(p, ret_what);
+    }
+    _cleanup_free_ const char **env = procs_environment(p, ours, NULL);
     struct launch l = {
         .n_fds = 3,
         .path = program,
@@ -161,16 +196,7 @@ int procs_launch(struct proc *p, const char **ret_what) {
     *ret_what = what;
     snprintf(what, sizeof(what), "%s", p->spec.argv[0]);
     int r = find_program(p, program);
-    for (int i = 0; i < 3 && r >= 0; i++) {
-        l.fds[i] = p->fds[i] >= 0              ? p->fds[i]
-                   : i == 0 || p->spec.null[i] ? null_fd
-                                               : p->out_write_fd;
-        if (l.fds[i] < 0) {
-            *ret_what = "pipe";
-            r = make_pipe(p);
-            l.fds[i] = p->out_write_fd;
-        }
-    }
+    r = r < 0 ? r : procs_make_fds(p, l.fds, ret_what);
     if (r < 0) {
         return r;
     }

@@ -9,7 +9,7 @@ enum { PROCS_HASH = 1024 };
 struct procs {
     struct list all, news;
     struct proc *by_pid[PROCS_HASH];
-    uint32_t n_live, n_kept;
+    uint32_t n_live, n_kept, n_seats;
     uint64_t next_id;
     uint64_t next_due_ns;
     struct event *timer;
@@ -47,7 +47,19 @@ void procs_close_fds(struct proc *p);
 /* ---- proc_run.c ---- */
 /* The process itself: sets pid, pidfd and out_fd. 0, or -errno and the step that failed. */
 int procs_launch(struct proc *p, const char **ret_what);
+/* Its stdin, stdout and stderr, with a pipe if that is wanted. 0, or -errno and the step that failed. */
+int procs_make_fds(struct proc *p, int fds[3], const char **ret_what);
+/* The daemon's own variables for it, and those of its spec. NULL: no memory. */
+enum { PROC_OURS = 2 };
+const char **procs_environment(const struct proc *p, char ours[PROC_OURS][48],
+                               const struct config_strings *more);
 /* Takes what it writes from now on. 0 or -ENOMEM. */
 int procs_output_watch(struct proc *p);
 /* Takes what its pipe holds. */
 void procs_output_take(struct proc *p);
+
+/* ---- proc_handler.c ---- */
+/* procs_launch() of a handler. */
+int procs_launch_handler(struct proc *p, const char **ret_what);
+/* It is dead: settles its task and lets go of its slot. False: somebody holds a lock; try again later. True for a command. */
+bool procs_unseat(struct proc *p);

@@ -87,7 +87,7 @@ static int prepare_new(struct supervise *s, struct config *next, struct pool_con
 int supervise_prepare(struct hearthd *d, struct config *next, struct buf *plan,
                       struct config_error *err) {
     struct supervise *s = d->supervise;
-    uint64_t slots = 2 + d->config->limits.max_mapped;
+    uint64_t slots = supervise_slots_of_others(d->config);
     for (uint32_t i = 0; i < next->n_pools; i++) {
         struct pool_config *c = &next->pools[i];
         struct pool *p = place_of(d, c->name);

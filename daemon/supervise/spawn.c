@@ -63,13 +63,14 @@ static void on_exit_seen(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* hearth-worker --pool NAME --index N (--module PATH | --exec | --program | --prefork) --max-tasks N --max-tasks-jitter N --threads N
- * --max-growth BYTES --max-output BYTES [--known NAMES] [--tmp DIR] -- ARGS... */
-static char **make_argv(const struct zygote *z, char numbers[6][24], char *known, const char *tmp) {
+ * --max-growth BYTES --max-output BYTES [--known NAMES] [--tmp DIR] [--once SLOT:GEN] -- ARGS... */
+static char **make_argv(const struct zygote *z, char numbers[6][24], char *known, const char *tmp,
+                        char *once) {
     const struct pool_config *c = z->config;
     const struct config_strings *rest = c->kind == POOL_EXEC      ? &c->exec
                                         : c->kind == POOL_PROGRAM ? &c->program
                                                                   : &c->args;
-    char **argv = calloc(23 + rest->n, sizeof(*argv));
+    char **argv = calloc(25 + rest->n, sizeof(*argv));
     size_t n = 0;
 
     if (!argv) {
@@ -110,6 +111,10 @@ static char **make_argv(const struct zygote *z, char numbers[6][24], char *known
     if (tmp) {
         argv[n++] = (char *)"--tmp";
         argv[n++] = (char *)(uintptr_t)tmp;
+    }
+    if (once) {
+        argv[n++] = (char *)"--once";
+        argv[n++] = once;
     }
     argv[n++] = (char *)"--";
     for (uint32_t i = 0; i < rest->n; i++) {
@@ -159,29 +164,24 @@ static const char *temporary(struct supervise *s, const struct pool_config *c) {
     return c->kind == POOL_EXEC ? scratch_pool(s->scratch, c->name) : NULL;
 }
 
-static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
+int worker_launch(const struct zygote *z, char *once, struct launch *l, pid_t *ret_pid,
+                  int *ret_pidfd, const char **ret_what) {
+    struct supervise *s = z->supervise;
     const struct pool_config *c = z->config;
     char numbers[6][24];
     const char *tmp = temporary(s, c);
     _cleanup_free_ char *known = known_handlers(z->pool);
-    _cleanup_free_ char **argv = make_argv(z, numbers, known, tmp);
-    struct launch l = {
-        .path = worker_path(),
-        .argv = argv,
-        .env = (const char *const *)c->env.v,
-        .fds = {sock, s->d->shm.fd, s->d->bell_fd, s->d->door_fds[1]},
-        .n_fds = 4,
-        .first_fd = 3,
-        .directory = c->working_directory,
-        .nice = c->nice,
-        .files = s->files,
-    };
+    _cleanup_free_ char **argv = make_argv(z, numbers, known, tmp, once);
 
     *ret_what = "argv";
     if (!argv) {
         return -ENOMEM;
     }
-    memcpy(l.rlimit, c->rlimit, sizeof(l.rlimit));
+    l->path = worker_path();
+    l->argv = argv;
+    l->nice = c->nice;
+    l->files = s->files;
+    memcpy(l->rlimit, c->rlimit, sizeof(l->rlimit));
     struct confinement confinement;
     const char *own[OWN_PATHS + 1];
     own_paths(c, own);
@@ -189,13 +189,26 @@ static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const 
     if (r < 0) {
         return r;
     }
-    _cleanup_close_ int cgroup = -1;
-    cgroup_pool(s->d->cgroups, c, &cgroup);
-    l.cgroup_fd = cgroup;
-    l.confinement = &confinement;
-    r = launch_run(&l, &z->pid, &z->pidfd, ret_what);
+    l->confinement = &confinement;
+    r = launch_run(l, ret_pid, ret_pidfd, ret_what);
+    l->confinement = NULL;
+    l->argv = NULL;
     confine_release(&confinement);
     return r;
+}
+
+static int launch_zygote(struct supervise *s, struct zygote *z, int sock, const char **ret_what) {
+    struct launch l = {
+        .env = (const char *const *)z->config->env.v,
+        .fds = {sock, s->d->shm.fd, s->d->bell_fd, s->d->door_fds[1]},
+        .n_fds = 4,
+        .first_fd = 3,
+        .directory = z->config->working_directory,
+    };
+    _cleanup_close_ int cgroup = -1;
+    cgroup_pool(s->d->cgroups, z->config, &cgroup);
+    l.cgroup_fd = cgroup;
+    return worker_launch(z, NULL, &l, &z->pid, &z->pidfd, ret_what);
 }
 
 int zygote_start(struct supervise *s, struct zygote *z, const char **ret_what) {

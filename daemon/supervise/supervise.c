@@ -33,8 +33,13 @@
 enum { SLOTS_MAX = 1024, SLOTS_SPARE = 128 };
 #define ZYGOTE_LEAVE (NS_PER_SEC) /* for a zygote to run its module's exit */
 
+/* The daemon's own, and those of others than workers. A tiny segment has no places to spare for processes of handlers. */
+uint64_t supervise_slots_of_others(const struct config *c) {
+    return 2 + c->limits.max_mapped + (c->segment_size >> 20 < 16 ? 0 : PROC_SEATS);
+}
+
 uint32_t supervise_slots(const struct config *c) {
-    uint64_t n = 2 + c->limits.max_mapped;
+    uint64_t n = supervise_slots_of_others(c);
     bool joins = false;
     for (uint32_t i = 0; i < c->n_pools; i++) {
         n += 2 * (uint64_t)c->pools[i].workers * c->pools[i].threads;

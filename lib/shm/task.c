@@ -361,6 +361,15 @@ int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret) {
     return -EAGAIN;
 }
 
+int task_claim_ordered(struct shm *s, uint32_t pool, struct task_ref *ret) {
+    slot_wait_held(s);
+    if (get(&s->mine->order) && claim_order(s, pool, ret) == 0) {
+        return 0;
+    }
+    hand_clear(s);
+    return -EAGAIN;
+}
+
 static bool any_for_us(struct shm *s, struct shm_pool *p) {
     return get(&s->mine->order) != 0 || any_hint(s, p);
 }

@@ -99,6 +99,8 @@ void task_wake(struct shm *s, uint32_t pool, uint32_t n);
 /* Takes the next task of the pool. 0, or -EAGAIN when there is none. On 0 the record is the
  * caller's until task_finish. */
 int task_claim(struct shm *s, uint32_t pool, struct task_ref *ret);
+/* The same, of nothing but the task that is ordered for this worker alone. */
+int task_claim_ordered(struct shm *s, uint32_t pool, struct task_ref *ret);
 /* Waits until there may be work or a command (slot_told). Spins for a while when that has paid off
  * lately. */
 void task_wait(struct shm *s, uint32_t pool);

@@ -501,6 +501,11 @@ static void op_claim_ordered(struct shm *s) {
     int r = task_claim(s, STEP_POOL, &t);
     assert(r == 0 && t.idx == 0);
 }
+static void op_claim_alone(struct shm *s) {
+    struct task_ref t;
+    int r = task_claim_ordered(s, STEP_POOL, &t);
+    assert(r == 0 && t.idx == 0);
+}
 static const char *verify_ordered(struct shm *s, bool finished) {
     (void)finished;
     return expect(s, 2, 2, 1);
@@ -624,6 +629,7 @@ static const struct step_case cases[] = {
     {"release to the end", setup_held, NULL, op_release_ready, verify_held},
     {"release to a ring that is full", fill_front, NULL, op_release_full, verify_held},
     {"claim the one that is for it alone", setup_ordered, NULL, op_claim_ordered, verify_ordered},
+    {"claim nothing else than that", setup_ordered, NULL, op_claim_alone, verify_ordered},
     {"order a worker to take one", setup_held, NULL, op_order, verify_held},
     {"expire", setup_held, NULL, op_expire, verify_held},
     {"recall two for a better one", setup_fed, NULL, op_reorder, verify_reorder},

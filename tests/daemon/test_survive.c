@@ -85,6 +85,21 @@ static void check(void) {
     cr_assert(strstr(shown, "\"errors\" :0"), "%s", shown);
 }
 
+/* The slot of a handler's process is buried as a worker's. */
+Test(survive, a_handler_in_a_process_of_its_own_ends_with_the_daemon) {
+    char id[80];
+    wire_call(&w, "PROC.START", "HANDLER", "demo", "sleep", "", "ARG", "60000", NULL);
+    const char *at = strstr(wire_show(&w), "\"task\" ");
+    cr_assert_not_null(at, "%s", wire_show(&w));
+    submit(id, at + strlen("\"task\" "));
+    wait_for(id, "\"running\"");
+    killed();
+    wire_call(&w, "TASK.WAIT", id, NULL);
+    cr_assert(strstr(wire_show(&w), "the daemon ended while it ran"), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "SEGMENT.CHECK", NULL), "\"dead_slots\" :0"));
+    check();
+}
+
 Test(survive, a_killed_daemons_objects_and_tasks_are_there) {
     char done[80], failed[80], runs[80], queued[80], late[80];
     cr_assert_str_eq(wire_call(&w, "HSET", "h", "a", "1", NULL), ":1");
