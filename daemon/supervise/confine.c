@@ -307,8 +307,8 @@ int confine_last(const struct confinement *c, const char **ret_what) {
 
     *ret_what = "capabilities";
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    for (unsigned long i = 0; i < CAPS; i++) {
-        prctl(PR_CAPBSET_DROP, i, 0, 0, 0); /* one without privileges may not, and need not */
+    for (unsigned long i = 0; i < CAPS && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0; i++) {
+        /* until there are no more; one without privileges may not, and need not */
     }
     if (has_any() && syscall(SYS_capset, &head, none) < 0) {
         return -errno;

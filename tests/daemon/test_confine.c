@@ -265,7 +265,7 @@ Test(confine, nothing_stays_of_a_command) {
 Test(confine, temporary_files_of_any_shape) {
     begin(ONE);
     says("one", "\"*",
-         "cd $TMPDIR; i=0; while [ $i -lt 300 ]; do mkdir ddddddddddddddd; echo $i "
+         "cd $TMPDIR; i=0; while [ $i -lt 100 ]; do mkdir ddddddddddddddd; echo $i "
          ">ddddddddddddddd/f; cd ddddddddddddddd; "
          "i=$((i+1)); done; cd $TMPDIR; mkdir -p a/b; touch a/b/c; ln -s / root; mkfifo p; chmod "
          "000 a/b a; mkdir .moved-0");
