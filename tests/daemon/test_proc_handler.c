@@ -202,6 +202,25 @@ Test(proc_handler, what_it_is_started_with) {
     hearth_close(h);
 }
 
+Test(proc_handler, it_is_confined_as_its_pool, .init = NULL) {
+    begin_with("pools = ( { name = \"demo\"; module = \"demo.so\"; workers = 1; seccomp = "
+               "\"basic\"; nice = 3; } );\n");
+    const char *reply = ask(&w, "PROC.START NAME a HANDLER demo sleep '' ARG 60000");
+    char path[64], text[4096], *line;
+    int pid;
+    cr_assert_eq(sscanf(strstr(reply, "\"pid\" :"), "\"pid\" :%d", &pid), 1, "%s", reply);
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    FILE *f = fopen(path, "re");
+    size_t n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    line = strstr(text, "\nSeccomp:\t");
+    cr_assert(line && line[strlen("\nSeccomp:\t")] == '2', "%s", text);
+    cr_assert(strstr(text, "\nNoNewPrivs:\t1"));
+    expect(&w, ":1", "PROC.SIGNAL a KILL");
+    expect(&w, "*\"signal\" :9*", "PROC.WAIT a");
+}
+
 Test(proc_handler, it_ends_with_its_connection) {
     struct wire other;
     serve_connect(&other);
