@@ -14,6 +14,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/num.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/op.h"
 
@@ -35,14 +36,15 @@ static const char *const stems[MODEL_NAMES] = {
     [NAME_QUEUE] = "queue",
 };
 
-void model_names(const struct shm *s, int p, char bytes[MODEL_NAMES][24],
+void model_names(const struct shm *s, int p, char bytes[MODEL_NAMES][MODEL_NAME],
                  struct task_bytes names[MODEL_NAMES]) {
     for (int i = 0; i < MODEL_NAMES; i++) {
         const char *stem = stems[i] ? stems[i] : "many";
         bool flushed = i >= NAME_FLUSH_VALUE && i <= NAME_FLUSH_LIST;
         int owner = i < NAME_TOTAL ? p : 9;
         for (int k = 0;; k++) {
-            int n = snprintf(bytes[i], 24, "%s:%d:%d.%d", stem, owner, i, k);
+            int n = snprintf(bytes[i], MODEL_NAME, "%s%s:%d:%d.%d", owner % 2 ? DURABLE_PREFIX : "",
+                             stem, owner, i, k);
             unsigned shard = key_name(s, bytes[i], (size_t)n).shard;
             if (flushed ? shard == MODEL_OWN_SHARDS + (unsigned)p : shard < MODEL_OWN_SHARDS) {
                 names[i] = (struct task_bytes){bytes[i], (size_t)n};

@@ -11,6 +11,7 @@
 
 enum {
     MODEL_PROCESSES = 5,
+    MODEL_NAME = 40,      /* bytes of a name */
     MODEL_VALUE = 6000,   /* bytes of the value */
     MODEL_FIELDS = 256,   /* possible fields of the dict, besides its sums */
     MODEL_SUMS = 4,       /* fields that are numbers */
@@ -84,7 +85,7 @@ extern const uint32_t n_value_kinds, n_dict_kinds, n_list_kinds;
 
 /* ---- kill_model.c ---- */
 /* The names of process p's keys in this segment (its hash decides the shards). The bytes are the caller's. */
-void model_names(const struct shm *s, int p, char bytes[MODEL_NAMES][24],
+void model_names(const struct shm *s, int p, char bytes[MODEL_NAMES][MODEL_NAME],
                  struct task_bytes names[MODEL_NAMES]);
 uint64_t change_random(struct change *c, uint64_t below);
 /* The bytes that belong to a number, of very different sizes: a few, or up to CONTENT_MAX. */

@@ -12,6 +12,9 @@
  * another. What a manager counts as its keys is what is there, whoever died; of one that has ended nobody sees anything, and after
  * a pass of the sweep nothing is left.
  *
+ * Every other one's keys, and those that all share, are durable: what is noted of their changes (lib/shm/dirty.h) is taken and cleared
+ * by who sweeps, who is killed in it too.
+ *
  * Stuck means: a change that does not get its locks in 20 s; a sleeper that oversleeps its limit by 5 s; tokens that lie in
  * the queue while somebody sleeps for them and nobody who was to wake him is alive.
  * After each round everything is compared, the segment is checked block by block, and at the end nothing may be left.
@@ -33,6 +36,7 @@
 #include "lib/base/num.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/check.h"
+#include "lib/shm/dirty.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/keys.h"
 #include "lib/shm/manager.h"
@@ -68,7 +72,7 @@ struct journal {
         struct model models[2];
     } changers[CHANGERS];
     _Atomic uint64_t hands[SLEEPERS]; /* token << 2 | what it is at */
-    _Atomic uint64_t done[KINDS_MAX], slept, longest_ns, overslept_ns, swept;
+    _Atomic uint64_t done[KINDS_MAX], slept, longest_ns, overslept_ns, swept, noted;
     _Atomic uint64_t manager;     /* the one that is open, or has just ended */
     _Atomic uint64_t owned, late; /* changes to keys of managers; those that came too late */
 };
@@ -76,7 +80,7 @@ struct journal {
 static struct journal *journal;
 static struct shm segment;
 static struct objects objects; /* the supervisor's */
-static char name_bytes[CHANGERS][MODEL_NAMES][24];
+static char name_bytes[CHANGERS][MODEL_NAMES][MODEL_NAME];
 static struct task_bytes names[CHANGERS][MODEL_NAMES];
 static struct worker {
     pid_t pid;
@@ -213,8 +217,37 @@ static int sweep_once(struct shm *s, unsigned shard) {
     return r;
 }
 
+static void begin_noted(void *arg) {
+    *(uint64_t *)arg = 0;
+}
+
+static int meet_noted(void *arg, struct shm *s, const struct dirty *d) {
+    (void)s;
+    *(uint64_t *)arg += dirty_is_durable(&d->name);
+    return 0;
+}
+
+static int take_noted(struct shm *s) {
+    uint64_t n = 0;
+    int r = dirty_take(s, dirty_shards(s), begin_noted, meet_noted, &n);
+    if (r < 0 || (uint64_t)r != n) {
+        return r < 0 ? r : -EBADMSG;
+    }
+    atomic_fetch_add(&journal->noted, n);
+    for (unsigned i = 0; r >= 0 && i < SHM_SHARDS; i++) {
+        while ((r = dirty_clear(s, i)) == 1) {
+        }
+    }
+    return r;
+}
+
 static int sweep(struct objects *o) {
     for (;;) {
+        int e = take_noted(o->shm);
+        if (e < 0) {
+            fprintf(stderr, "# taking what is noted: %s\n", strerror(-e));
+            return 3;
+        }
         for (unsigned i = 0; i < SHM_SHARDS; i++) {
             int r = sweep_once(o->shm, i);
             if (r < 0) {
@@ -555,9 +588,19 @@ static int flush_some(struct shm *s, void *arg) {
 
 static void remove_everything(void) {
     struct shm_report report;
+    dirty_look(&segment);
     for (unsigned i = 0; i < SHM_SHARDS; i++) {
         while (op_run(&segment, UINT64_C(1) << i, flush_some, &i) == 1) {
         }
+        while (op_tidy(&segment, i) == 1) {
+        }
+    }
+    while (dirty_shards(&segment)) {
+        if (take_noted(&segment) < 0) {
+            die("what is noted cannot be taken");
+        }
+    }
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
         while (op_tidy(&segment, i) == 1) {
         }
     }
@@ -585,6 +628,7 @@ static void prepare(void) {
     }
     segment.patience_ns = PATIENCE;
     objects_init(&objects, &segment);
+    dirty_set_state(&segment, DIRTY_READY);
     for (int p = 0; p < CHANGERS; p++) {
         model_names(&segment, p, name_bytes[p], names[p]);
     }
@@ -650,14 +694,13 @@ int main(void) {
             die("never made: %s", kind_at(i)->name);
         }
     }
-    printf(
-        "# the longest change took %.1f ms, the queue was empty after %.1f ms at most, "
-        "oversleeping %.1f ms at most; %llu tokens were slept for, %llu keys swept; %llu changes "
-        "to keys of managers, %llu too late\n",
-        (double)get(&journal->longest_ns) / 1e6, (double)waited / 1e6,
-        (double)get(&journal->overslept_ns) / 1e6, (unsigned long long)get(&journal->slept),
-        (unsigned long long)get(&journal->swept), (unsigned long long)get(&journal->owned),
-        (unsigned long long)get(&journal->late));
+    printf("# the longest change took %.1f ms, the queue was empty after %.1f ms at most, "
+           "oversleeping %.1f ms at most; %llu tokens were slept for, %llu keys swept, %llu notes "
+           "taken; %llu changes to keys of managers, %llu too late\n",
+           (double)get(&journal->longest_ns) / 1e6, (double)waited / 1e6,
+           (double)get(&journal->overslept_ns) / 1e6, (unsigned long long)get(&journal->slept),
+           (unsigned long long)get(&journal->swept), (unsigned long long)get(&journal->noted),
+           (unsigned long long)get(&journal->owned), (unsigned long long)get(&journal->late));
     remove_everything();
     objects_deinit(&objects);
     shm_detach(&segment);
