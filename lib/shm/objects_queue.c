@@ -9,9 +9,9 @@
 #include <errno.h>
 
 #include "lib/base/clock.h"
-#include "lib/base/cpu.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/objects_run.h"
+#include "lib/shm/spin.h"
 
 /* One call. The ask comes first, so that a pointer to it is one to the whole. */
 struct call {
@@ -32,33 +32,20 @@ static struct call call_on(struct objects *o, struct task_bytes name) {
 
 /* ---- waiting ---- */
 
-/* Looks for a while whether somebody changes something in the shard. The budget grows when that paid off. */
+struct seen {
+    const _Atomic uint64_t *seq;
+    uint64_t before;
+};
+
+static bool has_changed(const void *arg) {
+    const struct seen *v = arg;
+    return get(v->seq) != v->before;
+}
+
+/* Looks for a while whether somebody changes something in the shard. */
 static bool spin(struct shm *s, unsigned shard) {
     const _Atomic uint64_t *seq = &s->shards[shard].seq;
-    uint64_t before = get(seq), now = clock_now();
-    if (s->sync_spin_ns < SHM_SPIN_MAX / 32) {
-        if (++s->spin_skip < 32) {
-            return false;
-        }
-        s->spin_skip = 0;
-        s->sync_spin_ns = SHM_SPIN_MAX / 8;
-    }
-    if (!yield_may_poll(&s->yield, now)) {
-        return false;
-    }
-    uint64_t until = now + s->sync_spin_ns;
-    do {
-        for (int i = 0; i < 64; i++) {
-            if (get(seq) != before) {
-                s->sync_spin_ns =
-                    s->sync_spin_ns < SHM_SPIN_MAX / 2 ? s->sync_spin_ns * 2 : SHM_SPIN_MAX;
-                return true;
-            }
-            cpu_pause();
-        }
-    } while (yield_cpu(&s->yield, &now) && now < until);
-    s->sync_spin_ns /= 2;
-    return false;
+    return spin_for(s, has_changed, &(struct seen){seq, get(seq)});
 }
 
 /* Makes the call until it has an answer, or `until` (UINT64_MAX: for ever; 0: just once). */

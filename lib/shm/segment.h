@@ -87,7 +87,8 @@ struct shm {
     bool dirtied; /* an operation that noted something was committed; whoever cares sets it back */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
-    uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects */
+    uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects (spin.h) */
+    uint32_t sync_spin_skip;
     uint64_t
         lease_said;   /* queue_expire_leases(): when it wants to be called again, ms; 0: no need */
     uint32_t cycle_n; /* after -EDEADLK of sync_check_cycle(): how long the circle is; ... */

@@ -25,6 +25,7 @@
 #include "lib/shm/lock.h"
 #include "lib/shm/op.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/spin.h"
 #include "lib/shm/sync_private.h"
 
 enum { LOOKS = 64, PIECE = 160 };
@@ -375,6 +376,27 @@ static bool doze(struct shm *s, struct shm_seat *seat, uint32_t bell, uint64_t u
     return signalled;
 }
 
+struct heard {
+    const struct shm_seat *seat;
+    uint32_t bell;
+};
+
+static bool has_rung(const void *arg) {
+    const struct heard *h = arg;
+    return get32(&h->seat->bell) != h->bell;
+}
+
+/* Before it says that it sleeps, so that nobody takes the trouble to wake it: looks whether the answer is about to come. Who waits at
+ * a queue or a pipe has looked before it went into the line. */
+static void spin(struct shm *s, const struct shm_seat *seat, int64_t ms) {
+    struct heard h = {seat, get32(&seat->bell)};
+    uint64_t state = atomic_load(&seat->waiting.state);
+    if (ms && party_state(state) == PARTY_WAITS && party_kind(state) != KEY_QUEUE &&
+        party_kind(state) != KEY_PIPE) {
+        spin_for(s, has_rung, &h);
+    }
+}
+
 /* How long a wait lasts. */
 struct patience {
     uint64_t until, look; /* UINT64_MAX: never */
@@ -408,6 +430,7 @@ int sync_wait(struct shm *s, int64_t ms) {
     struct patience p = {.until = ms < 0 ? UINT64_MAX : clock_now() + (uint64_t)ms * NS_PER_MS,
                          .look = next_look(s)};
     assert(s->mine && !s->actor);
+    spin(s, seat, ms);
     for (bool leaving = false;;) {
         uint32_t bell = atomic_load(&seat->bell);
         atomic_store(&seat->asleep, 1);

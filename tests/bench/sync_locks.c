@@ -147,7 +147,7 @@ static const struct {
     [AGAIN] = {"rlock", again_turn, 2000000, 10000},
     [LONG_WAY] = {"rwlock, written", long_way_turn, 200000, 5000},
     [MUTEX] = {"robust mutex", plain_mutex_turn, 2000000, 10000},
-    [TWO] = {"a lock that two want", lock_two_turn, 5000, 500},
+    [TWO] = {"a lock that two want", lock_two_turn, 20000, 500},
     [TWO_MUTEX] = {"a mutex that two want", mutex_two_turn, 200000, 2000},
 };
 
