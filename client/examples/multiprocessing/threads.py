@@ -8,7 +8,7 @@ from hearth import multiprocessing
 
 
 def print_id(number):
-    print(f"process {number}: pid {os.getpid()}, thread {threading.get_native_id()}", flush=True)
+    print(f"process {number}: pid {os.getpid()}, thread {threading.get_native_id()}\n", end="", flush=True)
 
 
 def child(number):
