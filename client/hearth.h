@@ -174,7 +174,7 @@ struct hearth_task {
     /* Further options of TASK.SUBMIT, a name and a value in turn: "PRIORITY", "200", "DELAY", "5000",
      * "EXPIRE", "DEADLINE", "RETRY", "3", "ON", "crash,timeout", "BACKOFF", "MAX", and those
      * with two ("LIMIT", key, "3", "UNIQUE", key, "KEEP", "AFTER", "group:name", "OK") or none
-     * ("GROUP", "name", "LAST"): PROTOCOL.md has all. */
+     * ("GROUP", "name", "LAST", "DURABLE"): PROTOCOL.md has all. */
     const char *const *options;
     size_t n_options; /* words */
     /* If set: called as data_fn(h, data, data_arg) for what the task tells. */

@@ -19,6 +19,7 @@ struct task_group {
     struct name *name;   /* and its place in the table */
     uint32_t uid;        /* who made it */
     bool closed;
+    uint32_t last;        /* that has ended: index + 1; 0: none */
     uint32_t first;       /* of its live tasks: index + 1 */
     uint32_t total, live; /* tasks ever, and those that have not ended */
     uint32_t ended[TASK_STATES];
@@ -52,6 +53,9 @@ int groups_join(struct hearthd *d, uint32_t idx, const struct task_bytes *name, 
 void groups_ended(struct hearthd *d, uint32_t idx, enum task_state state);
 /* It is as if it had never been in it. */
 void groups_leave(struct hearthd *d, uint32_t idx);
+
+/* Of a task that a former daemon has left, when all of them are known: if its group was closed, it is so again. It is not told again. */
+void groups_restore(struct hearthd *d, uint32_t idx);
 
 /* ---- ends ---- */
 /* `ended` is called once, from groups_turn(), off the list. */

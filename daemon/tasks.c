@@ -717,6 +717,11 @@ int tasks_recover(struct hearthd *d, struct tasks_recovered *ret) {
         r = t->book[all[i].idx].where != UNKNOWN ? adopt_plan(d, all[i].idx) : 0;
     }
     for (uint32_t i = 0; r == 0 && i < n; i++) {
+        if (t->book[all[i].idx].where != UNKNOWN) {
+            groups_restore(d, all[i].idx);
+        }
+    }
+    for (uint32_t i = 0; r == 0 && i < n; i++) {
         ret->waiting += t->book[all[i].idx].where == LIVE;
         ret->kept += t->book[all[i].idx].where == KEPT || t->book[all[i].idx].where == DEAD;
         tasks_ended(d, all[i].idx); /* those whose end nobody has been told */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Schedules: tasks that are submitted by the clock, again and again. They are kept in the daemon's
- * memory and end with it. One thread. */
+/* Schedules: tasks that are submitted by the clock, again and again. They are in the daemon's memory, and kept in the segment for a
+ * daemon that takes over. One thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -43,7 +43,8 @@ struct timetable_entry {
     struct {
         uint64_t runs, overlapped, missed, refused;
     } count;
-    char error[96]; /* why it was refused last; "": never */
+    size_t kept_at, next_at; /* where its times are in what is kept, 0: not there; and will be */
+    char error[96];          /* why it was refused last; "": never */
 };
 
 int timetable_open(struct hearthd *d); /* 0 or -ENOMEM */
@@ -52,6 +53,14 @@ void timetable_configure(struct hearthd *d);
 void timetable_close(struct hearthd *d);
 /* Submits what has become due. */
 void timetable_turn(struct hearthd *d);
+
+/* ---- timetable_keep.c ---- */
+/* Puts the timetable into the segment, if that outlives the daemon. 0, -ENOMEM, -EAGAIN, -EMSGSIZE. */
+int timetable_keep(struct hearthd *d);
+/* The same of an entry's times, when no more has changed. */
+void timetable_keep_times(struct hearthd *d, const struct timetable_entry *e);
+/* Adds what a former daemon has left. */
+void timetable_restore(struct hearthd *d);
 
 /* What one asks for. Everything is copied. */
 struct timetable_words {

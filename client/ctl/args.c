@@ -200,7 +200,8 @@ bool ctl_task_option(struct ctl *c, int o, struct ctl_task_words *w, struct hear
         {"DEADLINE", TIME, NULL},  {"RETRY", PLAIN, NULL},    {"ON", PLAIN, NULL},
         {"BACKOFF", TIME, NULL},   {"LIMIT", KEY, NULL},      {"AFTER", KEY, "ok"},
         {"GROUP", PLAIN, NULL},    {"UNIQUE", KEY, "reject"}, {"LAST", FLAG, NULL},
-        {"OWNED", FLAG, NULL},     {"SOFT", TIME, NULL},      {"MEMORY", SIZE, NULL}};
+        {"OWNED", FLAG, NULL},     {"SOFT", TIME, NULL},      {"MEMORY", SIZE, NULL},
+        {"DURABLE", FLAG, NULL}};
     o -= CTL_PRIORITY;
     const char *value = c->value, *second = NULL;
     if (options[o].kind == TIME) {

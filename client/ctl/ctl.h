@@ -42,6 +42,7 @@ enum {
     CTL_OWNED = CTL_BACKOFF + 6,
     CTL_SOFT,
     CTL_MEMORY,
+    CTL_DURABLE,
     CTL_LEASE,
     CTL_SIMPLEX
 }; /* letters that are none */
@@ -49,6 +50,7 @@ enum {
 #define CTL_TASK_OPTIONS                                                                           \
     {"soft", CTL_SOFT, "TIME", "it is told to end when it has run so long"},                       \
         {"memory", CTL_MEMORY, "SIZE", "it is killed when it has more memory (as 64M)"},           \
+        {"durable", CTL_DURABLE, NULL, "written to the disk before it counts as accepted"},        \
         {"priority", CTL_PRIORITY, "N", "0 to 255, higher is sooner (default: the pool's, 128)"},  \
         {"delay", CTL_PRIORITY + 1, "TIME", "not before so long from now"},                        \
         {"expire", CTL_PRIORITY + 2, "TIME", "expired if not begun so long from now"},             \
@@ -73,7 +75,7 @@ enum {
     {                                                                                              \
         "last", CTL_BACKOFF + 5, NULL, "with --group: the group takes no more tasks"               \
     }
-enum { CTL_TASK_WORDS = CTL_MEMORY - CTL_PRIORITY + 1 };
+enum { CTL_TASK_WORDS = CTL_DURABLE - CTL_PRIORITY + 1 };
 struct ctl_task_words {
     const char *words[3 * CTL_TASK_WORDS]; /* as hearth_task.options */
     char numbers[CTL_TASK_WORDS][24];

@@ -4,16 +4,16 @@
 
 _hearth_options() {
     case $1 in
-    call) echo --in --timeout --stream --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
+    call) echo --in --timeout --stream --soft --memory --durable --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     log) echo --follow ;;
-    submit) echo --in --timeout --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
+    submit) echo --in --timeout --soft --memory --durable --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned --unique --last ;;
     wait) echo --any --timeout ;;
-    map) echo --files --null --ordered --out --plain --split --chunk --jobs --arg --timeout --summary --quiet --soft --memory --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
+    map) echo --files --null --ordered --out --plain --split --chunk --jobs --arg --timeout --summary --quiet --soft --memory --durable --priority --delay --expire --deadline --retry --on --backoff --limit --after --group --owned ;;
     tasks) echo --pool --state --count ;;
     workers) echo --pool ;;
     top) echo --once --delay ;;
     events) echo --follow --type --count --from ;;
-    schedule) echo --in --timeout --replace --misfire --overlap --soft --memory --priority --delay --expire --deadline --retry --on --backoff ;;
+    schedule) echo --in --timeout --replace --misfire --overlap --soft --memory --durable --priority --delay --expire --deadline --retry --on --backoff ;;
     lock) echo --timeout --nonblock --conflict-exit-code --list ;;
     sem) echo --timeout --nonblock --conflict-exit-code --max ;;
     queue) echo --timeout --nonblock --in --max --lease ;;

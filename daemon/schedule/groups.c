@@ -20,8 +20,10 @@
 #include <sys/mman.h>
 
 #include "daemon/schedule/names.h"
+#include "daemon/policy.h"
 #include "daemon/tasks.h"
 #include "lib/base/clock.h"
+#include "lib/shm/adopt.h"
 
 struct member {
     struct task_group *group; /* NULL: the record's task is in none, or has ended */
@@ -214,6 +216,7 @@ void groups_ended(struct hearthd *d, uint32_t idx, enum task_state state) {
     }
     struct task_group *g = take_out(s, idx);
     g->ended[state]++;
+    g->last = idx + 1;
     if (g->live == 0) {
         set_idle(d, g);
     }
@@ -231,9 +234,49 @@ void groups_leave(struct hearthd *d, uint32_t idx) {
     }
 }
 
+/* Is there a task of the group in this record still? */
+static bool is_of(struct hearthd *d, uint32_t idx, const struct task_group *g,
+                  struct task_view *ret) {
+    struct policy policy;
+    if (task_view(&d->shm, idx, ret) < 0 || ret->pool >= d->n_pools) {
+        return false;
+    }
+    policy_get(&ret->policy, d->pools[ret->pool].config, &policy);
+    return policy_has(&policy, POLICY_GROUP) && policy.group.len == g->name->len &&
+           memcmp(policy.group.data, g->name->key, g->name->len) == 0;
+}
+
+/* Its tasks' records know it, too, for a daemon that takes over: those that live, or the last one of those that are over. */
+static void note_closed(struct hearthd *d, const struct task_group *g) {
+    struct task_view v;
+    for (uint32_t at = g->first; at; at = d->groups->members[at - 1].next) {
+        if (task_view(&d->shm, at - 1, &v) == 0) {
+            task_set_closed(&d->shm, at - 1, v.id);
+        }
+    }
+    if (g->first == 0 && g->last && is_of(d, g->last - 1, g, &v)) {
+        task_set_closed(&d->shm, g->last - 1, v.id);
+    }
+}
+
+void groups_restore(struct hearthd *d, uint32_t idx) {
+    struct task_view v;
+    struct policy policy;
+    if (task_view(&d->shm, idx, &v) < 0 || !task_is_closed(&d->shm, idx, v.id)) {
+        return;
+    }
+    policy_get(&v.policy, d->pools[v.pool].config, &policy);
+    struct task_group *g = policy_has(&policy, POLICY_GROUP) ? groups_find(d, &policy.group) : NULL;
+    if (g && !g->closed) {
+        g->closed = true;
+        g->ended_ms = g->live == 0 ? clock_wall_ms() : 0;
+    }
+}
+
 void group_close(struct hearthd *d, struct task_group *g) {
     if (!g->closed) {
         g->closed = true;
+        note_closed(d, g);
         if (g->live == 0) {
             set_idle(d, g);
         }

@@ -44,7 +44,8 @@ struct timetable {
     struct event *timer;
     bool look; /* the timer has gone off */
     bool more;
-    int64_t offset_ms; /* of the wall clock to the one that nobody sets */
+    bool quiet, unkept; /* changes are kept later; and could not be just now */
+    int64_t offset_ms;  /* of the wall clock to the one that nobody sets */
 };
 
 /* ---- the clock ---- */
@@ -75,11 +76,11 @@ static void timer_set(struct timetable *t, int64_t now) {
             next = e->next_ms;
         }
     }
-    if (next == 0) {
+    if (next == 0 && !t->unkept) {
         event_del(t->timer);
         return;
     }
-    int64_t in = t->more ? BUSY_MS : next > now ? next - now : 0;
+    int64_t in = t->more || t->unkept ? BUSY_MS : next > now ? next - now : 0;
     in = in < LOOK_MS ? in : LOOK_MS;
     struct timeval tv = {.tv_sec = in / 1000, .tv_usec = in % 1000 * 1000 + 500};
     event_add(t->timer, &tv);
@@ -97,6 +98,10 @@ int timetable_open(struct hearthd *d) {
         return -ENOMEM;
     }
     d->timetable = t;
+    t->quiet = true;
+    if (d->found) {
+        timetable_restore(d);
+    }
     timetable_configure(d);
     return 0;
 }
@@ -104,6 +109,7 @@ int timetable_open(struct hearthd *d) {
 void timetable_close(struct hearthd *d) {
     struct timetable *t = d->timetable;
     if (t) {
+        t->quiet = true;
         while (!list_empty(&t->entries)) {
             timetable_delete(d, list_first(&t->entries, struct timetable_entry, node));
         }
@@ -111,6 +117,15 @@ void timetable_close(struct hearthd *d) {
         free(t);
         d->timetable = NULL;
     }
+}
+
+/* Schedules have come, gone, or been paused: their successors are to know of it. */
+static void changed(struct hearthd *d) {
+    struct timetable *t = d->timetable;
+    if (!t->quiet) {
+        t->unkept = timetable_keep(d) < 0;
+    }
+    event_add(t->timer, &(struct timeval){.tv_usec = t->unkept ? BUSY_MS * 1000 : 0});
 }
 
 /* ---- submitting ---- */
@@ -155,6 +170,7 @@ int timetable_run(struct hearthd *d, struct timetable_entry *e, struct task_ref 
         e->last = ref;
         e->last_ms = wall_now();
         e->count.runs++;
+        timetable_keep_times(d, e);
         *ret = ref;
     }
     return r;
@@ -267,6 +283,7 @@ void timetable_turn(struct hearthd *d) {
     int64_t now = wall_now();
     bool back = set_back(t, now);
     t->look = t->more = false;
+    t->unkept = t->unkept && timetable_keep(d) < 0;
     list_for_each (it, &t->entries) {
         struct timetable_entry *e = list_entry(it, struct timetable_entry, node);
         if (e->paused || !e->next_ms) {
@@ -277,6 +294,7 @@ void timetable_turn(struct hearthd *d) {
         }
         if (e->next_ms <= now) {
             t->more |= n++ >= TURN_FIRES || !come_due(d, e, now);
+            timetable_keep_times(d, e);
         }
     }
     timer_set(t, now);
@@ -357,8 +375,11 @@ static struct timetable_entry *entry_new(const struct timetable_words *w, size_t
     return e;
 }
 
-static void look_soon(struct timetable *t) {
-    event_add(t->timer, &(struct timeval){0});
+static void drop(struct hearthd *d, struct timetable_entry *e) {
+    d->timetable->n--;
+    d->timetable->bytes -= e->n_bytes;
+    list_del(&e->node);
+    entry_free(e);
 }
 
 int timetable_add(struct hearthd *d, const struct timetable_words *w, bool replace) {
@@ -385,7 +406,7 @@ int timetable_add(struct hearthd *d, const struct timetable_words *w, bool repla
         return -ENOENT;
     }
     if (old) {
-        timetable_delete(d, old);
+        drop(d, old);
     }
     struct list *before = &t->entries;
     list_for_each (it, &t->entries) {
@@ -397,7 +418,7 @@ int timetable_add(struct hearthd *d, const struct timetable_words *w, bool repla
     list_link(before, &e->node);
     t->n++;
     t->bytes += n_bytes;
-    look_soon(t);
+    changed(d);
     return 0;
 }
 
@@ -412,11 +433,8 @@ struct timetable_entry *timetable_find(struct hearthd *d, const char *name, size
 }
 
 void timetable_delete(struct hearthd *d, struct timetable_entry *e) {
-    d->timetable->n--;
-    d->timetable->bytes -= e->n_bytes;
-    list_del(&e->node);
-    entry_free(e);
-    look_soon(d->timetable);
+    drop(d, e);
+    changed(d);
 }
 
 void timetable_pause(struct hearthd *d, struct timetable_entry *e, bool on) {
@@ -424,7 +442,7 @@ void timetable_pause(struct hearthd *d, struct timetable_entry *e, bool on) {
         e->next_ms = timetable_after(e, wall_now()); /* what came meanwhile was not missed */
     }
     e->paused = on;
-    look_soon(d->timetable);
+    changed(d);
 }
 
 uint32_t timetable_count(const struct hearthd *d) {
@@ -494,6 +512,7 @@ static int configure_line(struct hearthd *d, const struct pool_config *p, const 
 }
 
 void timetable_configure(struct hearthd *d) {
+    d->timetable->quiet = true;
     list_for_each (it, &d->timetable->entries) {
         list_entry(it, struct timetable_entry, node)->listed = false;
     }
@@ -513,4 +532,6 @@ void timetable_configure(struct hearthd *d) {
             timetable_delete(d, e);
         }
     }
+    d->timetable->quiet = false;
+    changed(d);
 }

@@ -64,43 +64,73 @@ void shm_pool_reset(struct shm *s, uint32_t index) {
     }
 }
 
+/* ---- bytes for a successor: a block, its length first ---- */
+
+static int keep(struct shm *s, _Atomic uint64_t *owner, _Atomic uint64_t *spare, const void *data,
+                size_t len) {
+    uint64_t n = len;
+    int r = alloc_take_back(s, spare);
+    r = r == -EBADMSG ? 0 : r;
+    r = r ? r : alloc_give(s, spare, sizeof(n) + len);
+    if (r) {
+        return r;
+    }
+    uint8_t *block = alloc_ptr(s, get(spare), sizeof(n) + len);
+    if (!block) {
+        return -EBADMSG;
+    }
+    memcpy(block, &n, sizeof(n));
+    if (len) {
+        memcpy(block + sizeof(n), data, len);
+    }
+    r = alloc_swap(s, owner, spare);
+    if (r == 0) {
+        alloc_take_back(s, spare); /* busy: the next call does it */
+    }
+    return r;
+}
+
+static struct task_bytes kept(const struct shm *s, const _Atomic uint64_t *owner) {
+    uint64_t off = get(owner), n;
+    const uint8_t *block = off ? alloc_ptr(s, off, sizeof(n)) : NULL;
+    if (!block) {
+        return (struct task_bytes){"", 0};
+    }
+    memcpy(&n, block, sizeof(n));
+    if (n > ALLOC_MAX || !alloc_ptr(s, off, sizeof(n) + n)) {
+        return (struct task_bytes){"", 0};
+    }
+    return (struct task_bytes){block + sizeof(n), n};
+}
+
 int shm_pool_keep_handlers(struct shm *s, uint32_t index, const void *names, size_t len) {
     struct shm_pool *p = &s->pools[index];
     struct task_bytes now = shm_pool_handlers(s, index);
     if (len && now.len == len && memcmp(now.data, names, len) == 0) {
         return 0;
     }
-    uint64_t n = len;
-    int r = alloc_take_back(s, &p->handlers_spare);
-    r = r == -EBADMSG ? 0 : r;
-    r = r ? r : alloc_give(s, &p->handlers_spare, sizeof(n) + len);
-    if (r) {
-        return r;
-    }
-    uint8_t *block = alloc_ptr(s, get(&p->handlers_spare), sizeof(n) + len);
-    if (!block) {
-        return -EBADMSG;
-    }
-    memcpy(block, &n, sizeof(n));
-    memcpy(block + sizeof(n), names, len);
-    r = alloc_swap(s, &p->handlers_off, &p->handlers_spare);
-    if (r == 0) {
-        alloc_take_back(s, &p->handlers_spare); /* busy: the next call does it */
-    }
-    return r;
+    return keep(s, &p->handlers_off, &p->handlers_spare, names, len);
 }
 
 struct task_bytes shm_pool_handlers(const struct shm *s, uint32_t index) {
-    uint64_t off = get(&s->pools[index].handlers_off), n;
-    const uint8_t *block = off ? alloc_ptr(s, off, sizeof(n)) : NULL;
-    if (!block) {
-        return (struct task_bytes){"", 0};
+    struct task_bytes b = kept(s, &s->pools[index].handlers_off);
+    bool whole = b.len == 0 || ((const uint8_t *)b.data)[b.len - 1] == 0;
+    return whole ? b : (struct task_bytes){"", 0};
+}
+
+int shm_keep(struct shm *s, const void *data, size_t len) {
+    return keep(s, &s->head->kept_off, &s->head->kept_spare, data, len);
+}
+
+struct task_bytes shm_kept(const struct shm *s) {
+    return kept(s, &s->head->kept_off);
+}
+
+void shm_kept_set(struct shm *s, size_t at, uint64_t v) {
+    struct task_bytes b = shm_kept(s);
+    if (at % 8 == 0 && b.len >= 8 && at <= b.len - 8) {
+        atomic_store((_Atomic uint64_t *)((uintptr_t)b.data + at), v);
     }
-    memcpy(&n, block, sizeof(n));
-    if (n > ALLOC_MAX || !alloc_ptr(s, off, sizeof(n) + n) || (n && block[sizeof(n) + n - 1])) {
-        return (struct task_bytes){"", 0};
-    }
-    return (struct task_bytes){block + sizeof(n), n};
 }
 
 /* ---- tasks ---- */
@@ -117,6 +147,20 @@ bool task_is_told(struct shm *s, uint32_t idx, uint64_t id) {
     uint64_t v;
     const struct shm_task *t = task_record(s, idx, id, &v);
     return t && (get32(&t->cancel) & STOP_TOLD);
+}
+
+void task_set_closed(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    struct shm_task *t = task_record(s, idx, id, &v);
+    if (t) {
+        atomic_fetch_or(&t->cancel, (uint32_t)STOP_CLOSED);
+    }
+}
+
+bool task_is_closed(struct shm *s, uint32_t idx, uint64_t id) {
+    uint64_t v;
+    const struct shm_task *t = task_record(s, idx, id, &v);
+    return t && (get32(&t->cancel) & STOP_CLOSED);
 }
 
 void task_set_past(struct shm *s, uint32_t idx, uint64_t id, uint64_t submitted_ns,

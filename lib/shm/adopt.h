@@ -36,7 +36,18 @@ int shm_pool_keep_handlers(struct shm *s, uint32_t index, const void *names, siz
 /* What was kept; empty: nothing. */
 struct task_bytes shm_pool_handlers(const struct shm *s, uint32_t index);
 
+/* ---- bytes of the daemon's own, for its successor ---- */
+/* In place of what was kept before. Errors as shm_pool_keep_handlers(). */
+int shm_keep(struct shm *s, const void *data, size_t len);
+/* What was kept, by anybody who may write to the segment; empty: nothing. Valid until the next shm_keep(). 8-byte aligned. */
+struct task_bytes shm_kept(const struct shm *s);
+/* Changes one word of it, `at` bytes from the start, in place. */
+void shm_kept_set(struct shm *s, size_t at, uint64_t v);
+
 /* ---- tasks ---- */
+/* Notes that the task's group takes no more tasks. */
+void task_set_closed(struct shm *s, uint32_t idx, uint64_t id);
+bool task_is_closed(struct shm *s, uint32_t idx, uint64_t id);
 /* Notes that the end of the task is being told, so that nobody tells it again. */
 void task_set_told(struct shm *s, uint32_t idx, uint64_t id);
 bool task_is_told(struct shm *s, uint32_t idx, uint64_t id);

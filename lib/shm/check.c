@@ -478,6 +478,11 @@ static int collect(struct walk *w) {
             return r;
         }
     }
+    e = own(w, get(&w->s->head->kept_off), 1, "what the daemon keeps", 0);
+    e = e ? e : own(w, get(&w->s->head->kept_spare), 1, "what the daemon keeps", 0);
+    if (e) {
+        return e;
+    }
     for (uint32_t i = 0; i < SHM_POOLS; i++) {
         struct shm_ring *ring = &w->s->pools[i].ready;
         uint64_t n = get(&ring->capacity) + get(&w->s->pools[i].front.capacity);

@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define SHM_MAGIC   UINT64_C(0x4d48534854524148) /* "HARTHSHM" */
-#define SHM_VERSION 16u
+#define SHM_VERSION 17u
 
 enum {
     SHM_LINE = 64, /* cache line */
@@ -177,7 +177,7 @@ struct shm_task {
     uint8_t core;
     uint8_t kills;           /* attempts that ended with a worker's death */
     _Atomic uint32_t cancel; /* bits 0-1: somebody wants it stopped: 1 cancelled, 2 its time is
-                                over; bit 2: past its soft limit; bit 3: its end is told; bits 8-15: the signal for that */
+                                over; bit 2: past its soft limit; bit 3: its end is told; bits 8-15: the signal for that; bit 16: its group is closed */
     uint8_t pool;
     uint8_t priority;
     uint16_t policy_len;           /* bytes behind the arguments that are the daemon's own */
@@ -441,6 +441,8 @@ struct shm_header {
     _Atomic uint32_t drain_wanted;  /* 1: somebody waits for the next one */
     _Atomic uint32_t drain_waiters; /* 1: somebody may sleep on the bell */
     _Atomic uint32_t drain_bell;    /* futex: +1 after a drain while somebody waits */
+    _Atomic uint64_t kept_off;      /* bytes of the daemon's own, for its successor (adopt.c) */
+    _Atomic uint64_t kept_spare;
 };
 
 _Static_assert(sizeof(struct shm_task) == 256, "a queued task costs 256 bytes and its payload");

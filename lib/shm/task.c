@@ -616,7 +616,7 @@ void task_set_soft(struct shm *s, uint32_t idx, uint64_t id, int signal) {
     uint64_t v;
     struct shm_task *t = task_record(s, idx, id, &v);
     if (t) {
-        atomic_store(&t->cancel, (get32(&t->cancel) & STOP_MASK) | STOP_SOFT |
+        atomic_store(&t->cancel, (get32(&t->cancel) & (STOP_MASK | STOP_CLOSED)) | STOP_SOFT |
                                      (uint32_t)(signal & 0xff) << STOP_SIGNAL);
     }
 }

@@ -13,7 +13,8 @@ enum {
     STOP_MASK,
     STOP_SOFT = 4,
     STOP_TOLD = 8,         /* its end is being told, or has been */
-    STOP_SIGNAL = 8        /* a shift */
+    STOP_SIGNAL = 8,       /* a shift */
+    STOP_CLOSED = 1 << 16  /* its group is closed */
 };                         /* shm_task.cancel */
 enum { CPU_UNIT_US = 10 }; /* shm_task.cpu_user, cpu_system */
 

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/shm/adopt.h"
+#include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
 #include "lib/shm/ring.h"
 #include "lib/shm/stream.h"
@@ -607,6 +609,56 @@ static const char *verify_rescue(struct shm *s, bool finished) {
     return bad;
 }
 
+/* ---- what the daemon keeps for its successor: as before, or as after; and marks in a record ---- */
+static void keep_text(struct shm *s, size_t from, size_t len) {
+    int r = shm_keep(s, text + from, len);
+    assert(r == 0);
+}
+static void setup_kept(struct shm *s) {
+    setup_two(s);
+    keep_text(s, 0, 300);
+}
+static void op_keep(struct shm *s) {
+    keep_text(s, 1000, 20000);
+}
+static void op_keep_word(struct shm *s) {
+    shm_kept_set(s, 8, UINT64_MAX);
+    shm_kept_set(s, 296, 0); /* past the end */
+    task_set_closed(s, 0, s->tasks[0].id);
+}
+/* Gives it back: what is left then belongs to tasks. */
+static const char *expect_two(struct shm *s) {
+    alloc_take_back(s, &s->head->kept_off);
+    alloc_take_back(s, &s->head->kept_spare);
+    return expect(s, 2, 2, 0);
+}
+static const char *verify_kept(struct shm *s, bool finished) {
+    const char *bad = step_recover(s, STEP_VICTIM);
+    struct task_bytes b = shm_kept(s);
+    bool old = b.len == 300 && memcmp(b.data, text, 300) == 0;
+    bool new = b.len == 20000 && memcmp(b.data, text + 1000, 20000) == 0;
+    if (bad || (!new && (!old || finished))) {
+        return bad ? bad : "neither the old nor the new";
+    }
+    return expect_two(s);
+}
+static const char *verify_kept_word(struct shm *s, bool finished) {
+    struct task_bytes b = shm_kept(s);
+    uint64_t v = 0;
+    if (b.len != 300 || memcmp(b.data, text, 8) != 0 ||
+        memcmp((char *)b.data + 16, text + 16, 284)) {
+        return "other words have changed";
+    }
+    memcpy(&v, (const char *)b.data + 8, 8);
+    if (v != UINT64_MAX && (finished || memcmp(&v, text + 8, 8) != 0)) {
+        return "a torn word";
+    }
+    if (finished && !task_is_closed(s, 0, s->tasks[0].id)) {
+        return "not marked";
+    }
+    return expect_two(s);
+}
+
 static const struct step_case cases[] = {
     {"submit, inline", setup_two, NULL, op_submit_inline, verify_submit},
     {"submit, block", setup_two, NULL, op_submit_block, verify_submit},
@@ -645,6 +697,8 @@ static const struct step_case cases[] = {
     {"free, with a stream", setup_streamed_done, NULL, op_free, verify_free_one},
     {"sweep what a dead one had put off freeing", setup_put_off, NULL, op_sweep, verify_sweep},
     {"submit, and wake one who sleeps", setup_asleep, NULL, op_submit_and_wake, verify_woken},
+    {"keep for a successor", setup_kept, NULL, op_keep, verify_kept},
+    {"change a word of what is kept", setup_kept, NULL, op_keep_word, verify_kept_word},
 };
 
 enum { KEEP = 12 };

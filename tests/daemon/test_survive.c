@@ -207,6 +207,67 @@ Test(survive, keys_that_are_kept) {
     check();
 }
 
+Test(survive, schedules_go_on) {
+    const char *shown;
+    char first[80];
+    cr_assert_str_eq(wire_call(&w, "SCHEDULE.ADD", "beat", "EVERY", "100", "demo", "echo", "tick",
+                               "ARG", "a", "PRIORITY", "7", "LIMIT", "l", "3", NULL),
+                     "+OK");
+    cr_assert_str_eq(wire_call(&w, "SCHEDULE.ADD", "held", "5 4 * * *", "demo", "echo", "x",
+                               "MISFIRE", "ONCE", "OVERLAP", "ALLOW", NULL),
+                     "+OK");
+    cr_assert_str_eq(wire_call(&w, "SCHEDULE.PAUSE", "held", NULL), "+OK");
+    cr_assert_str_eq(wire_call(&w, "SCHEDULE.ADD", "gone", "@daily", "demo", "echo", "x", NULL),
+                     "+OK");
+    cr_assert_str_eq(wire_call(&w, "SCHEDULE.DEL", "gone", NULL), ":1");
+    for (int i = 0; i < 2; i++) {
+        uint64_t until = clock_now() + 10 * NS_PER_SEC;
+        do {
+            cr_assert(clock_now() < until);
+            wire_call(&w, "SCHEDULE.INFO", "beat", NULL);
+            snprintf(first, sizeof(first), "%s", wire_show_at(&w, wire_find(&w, 0, "last_task")));
+        } while (strcmp(wire_show_at(&w, wire_find(&w, 0, "runs")), ":0") == 0);
+        killed();
+        shown = wire_call(&w, "SCHEDULE.LIST", NULL);
+        cr_assert(strstr(shown, "\"beat\"") && strstr(shown, "\"held\"") && !strstr(shown, "gone"),
+                  "%s", shown);
+        wire_call(&w, "SCHEDULE.INFO", "held", NULL);
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "when")), "\"5 4 * * *\"");
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "paused")), "\"yes\"");
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "misfire")), "\"once\"");
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "overlap")), "\"allow\"");
+        first[strlen(first) - 1] = 0;
+        wire_call(&w, "TASK.STATUS", first + 1, NULL);
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "priority")), ":7");
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "schedule")), "\"beat\"");
+    }
+    check();
+}
+
+Test(survive, closed_groups_stay_closed) {
+    char live[80], done[80], after[80];
+    SUBMIT(live, "demo", "echo", "x", "DELAY", "60000", "GROUP", "live", "LAST");
+    SUBMIT(done, "demo", "echo", "x", "GROUP", "over");
+    wait_for(done, "\"done\"");
+    cr_assert_str_eq(wire_call(&w, "GROUP.CLOSE", "over", NULL), "+OK");
+    SUBMIT(after, "demo", "echo", "late", "AFTER", "group:live", "ANY");
+    SUBMIT(done, "demo", "echo", "x", "GROUP", "open");
+    wait_for(done, "\"done\"");
+    for (int i = 0; i < 2; i++) {
+        killed();
+        cr_assert(strstr(wire_call(&w, "TASK.SUBMIT", "demo", "echo", "x", "GROUP", "live", NULL),
+                         "CLOSED"));
+        cr_assert(strstr(wire_call(&w, "TASK.SUBMIT", "demo", "echo", "x", "GROUP", "over", NULL),
+                         "CLOSED"));
+        wire_call(&w, "GROUP.WAIT", "over", "TIMEOUT", "5000", NULL);
+        cr_assert_str_eq(wire_show_at(&w, wire_find(&w, 0, "complete")), "\"yes\"");
+        SUBMIT(done, "demo", "echo", "x", "GROUP", "open");
+    }
+    cr_assert_str_eq(wire_call(&w, "TASK.CANCEL", live, NULL), ":1");
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", after, NULL), "\"late\""), "%s", wire_show(&w));
+    check();
+}
+
 Test(survive, a_pool_that_is_gone_ends_its_tasks_and_keeps_its_results) {
     char done[80], runs[80], queued[80];
     SUBMIT(done, "once", "run", "result", "ARG", "cat");
