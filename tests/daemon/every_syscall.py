@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """hearthd is killed at its system calls, one run for each, and each is made to fail, while a client submits durable and plain
-tasks and writes to a dict. After a restart every task that was acknowledged has ended as done or is accounted for; the dict has
-what was acknowledged; and once the segment is lost too, every durable task is still there.
+tasks and writes to a plain and a durable dict. After a restart every task that was acknowledged has ended as done or is accounted
+for; the dicts have what was acknowledged; and once the segment is lost too, every durable task is still there, and so is the durable dict.
 
 strace kills or fails the n-th call of a name in the daemon's main thread and its writer's. Without HEARTH_SYSCALLS a sample is
 taken, by the dice of HEARTH_SOAK_SEED; HEARTH_SYSCALLS=all does them all (some minutes), =NAME those of one name."""
@@ -89,17 +89,17 @@ def connect(path, process, seconds=5):
 
 
 def scenario(daemon):
-    """What was acknowledged: tasks (id: payload), durable ones, and increments sent and acknowledged."""
-    plain, durable, count = {}, {}, [0, 0]
+    """What was acknowledged: tasks (id: payload), durable ones, and increments sent and acknowledged, by key."""
+    plain, durable, count = {}, {}, {"counts": [0, 0], "durable:counts": [0, 0]}
     wire = connect(daemon.path, daemon.process)
     for i in range(4):
-        for pool, handler, into in (("demo", "echo", plain), ("sure", "run", durable)):
+        for pool, handler, into, key in (("demo", "echo", plain, "counts"), ("sure", "run", durable, "durable:counts")):
             try:
                 if wire is None:
                     return plain, durable, count
-                count[0] += 1
-                if not isinstance(wire.ask("HINCRBY", "counts", "n", 1), Error):
-                    count[1] += 1
+                count[key][0] += 1
+                if not isinstance(wire.ask("HINCRBY", key, "n", 1), Error):
+                    count[key][1] += 1
                 reply = wire.ask("TASK.SUBMIT", pool, handler, b"%d" % i)
                 if not isinstance(reply, Error):
                     into[bytes(reply)] = b"%d" % i
@@ -122,6 +122,12 @@ def ends(wire, tasks):
         assert not isinstance(end, Error) and end[1] == b"done" and end[2] == payload, f"{task}: {end}"
 
 
+def counted(wire, count, key):
+    n = int(wire.ask("HGET", key, "n") or 0)
+    sent, acknowledged = count[key]
+    assert acknowledged <= n <= sent, f"{key} {n}: {count}"
+
+
 def run(arguments):
     """One run with these arguments of strace, and what must be true after it."""
     daemon = Traced("")
@@ -133,8 +139,8 @@ def run(arguments):
         daemon.end()
         daemon.start()
         wire = Wire(daemon.path)
-        n = int(wire.ask("HGET", "counts", "n") or 0)
-        assert count[1] <= n <= count[0], f"counter {n}: {count}"
+        counted(wire, count, "counts")
+        counted(wire, count, "durable:counts")
         ends(wire, plain)
         ends(wire, durable)
         report = wire.ask("SEGMENT.CHECK")
@@ -146,6 +152,7 @@ def run(arguments):
         daemon.start()
         wire = Wire(daemon.path)
         ends(wire, durable)
+        counted(wire, count, "durable:counts")
         wire.sock.close()
     except Exception as e:
         raise AssertionError(f"{' '.join(arguments)}: {type(e).__name__}: {e}\n{daemon.log()[-3000:]}") from e
