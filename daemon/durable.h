@@ -38,6 +38,8 @@ void durable_turn(struct hearthd *d);
 
 /* Durable objects (lib/shm/dirty.h) are to be written down, and can be. */
 bool durable_has_news(const struct hearthd *d);
+/* Nothing that was noted is yet to be written. */
+bool durable_is_clean(const struct hearthd *d);
 /* The drain that has everything that was committed before now; it is on the disk when durable_drained() has come to it. */
 uint64_t durable_next_drain(const struct hearthd *d);
 uint64_t durable_drained(const struct hearthd *d);

@@ -390,7 +390,8 @@ static int run_loop(struct run *run) {
 static bool is_empty(struct hearthd *d) {
     struct tasks_stats n;
     tasks_stats(d, &n);
-    return n.live + n.kept + n.fetched + n.dead == 0 && keys_count(&d->shm) == 0;
+    return n.live + n.kept + n.fetched + n.dead == 0 && keys_count(&d->shm) == 0 &&
+           durable_is_clean(d);
 }
 
 static void close_all(struct run *run) {

@@ -41,7 +41,7 @@ static void look(struct hearthd *d) {
     const char *trouble = journal_trouble(u->journal);
     if (trouble && !u->troubled) {
         log_err(ABOUT,
-                "cannot write to %s: %s; durable tasks are refused until it can be written again",
+                "cannot write to %s: %s; what is durable is refused until it can be written again",
                 d->config->durable_path, trouble);
     } else if (!trouble && u->troubled) {
         log_notice(ABOUT, "%s can be written again", d->config->durable_path);
@@ -176,6 +176,10 @@ void durable_drain(struct hearthd *d, uint64_t until_ns) {
 
 bool durable_has_news(const struct hearthd *d) {
     return objects_journal_has_news(d);
+}
+
+bool durable_is_clean(const struct hearthd *d) {
+    return !d->durable || objects_journal_is_clean(d);
 }
 
 uint64_t durable_next_drain(const struct hearthd *d) {

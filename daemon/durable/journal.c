@@ -52,11 +52,14 @@ static const char *const schema[VERSION] = {
     " cause TEXT, code INTEGER, signal INTEGER, core INTEGER, result BLOB, log BLOB, ended_ms "
     "INTEGER,"
     " run_us INTEGER) WITHOUT ROWID;",
-    "CREATE TABLE key_values(key TEXT PRIMARY KEY, type TEXT NOT NULL, value BLOB, expires_ms "
+    "CREATE TABLE IF NOT EXISTS key_values(key TEXT PRIMARY KEY, type TEXT NOT NULL, value BLOB, "
+    "expires_ms "
     "INTEGER) WITHOUT ROWID;"
-    "CREATE TABLE dict_fields(key TEXT, field TEXT, value BLOB, PRIMARY KEY(key, field)) WITHOUT "
+    "CREATE TABLE IF NOT EXISTS dict_fields(key TEXT, field TEXT, value BLOB, PRIMARY KEY(key, "
+    "field)) WITHOUT "
     "ROWID;"
-    "CREATE TABLE list_items(key TEXT, position INTEGER, value BLOB, PRIMARY KEY(key, position))"
+    "CREATE TABLE IF NOT EXISTS list_items(key TEXT, position INTEGER, value BLOB, PRIMARY "
+    "KEY(key, position))"
     " WITHOUT ROWID;",
 };
 

@@ -204,7 +204,7 @@ static void try_later(struct durable *u) {
     event_add(u->retry, &(struct timeval){.tv_usec = RETRY_US});
 }
 
-/* Sooner than the sum over all shards of its locks no drain can begin. */
+/* Copies all that is noted: every shard at once, or none. */
 static void drain(struct hearthd *d) {
     struct durable *u = d->durable;
     struct drain w = {u, journal_waiting_bytes(u->journal)};
@@ -219,12 +219,14 @@ static void drain(struct hearthd *d) {
     }
     if (r < 0) {
         begin(&w);
-        if (r != -EAGAIN) {
+        if (r != -EAGAIN && !u->complained) {
+            u->complained = true;
             log_err(ABOUT, "cannot write down what has changed: %s", strerror(-r));
         }
         try_later(u);
         return;
     }
+    u->complained = false;
     u->drains_begun++;
     u->batch = r > 0 ? journal_filling(u->journal) : 0;
     u->taken = shards;

@@ -19,10 +19,11 @@ struct durable {
     durable_fn *fn[DURABLE_LISTENERS];
     /* of the objects: a drain copies all that is noted into one batch */
     uint64_t drains_begun, drains_done;
-    uint64_t batch; /* that of the drain under way; 0: none */
-    uint64_t taken; /* shards to be cleared when it is on the disk, ... */
-    bool clearing;  /* ... which it is */
-    bool again;     /* a lock was busy; the timer is set */
+    uint64_t batch;  /* that of the drain under way; 0: none */
+    uint64_t taken;  /* shards to be cleared when it is on the disk, ... */
+    bool clearing;   /* ... which it is */
+    bool complained; /* that it cannot be copied */
+    bool again;      /* a lock was busy; the timer is set */
 };
 
 /* There is no database. */
