@@ -451,6 +451,9 @@ static void reply_end(struct conn *c, const struct proc *p) {
         end_cause(d, p->spec.task, &v, why);
     }
     reply_field_text(c, "failure", why);
+    if (known) {
+        tasks_fetched(d, p->spec.task);
+    }
 }
 
 static void wait_ended(struct proc_waiter *w, const struct proc *p) {

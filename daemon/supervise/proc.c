@@ -776,12 +776,13 @@ void procs_turn(struct hearthd *d) {
         return;
     }
     uint32_t kept = ps->n_kept;
+    bool sweep_now = ps->sweep; /* of ends before this turn: who waits for one hears of it first */
     list_for_each_safe (it, &ps->news) {
         struct proc *p = list_entry(it, struct proc, news);
         list_del(it);
         look(p);
     }
-    if (ps->sweep) {
+    if (sweep_now) {
         sweep(d->supervise);
     }
     if (ps->retime) {
