@@ -45,7 +45,7 @@ void table_deinit(struct table *t);
 struct task *table_new(struct table *t);
 /* Ends its use: its ticket and its id find nothing any more. */
 void table_free(struct table *t, struct task *task);
-/* Gives it its id (len <= HEARTH_ID_MAX, not known yet). */
+/* Gives it its id (len <= HEARTH_ID_MAX); several may have the same. */
 void table_name(struct table *t, struct task *task, const char *id, size_t len);
 struct task *table_find(const struct table *t, const char *id, size_t len);
 struct task *table_by_ticket(const struct table *t, uint64_t ticket);

@@ -372,8 +372,7 @@ static void end_early(struct hearth *h, struct task *t) {
 }
 
 static int name_task(struct hearth *h, struct task *t, const struct resp_value *id) {
-    if (!value_is_text(id) || id->len == 0 || id->len > HEARTH_ID_MAX ||
-        table_find(&h->table, id->data, id->len)) {
+    if (!value_is_text(id) || id->len == 0 || id->len > HEARTH_ID_MAX) {
         return result_say(h, HEARTH_E_PROTOCOL, "a task was given an impossible id");
     }
     table_name(&h->table, t, id->data, id->len);
@@ -439,8 +438,11 @@ int task_pushed(struct hearth *h) {
         }
         stream_ended(h, id->data, id->len, &r);
         struct task *t = table_find(&h->table, id->data, id->len);
-        if (t) {
-            task_end(h, t, &r);
+        bool ours = t != NULL;
+        for (; t; t = table_find(&h->table, id->data, id->len)) {
+            task_end(h, t, &r); /* several, if a UNIQUE key has made one task of them */
+        }
+        if (ours) {
             return 0;
         }
         if (h->table.unnamed > 0) {

@@ -376,7 +376,6 @@ static int dump_groups(struct dump *d) {
         } else if (e == 0 && hearth_reply_text(hearth_reply_get(r, "closed"), NULL)[0] == 'y') {
             printf("{\"group\":\"%s\",\"closed\":1}\n", d->groups[i]);
         }
-        free(d->groups[i]);
     }
     return status;
 }
@@ -411,6 +410,9 @@ int cmd_dump(struct ctl *c) {
     status = status == CTL_OK ? dump_tasks(&d) : status;
     status = status == CTL_OK ? dump_groups(&d) : status;
     free(d.ids);
+    for (size_t i = 0; i < d.n_groups; i++) {
+        free(d.groups[i]);
+    }
     if (status == CTL_OK) {
         summary(&d);
     }

@@ -199,7 +199,10 @@ static void put_args(struct words *w, const struct task_view *v) {
 static void reply_words(struct conn *c, const char *name, struct words *w) {
     reply_text(c, name);
     reply_array(c, w->n);
-    reply_made(c, w->r < 0 ? w->r : buf_append(&c->out, buf_head(&w->bytes), buf_len(&w->bytes)));
+    if (w->n > 0) {
+        reply_made(c,
+                   w->r < 0 ? w->r : buf_append(&c->out, buf_head(&w->bytes), buf_len(&w->bytes)));
+    }
     buf_deinit(&w->bytes);
 }
 

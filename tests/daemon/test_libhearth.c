@@ -238,6 +238,22 @@ Test(libhearth, sizes_without_a_cliff) {
     free(payload);
 }
 
+Test(libhearth, several_submissions_of_one_key_are_one_task) {
+    struct tally tally = {0};
+    struct hearth_task t = task_with("sleep", "100");
+    uint64_t ticket[3];
+    t.options = (const char *const[]){"UNIQUE", "k", "KEEP"};
+    t.n_options = 3;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(hearth_submit(h, &t, count, &tally, &ticket[i]), 0);
+    }
+    cr_assert_eq(hearth_run(h, 20000), 0, "%s", hearth_errmsg(h));
+    cr_assert_eq(tally.ended[HEARTH_DONE], 3);
+    cr_assert_eq(hearth_submit(h, &t, count, &tally, NULL), 0); /* it has ended */
+    cr_assert_eq(hearth_run(h, 20000), 0, "%s", hearth_errmsg(h));
+    cr_assert_eq(tally.ended[HEARTH_DONE], 4);
+}
+
 Test(libhearth, a_killed_daemon_is_reported_and_reconnected_to) {
     struct tally tally = {0};
     struct hearth_result r;
