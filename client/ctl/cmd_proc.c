@@ -179,10 +179,23 @@ static int proc_run(struct ctl *c, struct options *o) {
     return start(c, o, true);
 }
 
-static int proc_wait(struct ctl *c, struct options *o) {
+/* The one process, which options of ours may follow. NULL: c->status. */
+static const char *only_process(struct ctl *c, struct options *o) {
     const char *process = ctl_operand(c);
+    if (process && !options(c, o)) {
+        return NULL;
+    }
     if (!process || c->argc > 0) {
-        return ctl_usage(c, "which one? PROCESS is missing");
+        c->status = ctl_usage(c, process ? "just one PROCESS" : "which one? PROCESS is missing");
+        return NULL;
+    }
+    return process;
+}
+
+static int proc_wait(struct ctl *c, struct options *o) {
+    const char *process = only_process(c, o);
+    if (!process) {
+        return c->status;
     }
     int status = ctl_connect(c);
     return status == CTL_OK ? wait_for(c, process, o->wait_ms) : status;
@@ -239,11 +252,11 @@ static int proc_show(struct ctl *c, struct options *o) {
 
 /* The next of what it has written; it is waited for as long as nothing comes, if that is wanted. */
 static int proc_log(struct ctl *c, struct options *o) {
-    const char *process = ctl_operand(c);
+    const char *process = only_process(c, o);
     uint64_t from = 0;
     int ended = 0, r = 0;
-    if (!process || c->argc > 0) {
-        return ctl_usage(c, "which one? PROCESS is missing");
+    if (!process) {
+        return c->status;
     }
     int status = ctl_connect(c);
     if (status != CTL_OK) {

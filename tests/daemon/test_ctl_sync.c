@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The hearth command on locks, semaphores, queues, pipes, events and barriers, against the real daemon. */
+/* The hearth command on locks, semaphores, queues, pipes, events, barriers and processes, against the real daemon. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -133,4 +133,16 @@ Test(ctl_sync, the_daemon_goes) {
     cr_expect_eq(daemon_wait(&d, 20000), 0);
     cr_assert_eq(daemon_restart(&d), 0);
     cr_assert_eq(daemon_wait_ready(&d, 20000), 0);
+}
+
+Test(ctl_sync, options_behind_the_process) {
+    expect("hearth proc start --name p sleep 100 >id; hearth proc wait p --timeout 20ms", 9, "",
+           "has not ended");
+    expect("hearth proc wait p q", 2, "", "just one PROCESS");
+    expect("hearth proc wait", 2, "", "PROCESS is missing");
+    expect("hearth proc kill p; hearth proc wait p --timeout 20s", 128 + 9, "", "");
+    expect("hearth proc rm \"$(cat id)\"; hearth proc wait p --timeout 20s", 8, "",
+           "no such process");
+    /* of what is started the words are its own */
+    expect("hearth proc run echo --timeout 1", 0, "--timeout 1\n", "");
 }
