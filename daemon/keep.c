@@ -45,6 +45,7 @@ static struct {
     int lock;      /* its lock; -1: none */
     bool in_store; /* the manager's */
     bool asked;    /* segment_path names it */
+    const char *why;
 } kept = {.lock = -1};
 
 const char *keep_where(const struct hearthd *d) {
@@ -235,11 +236,13 @@ static int choose(struct hearthd *d) {
     const char *why = "segment_path = \"none\"";
     if (*wish == '/') {
         kept.asked = true;
+        kept.why = "segment_path names it";
         return from_file(d, wish);
     }
     if (strcmp(wish, "auto") == 0) {
         if (has_store()) {
             kept.in_store = true;
+            kept.why = "$FDSTORE says that there is one";
             return from_store(d);
         }
         if (is_runtime(d->config->socket_path) && !passed_any()) {
@@ -248,6 +251,8 @@ static int choose(struct hearthd *d) {
                 path = NULL;
                 return -ENOMEM;
             }
+            kept.why = "there is no file descriptor store, and the socket's directory is one for "
+                       "run-time files on tmpfs";
             return from_file(d, path);
         }
         why = "there is no file descriptor store, and the socket is in no directory for run-time "
@@ -267,7 +272,7 @@ int keep_open(struct hearthd *d) {
     d->kept = kept.in_store || kept.path;
     d->in_store = kept.in_store;
     if (d->kept) {
-        log_info(ABOUT, "the segment outlives the daemon in %s", keep_where(d));
+        log_info(ABOUT, "the segment outlives the daemon in %s (%s)", keep_where(d), kept.why);
     }
     if (d->found && d->shm.size != d->config->segment_size) {
         log_warn(ABOUT,

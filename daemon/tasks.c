@@ -631,8 +631,8 @@ static int adopt_plan(struct hearthd *d, uint32_t idx) {
     }
     policy_get(&v.policy, d->pools[e->pool].config, &policy);
     e->durable = policy_has(&policy, POLICY_DURABLE) || d->pools[e->pool].config->durable;
-    if (e->durable && d->found && e->where == LIVE) {
-        durable_task(d, idx); /* it may have been killed before it was on the disk */
+    if (e->durable && d->found && e->where == LIVE && durable_task(d, idx) && v.attempt) {
+        durable_attempt(d, idx); /* it may have been killed before that was on the disk */
     }
     int r = policy_has(&policy, POLICY_GROUP) ? groups_join(d, idx, &policy.group, v.uid) : 0;
     if (r == 0 && (e->where == LIVE || policy_has(&policy, POLICY_UNIQUE_KEEP))) {

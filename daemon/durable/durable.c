@@ -18,11 +18,13 @@
 #include <event2/event.h>
 #include <poll.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/durable/journal.h"
 #include "daemon/durable/objects.h"
+#include "daemon/lockfile.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "lib/base/buf.h"
@@ -75,6 +77,22 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     d->heard++;
 }
 
+/* Two daemons on one database would both run what is in it, and each delete the rows of the other. */
+static int lock_and_open(const char *path, struct durable *u, bool *ret_aside,
+                         char why[JOURNAL_WHY]) {
+    why[0] = '\0';
+    u->lock = -1;
+    int r = lockfile_take(path, &u->lock);
+    if (r < 0) {
+        snprintf(why, JOURNAL_WHY, "%s",
+                 r == -EADDRINUSE
+                     ? "another daemon has it: stop that first, or choose another durable_path"
+                     : strerror(-r));
+        return r;
+    }
+    return journal_open(path, &u->journal, ret_aside, why);
+}
+
 int durable_open(struct hearthd *d) {
     const char *path = d->config->durable_path;
     char why[JOURNAL_WHY];
@@ -94,9 +112,10 @@ int durable_open(struct hearthd *d) {
     if (!u) {
         return -ENOMEM;
     }
-    int r = journal_open(path, &u->journal, &aside, why);
+    int r = lock_and_open(path, u, &aside, why);
     if (r < 0) {
         log_err(ABOUT, "cannot use the database %s: %s", path, why[0] ? why : strerror(-r));
+        lockfile_remove(path, u->lock);
         free(u);
         return r;
     }
@@ -127,6 +146,7 @@ void durable_close(struct hearthd *d) {
             event_free(u->retry);
         }
         journal_close(u->journal);
+        lockfile_remove(d->config->durable_path, u->lock);
         free(u);
         d->durable = NULL;
     }

@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -170,12 +172,23 @@ static int run_one(struct journal *j, const struct buf *b, size_t *at) {
 }
 
 static int run_batch(struct journal *j, const struct buf *b) {
+    int moved = 0;
     int r = sqlite3_exec(j->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
     for (size_t at = 0; r == SQLITE_OK && at < buf_len(b);) {
         r = run_one(j, b, &at);
     }
     r = r == SQLITE_OK ? sqlite3_exec(j->db, "COMMIT", NULL, NULL, NULL) : r;
+    if (r == SQLITE_OK &&
+        sqlite3_file_control(j->db, NULL, SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved) {
+        return SQLITE_READONLY_DBMOVED; /* into a file that has no name any more */
+    }
     return r;
+}
+
+static const char *what_is_wrong(const struct journal *j, int r) {
+    return r == SQLITE_READONLY_DBMOVED
+               ? "the file has been removed or replaced: start the daemon anew"
+               : sqlite3_errmsg(j->db);
 }
 
 /* Waits for a batch, or between two tries of one. False: it is to leave. */
@@ -199,9 +212,10 @@ static void *write_all(void *arg) {
     while (wait_for_work(j, failed)) {
         char why[JOURNAL_WHY] = "";
         pthread_mutex_unlock(&j->lock);
-        failed = run_batch(j, &j->batch) != SQLITE_OK;
+        int r = run_batch(j, &j->batch);
+        failed = r != SQLITE_OK;
         if (failed) {
-            snprintf(why, sizeof(why), "%s", sqlite3_errmsg(j->db));
+            snprintf(why, sizeof(why), "%s", what_is_wrong(j, r));
             sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
         }
         pthread_mutex_lock(&j->lock);
@@ -302,6 +316,11 @@ static int check_whole(sqlite3 *db, char why[JOURNAL_WHY]) {
 /* Opens and looks. SQLITE_OK; SQLITE_NOTADB, SQLITE_CORRUPT: not to be used; SQLITE_MISMATCH: of a later version. */
 static int open_db(const char *path, sqlite3 **ret, char why[JOURNAL_WHY]) {
     int version = 0, application = 0;
+    /* For its owner's eyes, like the segment; whoever is let in later (chmod) is let into -wal and -shm by SQLite. */
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (fd >= 0) {
+        close(fd);
+    } /* else it is there, or SQLite says what is wrong */
     int r = sqlite3_open_v2(path, ret, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
     if (r == SQLITE_OK) {
         sqlite3_busy_timeout(*ret, 5000); /* somebody inspects it */

@@ -13,6 +13,7 @@ struct event;
 
 struct durable {
     struct journal *journal;
+    int lock; /* of the database: no other daemon has it */
     struct event *ready, *retry;
     uint64_t done, last;
     bool troubled;

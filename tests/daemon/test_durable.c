@@ -232,6 +232,57 @@ Test(durable, a_directory_that_cannot_be_written) {
     again();
 }
 
+Test(durable, two_daemons_never_share_a_database) {
+    char other[TMP_PATH + 16];
+    struct stat st;
+    snprintf(other, sizeof(other), "%s/other", dir);
+    const char *const argv[] = {getenv("HEARTHD"), "-c", d.config, "-s", other, NULL};
+    struct child_output second;
+    cr_assert_eq(child_run(argv, NULL, NULL, 0, &second), 0);
+    cr_assert_eq(second.status, 1);
+    cr_assert(strstr(second.err.data + second.err.head, "another daemon has it"), "%s",
+              second.err.data + second.err.head);
+    child_output_deinit(&second);
+    cr_assert_eq(stat(db, &st), 0);
+    cr_assert_eq(st.st_mode & 0777, 0600);
+}
+
+/* What is written to a file without a name is written for nobody. */
+Test(durable, a_database_that_is_removed_is_noticed) {
+    char id[80];
+    cr_assert_eq(unlink(db), 0);
+    const char *shown = wire_call(&w, "TASK.SUBMIT", "sure", "run", "", "ARG", "true", NULL);
+    cr_assert(strstr(shown, "-DURABLE cannot be written down: the file has been removed"), "%s",
+              shown);
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "demo", "echo", "x", NULL), "\"x\"");
+    daemon_kill(&d);
+    again();
+    SUBMIT(id, "sure", "run", "", "ARG", "true");
+    cr_assert_eq(rows("1"), 1);
+}
+
+/* A start that finds the segment leaves them as they are for one that does not. */
+Test(durable, attempts_are_counted_over_all_starts) {
+    char id[80], text[4096];
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    snprintf(text, sizeof(text),
+             "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"%s/segment\";\n"
+             "durable_path = \"%s\";\npools = ( { name = \"sure\"; exec = [ ]; workers = 1; "
+             "durable = true; retries = 9; backoff = 60.0; } );\n",
+             dir, db);
+    cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, text, strlen(text)), 0);
+    daemon_kill(&d);
+    again();
+    SUBMIT(id, "sure", "run", "", "ARG", "false");
+    while (rows("attempts = 1") == 0) {
+        cr_assert(clock_now() < until);
+    }
+    daemon_kill(&d);
+    again();
+    SUBMIT(id, "sure", "run", "", "ARG", "true"); /* on the disk after that */
+    cr_assert_eq(rows("attempts = 1 AND state = 'queued'"), 1);
+}
+
 Test(durable, without_a_database_it_is_refused) {
     wire_close(&w);
     kill(d.pid, SIGTERM);
