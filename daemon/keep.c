@@ -164,17 +164,21 @@ static int set_aside(const char *path, int why) {
 static void check_place(const char *path, int fd, uint64_t size) {
     struct statfs fs;
     struct statvfs v;
+    struct stat st;
+    uint64_t has = fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    uint64_t needs = size > has ? size - has : 0;
     if (fstatfs(fd, &fs) == 0 && fs.f_type != TMPFS_MAGIC) {
         log_warn(ABOUT, "%s is not on tmpfs: what is written to the segment goes to the disk, too",
                  path);
     }
-    if (fstatvfs(fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < size) {
+    if (fstatvfs(fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < needs) {
         log_warn(ABOUT,
-                 "%s: its file system has %llu MiB left for a segment of %llu MiB: when it is "
+                 "%s: its file system has %llu MiB left for the %llu MiB that it may yet need: "
+                 "when it is "
                  "full, whoever writes to "
                  "the segment is killed (SIGBUS)",
                  path, (unsigned long long)((uint64_t)v.f_bavail * v.f_frsize >> 20),
-                 (unsigned long long)(size >> 20));
+                 (unsigned long long)(needs >> 20));
     }
 }
 
@@ -185,6 +189,7 @@ static int open_file(struct hearthd *d, const char *path) {
         if (r == 0) {
             d->found = true;
             log_notice(ABOUT, "took the segment in %s back that the former daemon has left", path);
+            check_place(path, fd, d->shm.size);
             return 0;
         }
         r = set_aside(path, r);
@@ -287,6 +292,19 @@ int keep_open(struct hearthd *d) {
         log_err(ABOUT, "cannot attach to the segment: %s", strerror(-r));
     }
     return r;
+}
+
+void keep_advise(const struct hearthd *d) {
+    if (d->found && kept.in_store) {
+        log_err(ABOUT,
+                "the segment is left as it is, for another try; to start without what is in it: "
+                "systemctl stop, then start");
+    } else if (d->found && kept.path) {
+        log_err(ABOUT,
+                "the segment is left as it is, for another try; to start without what is in it: "
+                "rename %s",
+                kept.path);
+    }
 }
 
 void keep_close(struct hearthd *d, bool all_done) {

@@ -286,8 +286,8 @@ static int open_all(struct run *run) {
     if (r == 0 && (r = tasks_open(d)) < 0) {
         log_err(NULL, "cannot keep the book of tasks: %s", strerror(-r));
     }
-    if (r == 0) {
-        r = supervise_open(d); /* the zygotes load their modules while we go on */
+    if (r == 0 && (r = supervise_open(d)) < 0) { /* the zygotes load their modules while we go on */
+        keep_advise(d);
     }
     if (r == 0) {
         r = durable_recover(d);

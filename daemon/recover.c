@@ -129,6 +129,8 @@ int recover_slots(struct hearthd *d) {
         log_info(ABOUT,
                  "recovered: %u tasks were running, %u mapped clients live on, %u workers too",
                  lost, clients, handed);
+    } else {
+        keep_advise(d);
     }
     return r;
 }
@@ -144,6 +146,7 @@ int recover_tasks(struct hearthd *d) {
     d->shm.patience_ns = patience;
     if (r < 0) {
         log_err(ABOUT, "cannot take over the tasks in the segment: %s", strerror(-r));
+        keep_advise(d);
         return r;
     }
     log_notice(ABOUT, "recovered after %.1f ms: %u tasks go on, %u results are kept",

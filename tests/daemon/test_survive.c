@@ -2,6 +2,7 @@
 /* The segment outlives the daemon: in a file, which a second daemon finds after a SIGKILL or an orderly stop of the first, with
  * the same objects, the same tasks under the same ids, and each end told once. Fails: as a Criterion suite. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
@@ -304,6 +305,28 @@ Test(survive, another_version_is_set_aside) {
     snprintf(pattern, sizeof(pattern), "%s/segment.[0-9]*", dir);
     cr_assert_eq(glob(pattern, 0, NULL, &found), 0, "it is not there any more");
     globfree(&found);
+}
+
+/* What a damaged segment has is not thrown away, and the log says what can be done. */
+Test(survive, a_damaged_segment_is_left_alone) {
+    static const char noise[65536] = {[0 ... 65535] = 0x5a};
+    char aside[TMP_PATH + 32];
+    wire_close(&w);
+    daemon_kill(&d);
+    int fd = open(segment, O_RDWR | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    for (off_t at = 4096; at < 1 << 20; at += sizeof(noise)) {
+        cr_assert_eq(pwrite(fd, noise, sizeof(noise), at), (ssize_t)sizeof(noise));
+    }
+    close(fd);
+    cr_assert_eq(daemon_restart(&d), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), -ECHILD);
+    cr_assert_eq(daemon_wait(&d, 10000), 1);
+    cr_assert(strstr(daemon_log(&d), "to start without what is in it"), "%s", daemon_log(&d));
+    snprintf(aside, sizeof(aside), "%s.aside", segment);
+    cr_assert_eq(rename(segment, aside), 0);
+    again();
+    cr_assert_str_eq(wire_call(&w, "TASK.CALL", "demo", "echo", "x", NULL), "\"x\"");
 }
 
 Test(survive, killed_while_it_made_the_segment) {
