@@ -359,6 +359,51 @@ Test(serve_bad, out_of_descriptors_means_waiting) {
     expect(&w, "\"x\"", "TASK.CALL demo echo x");
 }
 
+static unsigned long long address_space(void) {
+    char path[64];
+    unsigned long long pages = 0;
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)server.pid);
+    FILE *f = fopen(path, "re");
+    cr_assert(f);
+    cr_assert_eq(fscanf(f, "%llu", &pages), 1);
+    fclose(f);
+    return pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+}
+
+/* malloc() fails: those lose their connections who want so much, and nobody else. */
+Test(serve_bad, out_of_memory_means_closing_those_who_ask_for_it) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    cr_skip_test("a sanitizer's allocator takes and keeps memory as it likes");
+#endif
+    enum { N = 12, ECHO = 8 << 20, ROOM = 48 << 20 };
+    static struct wire all[N];
+    static char half[ECHO];
+    int closed = 0, head = sprintf(half, "*2\r\n$4\r\nECHO\r\n$%d\r\n", ECHO);
+    memset(half + head, 'x', ECHO - (size_t)head);
+    begin(POOL);
+    expect(&w, "+PONG", "PING");
+    struct rlimit limit;
+    cr_assert_eq(prlimit(server.pid, RLIMIT_AS, NULL, &limit), 0);
+    limit.rlim_cur = address_space() + ROOM;
+    cr_assert_eq(prlimit(server.pid, RLIMIT_AS, &limit, NULL), 0);
+    for (int i = 0; i < N; i++) {
+        serve_connect(&all[i]);
+        closed += wire_send_raw(&all[i], half, ECHO) < 0;
+        expect(&w, "\"x\"", "TASK.CALL demo echo x");
+    }
+    cr_assert(closed > 0 && closed < N, "%d of %d", closed, N);
+    cr_assert(strstr(daemon_log(&server), "no memory for its request"), "%s", daemon_log(&server));
+    for (int i = 0; i < N; i++) {
+        wire_close(&all[i]);
+    }
+    serve_connect(&other); /* there is room again */
+    cr_assert_eq(wire_send_raw(&other, half, ECHO), 0);
+    cr_assert_eq(wire_send_raw(&other, half + ECHO - head, (size_t)head), 0);
+    cr_assert_eq(wire_send_raw(&other, "\r\n", 2), 0);
+    cr_assert_eq(wire_read(&other, WIRE_LIMIT_MS), 0);
+    cr_assert_eq(other.doc.v[0].len, ECHO);
+}
+
 /* ---- a full segment ---- */
 
 Test(serve_bad, a_full_segment_refuses_and_loses_nothing) {
