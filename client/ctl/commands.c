@@ -358,13 +358,15 @@ const struct ctl_command ctl_commands[] = {
      "Prints what is different. What does not check changes nothing: exit status 6.\n", no_options,
      cmd_reload},
     {"dump", "[FILE]", "Write the shared state so that another daemon can load it",
-     "Dicts, lists, values with their expiry, and the tasks that are queued or wait, as JSON Lines; for\n"
+     "Dicts, lists, values with their expiry, and the tasks that are queued or wait, as JSON "
+     "Lines; for\n"
      "another machine, another version, or another segment_size. Each object is as it was at one\n"
      "moment. Left out: tasks that run, and other kinds of objects; it says how many.\n\n"
      "    hearth dump state.jsonl\n    hearth dump | ssh other hearth load\n",
      no_options, cmd_dump},
     {"load", "[FILE]", "Load what dump has written",
-     "Objects that exist stay as they are without --replace. Tasks get new ids; the same dump loaded\n"
+     "Objects that exist stay as they are without --replace. Tasks get new ids; the same dump "
+     "loaded\n"
      "again starts none twice.\n\n"
      "    hearth load --replace state.jsonl\n",
      load_options, cmd_load},

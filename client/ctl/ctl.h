@@ -235,7 +235,8 @@ const char *json_read_pair(char *line, size_t len, struct json_item *ret_field,
 
 /* A line with an object whose members are values, or arrays of them: each is told, in order, and where an array begins (data
  * NULL). False from fn: it is not what it should be. */
-typedef bool (*json_member_fn)(void *arg, const struct json_item *key, const struct json_item *item);
+typedef bool (*json_member_fn)(void *arg, const struct json_item *key,
+                               const struct json_item *item);
 const char *json_read_object(char *line, size_t len, json_member_fn fn, void *arg);
 
 /* ---- table.c ---- */

@@ -123,9 +123,8 @@ int cmd_SCHEDULE_ADD(struct conn *c, const struct resp_arg *argv, uint32_t argc)
     if (!submit_parse(c, argv + at - 1, argc - (at - 1), 4, &task)) {
         return 0;
     }
-    const uint32_t never =
-        1u << POLICY_UNIQUE | 1u << POLICY_AFTER | 1u << POLICY_AFTER_GROUP | 1u << POLICY_GROUP |
-        1u << POLICY_OWNED;
+    const uint32_t never = 1u << POLICY_UNIQUE | 1u << POLICY_AFTER | 1u << POLICY_AFTER_GROUP |
+                           1u << POLICY_GROUP | 1u << POLICY_OWNED;
     if ((task.policy.set & never) || task.stream || task.last) {
         reply_error(
             c, "ERR a schedule's task has no UNIQUE (see OVERLAP), AFTER, GROUP, OWNED, STREAM");
