@@ -490,6 +490,11 @@ int durable_recover(struct hearthd *d) {
         log_err(ABOUT, "cannot restore the durable tasks: %s%s", strerror(-r),
                 r == -ENOMEM ? "; make segment_size larger" : "");
     }
+    if (r == 0 && (dropped || orphans)) {
+        log_info(ABOUT,
+                 "%u rows of tasks that are over were deleted, %u are of pools that are not there",
+                 dropped, orphans);
+    }
     if (r == 0 && restored) {
         log_notice(ABOUT, "restored %u durable tasks", restored);
         d->restored = true;

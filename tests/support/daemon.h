@@ -61,8 +61,9 @@ void daemon_kill(struct daemon *d);
 const char *daemon_log(struct daemon *d);
 
 /* Ends it with SIGTERM (SIGKILL after 15 s), sees that no process of its is left, and removes the
- * directory. Its exit status, CHILD_SIGNALLED + signal (SIGTERM's is 0 for a healthy daemon: it
+ * directory. 0; it would be its exit status, CHILD_SIGNALLED + signal (SIGTERM's is 0 for a healthy daemon: it
  * exits 0), -ETIMEDOUT (had to be killed) or -ECHILD (left processes behind, killed now). Harmless
- * (0) on one that was never started. When it is not 0 the log is written to stderr. Call it in
- * .fini, so that it is done after a failed assertion too. */
+ * (0) on one that was never started. When it would not be 0 the log is written to stderr, and the
+ * process aborts: call it in .fini, so that it is done after a failed assertion too, where
+ * Criterion counts no assertion. */
 int daemon_stop(struct daemon *d);
