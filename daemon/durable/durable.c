@@ -446,10 +446,17 @@ static int restore(struct hearthd *d, sqlite3_stmt *s, struct pool *p, uint64_t 
                             (uint64_t)sqlite3_column_int64(s, RUN) * 1000);
 }
 
-/* Does the segment have it? */
-static bool is_there(struct hearthd *d, uint64_t id, uint32_t idx) {
+/* Does the segment have it? If its end was told while it could not be written, it is written now. */
+static bool is_there(struct hearthd *d, uint64_t id, uint32_t idx, const char *state) {
     struct task_view v;
-    return task_view(&d->shm, idx, &v) == 0 && v.id == id;
+    if (task_view(&d->shm, idx, &v) < 0 || v.id != id) {
+        return false;
+    }
+    if (task_state_is_terminal(v.state) && task_is_told(&d->shm, idx, id) &&
+        !task_state_is_terminal((uint32_t)index_of(state, task_state_names, TASK_STATES))) {
+        durable_end(d, idx, &v);
+    }
+    return true;
 }
 
 int durable_recover(struct hearthd *d) {
@@ -468,7 +475,7 @@ int durable_recover(struct hearthd *d) {
             continue;
         }
         struct pool *p = hearthd_pool(d, name, strlen(name));
-        if (is_there(d, id, idx)) {
+        if (is_there(d, id, idx, text(s, STATE))) {
             continue;
         }
         if (d->found) {

@@ -92,6 +92,10 @@ void plan_wait(struct schedule *s, uint32_t idx, uint64_t at_ns);
 int64_t plan_key(const struct pool *p, uint64_t from_ns, uint32_t priority);
 void time_push(struct schedule *s, uint32_t idx, uint32_t what, uint64_t at_ns);
 
+/* ---- retry.c ---- */
+/* How long a task that has failed so often is left alone, in ns. */
+uint64_t retry_pause(struct schedule *s, const struct policy *policy, uint32_t attempt);
+
 /* ---- gate.c ---- */
 /* Takes the keys that its policy names. 0 or -ENOMEM. */
 int gate_join(struct schedule *s, uint32_t idx, const struct policy *policy);

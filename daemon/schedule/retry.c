@@ -51,7 +51,7 @@ static uint64_t random_next(struct schedule *s) {
     return z ^ z >> 31;
 }
 
-static uint64_t pause_of(struct schedule *s, const struct policy *policy, uint32_t attempt) {
+uint64_t retry_pause(struct schedule *s, const struct policy *policy, uint32_t attempt) {
     uint32_t doublings = attempt > DOUBLINGS ? DOUBLINGS : attempt - (attempt > 0);
     uint64_t ms = policy->backoff_ms < MS_MAX ? policy->backoff_ms : MS_MAX;
     uint64_t max = policy->backoff_max_ms < MS_MAX ? policy->backoff_max_ms : MS_MAX;
@@ -120,7 +120,7 @@ bool schedule_retry(struct hearthd *d, uint32_t idx, const struct task_view *v, 
         note(p, v);
     }
     bool poison = v->kills + cost_a_worker(v) >= pool->config->poison;
-    uint64_t pause = pause_of(s, &policy, v->attempt);
+    uint64_t pause = retry_pause(s, &policy, v->attempt);
     bool in_time = !policy.deadline_ns || clock_now() + pause < policy.deadline_ns;
     bool again = !poison && v->attempt <= policy.retries && policy.retry_on >> kind & 1 &&
                  in_time && put_back(s, pool, idx, v, pause);

@@ -244,6 +244,9 @@ int schedule_adopt(struct hearthd *d, uint32_t idx, const struct task_view *v) {
     if (held) {
         /* in the next turn, when every other task is known, too */
         uint64_t now = clock_now();
+        if (v->state == TASK_WAITING && v->attempt) {
+            due = (v->ended_ns ? v->ended_ns : now) + retry_pause(s, &policy, v->attempt);
+        }
         plan->due_ns = due > now ? due : now;
         plan_move(s, idx, DELAYED);
         time_push(s, idx, TIME_DUE, plan->due_ns);

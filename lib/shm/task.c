@@ -809,6 +809,9 @@ int task_view(struct shm *s, uint32_t idx, struct task_view *ret) {
     v.payload = (struct task_bytes){in, len};
     v.args_raw = (struct task_bytes){in + len, args_len};
     v.policy = (struct task_bytes){in + len + args_len, policy_len};
+    if (state == TASK_WAITING) {
+        v.ended_ns = peek(t->ended_ns);
+    }
     if (task_state_is_terminal(state)) {
         v.ended_ns = peek(t->ended_ns);
         v.cause = view_cause(t, state);

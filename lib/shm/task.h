@@ -211,8 +211,9 @@ struct task_view {
     enum task_cause cause;
     int32_t code;
     uint8_t signal, core;
-    uint64_t submitted_ns, started_ns, ended_ns; /* CLOCK_MONOTONIC; 0: not yet */
-    uint64_t user_us, system_us, rss_kib;        /* of the last attempt; 0: not known */
+    uint64_t submitted_ns, started_ns,
+        ended_ns; /* CLOCK_MONOTONIC; 0: not yet. WAITING: when the last attempt ended */
+    uint64_t user_us, system_us, rss_kib; /* of the last attempt; 0: not known */
     struct task_bytes payload, output, log, policy;
     uint64_t stream_bytes; /* that its stream takes up */
     uint32_t nargs;

@@ -261,26 +261,64 @@ Test(durable, a_database_that_is_removed_is_noticed) {
     cr_assert_eq(rows("1"), 1);
 }
 
-/* A start that finds the segment leaves them as they are for one that does not. */
-Test(durable, attempts_are_counted_over_all_starts) {
-    char id[80], text[4096];
-    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+static void keep_the_segment(const char *more) {
+    char text[4096];
     snprintf(text, sizeof(text),
              "segment_size = \"32M\";\nstop_timeout = 1;\nsegment_path = \"%s/segment\";\n"
              "durable_path = \"%s\";\npools = ( { name = \"sure\"; exec = [ ]; workers = 1; "
-             "durable = true; retries = 9; backoff = 60.0; } );\n",
-             dir, db);
+             "durable = true; %s } );\n",
+             dir, db, more);
     cr_assert_eq(tmp_write(d.dir, strrchr(d.config, '/') + 1, text, strlen(text)), 0);
     daemon_kill(&d);
     again();
+}
+
+/* And its pause goes on where it was, whether the segment is found or not. */
+Test(durable, attempts_are_counted_over_all_starts) {
+    char id[80], more[80];
+    uint64_t until = clock_now() + 10 * NS_PER_SEC;
+    keep_the_segment("retries = 9; backoff = 60.0;");
     SUBMIT(id, "sure", "run", "", "ARG", "false");
     while (rows("attempts = 1") == 0) {
         cr_assert(clock_now() < until);
     }
     daemon_kill(&d);
     again();
-    SUBMIT(id, "sure", "run", "", "ARG", "true"); /* on the disk after that */
+    SUBMIT(more, "sure", "run", "", "ARG", "true"); /* on the disk after that */
     cr_assert_eq(rows("attempts = 1 AND state = 'queued'"), 1);
+    daemon_kill(&d);
+    char file[TMP_PATH + 16];
+    snprintf(file, sizeof(file), "%s/segment", dir);
+    cr_assert_eq(unlink(file), 0);
+    again();
+    SUBMIT(more, "sure", "run", "", "ARG", "true");
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", more, NULL), "done"), "%s", wire_show(&w));
+    cr_assert(strstr(wire_call(&w, "TASK.STATUS", id, NULL), "\"attempt\" :1"), "%s",
+              wire_show(&w));
+}
+
+/* An end that was told while the disk was full is written by the next daemon. */
+Test(durable, an_end_that_could_not_be_written) {
+    char id[80], more[80], file[TMP_PATH + 16];
+    struct rlimit full = {4096, RLIM_INFINITY}, all;
+    keep_the_segment("");
+    SUBMIT(id, "sure", "run", "", "ARG", "sh", "ARG", "-c", "ARG", "sleep 0.5; echo end");
+    cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, NULL, &all), 0);
+    full.rlim_max = all.rlim_max;
+    cr_assert_eq(prlimit(d.pid, RLIMIT_FSIZE, &full, NULL), 0);
+    const char *shown = wire_call(&w, "TASK.SUBMIT", "sure", "run", "", "ARG", "true", NULL);
+    cr_assert(strncmp(shown, "-DURABLE ", 9) == 0, "%s", shown);
+    cr_assert(strstr(wire_call(&w, "TASK.WAIT", id, NULL), "end"), "%s", wire_show(&w));
+    daemon_kill(&d);
+    cr_assert_eq(rows("state = 'queued'"), 1);
+    again();
+    SUBMIT(more, "sure", "run", "", "ARG", "true");
+    cr_assert_eq(rows("state = 'done' AND CAST(result AS TEXT) LIKE 'end%'"), 1);
+    daemon_kill(&d);
+    snprintf(file, sizeof(file), "%s/segment", dir);
+    cr_assert_eq(unlink(file), 0);
+    again();
+    cr_assert(strstr(wire_call(&w, "TASK.RESULT", id, NULL), "end"), "%s", wire_show(&w));
 }
 
 Test(durable, without_a_database_it_is_refused) {
