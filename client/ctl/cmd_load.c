@@ -61,9 +61,12 @@ struct line {
 static bool add(struct words *w, const char *data, size_t len) {
     if (w->n == w->cap) {
         size_t cap = w->cap ? w->cap * 2 : 64;
-        const char **v = realloc((void *)w->v, cap * sizeof(*v));
-        w->v = v ? v : w->v;
-        size_t *lens = v ? realloc(w->lens, cap * sizeof(*lens)) : NULL;
+        void *v = realloc((void *)w->v, cap * sizeof(*w->v));
+        if (!v) {
+            return false;
+        }
+        w->v = v;
+        size_t *lens = realloc(w->lens, cap * sizeof(*lens));
         if (!lens) {
             return false;
         }

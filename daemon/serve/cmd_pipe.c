@@ -82,7 +82,9 @@ static int transfer(struct conn *c, const struct resp_arg *argv, uint32_t argc, 
     what->timeout_ms = w.timeout_ms;
     what->flags = SYNC_NO_CHECK;
     what->again = true;
-    return wait_sync_do(c, what);
+    int r = wait_sync_do(c, what);
+    what->arg = NULL;
+    return r;
 }
 
 static int send_inside(struct shm *s, void *arg, unsigned flags) {
