@@ -160,6 +160,7 @@ static int submit_rest(struct conn *c, struct submit_words *w, const struct part
             w->policy.unique_key = key_of(&key, p->done, text);
         }
         int r = submit_task(c, w, &ref, &new);
+        w->policy.unique_key = key;
         if (r < 0) {
             return r;
         }

@@ -127,10 +127,12 @@ int task_retry(struct shm *s, uint32_t idx, uint64_t id, bool killed) {
     if (r == 0) {
         poke(t->started_ns, 0);
         poke(t->worker_pid, 0);
-        poke(t->cause, CAUSE_NONE);
-        poke(t->kills, (uint8_t)(peek(t->kills) + killed));
         put32(&t->cancel, 0);
         r = state_move(t, v, word_to(v, TASK_WAITING, pool)) ? 0 : -ESTALE;
+    }
+    if (r == 0) { /* not before: who is killed leaves an end with its cause, or a task that waits */
+        poke(t->cause, CAUSE_NONE);
+        poke(t->kills, (uint8_t)(peek(t->kills) + killed));
     }
     hand_clear(s);
     return r;

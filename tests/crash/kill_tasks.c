@@ -383,8 +383,11 @@ static bool try_again(struct collector *c, uint32_t idx, const struct task_view 
     if ((v->state != TASK_FAILED && v->state != TASK_LOST) || v->attempt > retries(key)) {
         return false;
     }
-    int r = task_retry(&c->s, idx, v->id, v->state == TASK_LOST);
-    if (r && r != -EAGAIN) {
+    int r;
+    do { /* the daemon does so a little later */
+        r = task_retry(&c->s, idx, v->id, v->state == TASK_LOST);
+    } while (r == -EAGAIN && sched_yield() == 0);
+    if (r) {
         wrong("task_retry: %s", strerror(-r));
     }
     return r == 0;
