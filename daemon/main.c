@@ -259,14 +259,25 @@ static int open_signals(struct run *run) {
     if (!run->extend) {
         return -ENOMEM;
     }
+    int r = 0;
+    sigset_t stop, before;
+    sigemptyset(&stop);
     for (int i = 0; i < STOP_SIGNALS; i++) {
-        run->signals[i] = evsignal_new(run->d.base, which[i], on_signal, run);
-        if (!run->signals[i] || event_add(run->signals[i], NULL) < 0) {
-            log_err(NULL, "cannot watch signals: out of memory");
-            return -ENOMEM;
-        }
+        sigaddset(&stop, which[i]);
     }
-    return 0;
+    /* Ignored is what libevent puts back when it ends: one that comes then, when we are as good as gone, is not our end by a
+     * signal. Blocked meanwhile, so that none is lost. */
+    sigprocmask(SIG_BLOCK, &stop, &before);
+    for (int i = 0; i < STOP_SIGNALS && r == 0; i++) {
+        signal(which[i], SIG_IGN);
+        run->signals[i] = evsignal_new(run->d.base, which[i], on_signal, run);
+        r = run->signals[i] && event_add(run->signals[i], NULL) == 0 ? 0 : -ENOMEM;
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (r < 0) {
+        log_err(NULL, "cannot watch signals: out of memory");
+    }
+    return r;
 }
 
 static int open_all(struct run *run) {

@@ -119,6 +119,17 @@ Test(life, sigint_ends_it_too_and_a_second_one_at_once) {
     wire_close(&w);
 }
 
+Test(life, sigterm_again_and_again_is_an_orderly_end) {
+    cr_assert_eq(daemon_start(&d, NULL), 0);
+    cr_assert_eq(daemon_wait_ready(&d, 30000), 0);
+    int r;
+    do {
+        kill(d.pid, SIGTERM); /* a child that has not been waited for is still there */
+        r = daemon_wait(&d, 0);
+    } while (r == -ETIMEDOUT);
+    cr_assert_eq(r, 0, "%d", r);
+}
+
 Test(life, a_bad_configuration_is_refused_and_said) {
     struct daemon_options o = {.config = "pools = ( { name = \"demo\"; worker = 2; } );\n"};
     cr_assert_eq(daemon_start(&d, &o), 0);
