@@ -141,7 +141,8 @@ Test(block, it_goes_with_its_manager_and_its_connection) {
     cr_expect(about("owned", "client") > 0);
     cr_expect_eq(about("left", "client"), 0);
     hearth_close(other);
-    for (uint64_t until = within(5000); about("owned", "size") >= 0;) {
+    for (uint64_t until = clock_now() + (uint64_t)within(5000) * NS_PER_MS;
+         about("owned", "size") >= 0;) {
         cr_assert(clock_now() < until, "it is there still");
     }
     cr_expect_eq(about("left", "size"), 100);
