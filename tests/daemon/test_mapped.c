@@ -596,6 +596,11 @@ static bool slots_become(int n) {
     return slots_used() == n;
 }
 
+/* The other one may have taken the last field, which both have set. */
+static bool has_failed(int r) {
+    return r != 0 && r != HEARTH_E_ABSENT;
+}
+
 static int churn(void *arg) {
     struct hearth *mine;
     char text[64];
@@ -611,7 +616,7 @@ static int churn(void *arg) {
             hearth_dict_add(mine, T("n"), T("count"), 1, NULL) ||
             hearth_list_push(mine, T("l"), i & 1 ? HEARTH_LEFT : HEARTH_RIGHT, &e, 1, NULL) ||
             (i % 3 && hearth_list_pop(mine, T("l"), HEARTH_LEFT, NULL)) ||
-            (i % 7 == 0 && hearth_dict_popitem(mine, T("d"), NULL, NULL))) {
+            (i % 7 == 0 && has_failed(hearth_dict_popitem(mine, T("d"), NULL, NULL)))) {
             return 2;
         }
         if (i == 20) {
@@ -638,7 +643,8 @@ Test(mapped, killed_anywhere_they_leave_all_in_order) {
             child_kill(b);
         } else {
             kill(b, SIGTERM);
-            cr_assert_eq(child_wait(b), CHILD_SIGNALLED + SIGTERM);
+            int how = child_wait(b);
+            cr_assert_eq(how, CHILD_SIGNALLED + SIGTERM, "round %d: %d", round, how);
         }
         cr_assert(slots_become(before), "round %d: %d slots used, not %d", round, slots_used(),
                   before);
