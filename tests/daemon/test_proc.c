@@ -54,6 +54,8 @@ static void end(void) {
 }
 
 TestSuite(proc, .timeout = 120, .init = begin, .fini = end);
+/* With a configuration of its own: a suite's init runs beside that of a test, not in place of it. */
+TestSuite(proc_own, .timeout = 120, .fini = end);
 
 /* A command with descriptors. */
 static void send_with(struct wire *to, const int *fds, size_t n, const char *const *words) {
@@ -408,7 +410,7 @@ static void reload_with(const char *processes, const char *pattern) {
     expect(&w, pattern, "CONFIG RELOAD");
 }
 
-Test(proc, those_of_the_configuration, .init = NULL) {
+Test(proc_own, those_of_the_configuration) {
     begin_with("processes = (\n"
                "  { name = \"a\"; command = [ \"sleep\", \"1000\" ]; backoff = 0.001; },\n"
                "  { name = \"b\"; command = [ \"sh\", \"-c\", \"echo $X; exec sleep 1000\" ]; "
@@ -441,7 +443,7 @@ Test(proc, those_of_the_configuration, .init = NULL) {
     reload_with("{ name = \"a\"; }", "-ERR *process \"a\" has no command*");
 }
 
-Test(proc, as_many_as_may, .init = NULL) {
+Test(proc_own, as_many_as_may) {
     begin_with("limits = { max_processes = 2; };\n");
     expect(&w, "[*", "PROC.START NAME a COMMAND sleep 1000");
     expect(&w, "[*", "PROC.START NAME b COMMAND sleep 1000");
@@ -455,7 +457,7 @@ Test(proc, as_many_as_may, .init = NULL) {
     expect(&w, "[[*\"name\" \"b\"*] [*\"name\" \"x2\"*] [*\"name\" \"x3\"*]]", "PROC.LIST");
 }
 
-Test(proc, no_process_can_be_made, .init = NULL) {
+Test(proc_own, no_process_can_be_made) {
     static const char *const strace[] = {
         "strace",      "-D",        "-qq",
         "-o",          "/dev/null", "-e",

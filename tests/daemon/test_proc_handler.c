@@ -41,6 +41,8 @@ static void end(void) {
 }
 
 TestSuite(proc_handler, .timeout = 60, .init = begin, .fini = end);
+/* With a configuration of its own: a suite's init runs beside that of a test, not in place of it. */
+TestSuite(proc_handler_own, .timeout = 60, .fini = end);
 
 Test(proc_handler, how_they_end) {
     expect(&w, "[\"id\" * \"pid\" :* \"task\" \"*\"]", "PROC.START NAME a HANDLER demo echo hello");
@@ -131,7 +133,7 @@ Test(proc_handler, so_many_at_a_time) {
 }
 
 /* What the pool's module calls is done in shared memory, and what it holds is let go of when it dies. */
-Test(proc_handler, it_holds_what_a_worker_holds, .init = NULL) {
+Test(proc_handler_own, it_holds_what_a_worker_holds) {
     char config[512];
     snprintf(config, sizeof(config),
              "pools = ( { name = \"sync\"; workers = 1; module = \"%s/tests/daemon/mod_sync.so\"; "
@@ -202,7 +204,7 @@ Test(proc_handler, what_it_is_started_with) {
     hearth_close(h);
 }
 
-Test(proc_handler, it_is_confined_as_its_pool, .init = NULL) {
+Test(proc_handler_own, it_is_confined_as_its_pool) {
     begin_with("pools = ( { name = \"demo\"; module = \"demo.so\"; workers = 1; seccomp = "
                "\"basic\"; nice = 3; } );\n");
     const char *reply = ask(&w, "PROC.START NAME a HANDLER demo sleep '' ARG 60000");
@@ -230,7 +232,7 @@ Test(proc_handler, it_ends_with_its_connection) {
 }
 
 /* A result of any size, and one that had to go since others that were fetched came after it. */
-Test(proc_handler, results, .init = NULL) {
+Test(proc_handler_own, results) {
     begin_with(
         "segment_size = \"128M\";\npools = ( { name = \"demo\"; module = \"demo.so\"; } );\n");
     struct hearth *h;
