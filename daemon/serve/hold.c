@@ -77,9 +77,10 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
 }
 
 void hold_objects(struct conn *c, size_t start) {
-    uint64_t drain = durable_next_drain(c->serve->d);
-    const struct held h = {c->out_sent + start, buf_len(&c->out) - start, 0, drain, 0, NULL};
-    if (h.len == 0 || c->dead || drain <= durable_drained(c->serve->d)) {
+    const struct hearthd *d = c->serve->d;
+    uint64_t batch = durable_last(d), drain = durable_next_drain(d);
+    const struct held h = {c->out_sent + start, buf_len(&c->out) - start, batch, drain, 0, NULL};
+    if (h.len == 0 || c->dead || (drain <= durable_drained(d) && durable_is_done(d, batch))) {
         return;
     }
     if (!note(c, &h)) {
