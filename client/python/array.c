@@ -4,8 +4,6 @@
  * Fails: as raise_error() says; IndexError; OverflowError for numbers that the type has not. */
 #include "client/python/py.h"
 
-#define FAST(f) (PyCFunction)(void (*)(void)) f
-
 struct array {
     struct object o;
     enum hearth_array_type type;
@@ -238,7 +236,7 @@ static Py_ssize_t array_length(PyObject *self) {
 }
 
 static PyMethodDef array_methods[] = {{"_open", array_open, METH_VARARGS, NULL},
-                                      {"get", FAST(array_get), METH_FASTCALL, "get(index=0)"},
+                                      {"get", METHOD(array_get), METH_FASTCALL, "get(index=0)"},
                                       {"_set", array_set, METH_VARARGS, NULL},
                                       {"_add", array_add, METH_VARARGS, NULL},
                                       {"_cas", array_cas, METH_VARARGS, NULL},
@@ -248,12 +246,7 @@ static PyMethodDef array_methods[] = {{"_open", array_open, METH_VARARGS, NULL},
 static PySequenceMethods array_sequence = {.sq_length = array_length};
 
 static PyTypeObject array_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Array",
-    .tp_basicsize = sizeof(struct array),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Array(client, name)",
-    .tp_methods = array_methods,
+    OBJECT_TYPE("Array", struct array, array_methods, "Array(client, name)"),
     .tp_as_sequence = &array_sequence,
 };
 
@@ -292,10 +285,7 @@ static PyObject *block_unlink(PyObject *self, PyObject *unused) {
         return NULL;
     }
     UNLOCKED(r, hearth_block_unlink(h, o->name));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyMethodDef block_methods[] = {{"_create", block_create, METH_VARARGS, NULL},
@@ -304,9 +294,8 @@ static PyMethodDef block_methods[] = {{"_create", block_create, METH_VARARGS, NU
                                       {NULL, NULL, 0, NULL}};
 
 static PyTypeObject block_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Block", .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,     .tp_base = &object_type,
-    .tp_doc = "Block(client, name): a raw block of memory.",  .tp_methods = block_methods,
+    OBJECT_TYPE("Block", struct object, block_methods,
+                "Block(client, name): a raw block of memory."),
 };
 
 int add_arrays(PyObject *module) {

@@ -87,19 +87,7 @@ static int dict_contains(PyObject *self, PyObject *key) {
 }
 
 static Py_ssize_t dict_length(PyObject *self) {
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    uint64_t n = 0;
-    int r;
-    if (!h) {
-        return -1;
-    }
-    QUICKLY(h, r, hearth_dict_length(h, o->name, &n));
-    if (r) {
-        raise_error(h, r);
-        return -1;
-    }
-    return (Py_ssize_t)n;
+    return (Py_ssize_t)name_count(self, hearth_dict_length);
 }
 
 static bool count_is(Py_ssize_t n, Py_ssize_t min, Py_ssize_t max) {
@@ -205,10 +193,7 @@ static PyObject *update_list(struct object *o, PyObject *const *pairs, Py_ssize_
     if (bad) {
         return NULL;
     }
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *dict_update(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -280,17 +265,7 @@ static PyObject *dict_copy(PyObject *self, PyObject *unused) {
 
 static PyObject *dict_clear(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_dict_clear(h, o->name));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return name_none(self, hearth_dict_clear);
 }
 
 static PyObject *dict_add(PyObject *self, PyObject *const *args, Py_ssize_t n) {
@@ -337,19 +312,18 @@ static PyObject *dict_swap(PyObject *self, PyObject *args) {
     return r ? raise_error(h, r) : PyBool_FromLong(done);
 }
 
-#define FAST(f) (PyCFunction)(void (*)(void)) f
 static PyMethodDef dict_methods[] = {
-    {"get", FAST(dict_get), METH_FASTCALL, "get(key, default=None)"},
-    {"setdefault", FAST(dict_setdefault), METH_FASTCALL, "setdefault(key, default=None)"},
-    {"pop", FAST(dict_pop), METH_FASTCALL, "pop(key[, default])"},
+    {"get", METHOD(dict_get), METH_FASTCALL, "get(key, default=None)"},
+    {"setdefault", METHOD(dict_setdefault), METH_FASTCALL, "setdefault(key, default=None)"},
+    {"pop", METHOD(dict_pop), METH_FASTCALL, "pop(key[, default])"},
     {"popitem", dict_popitem, METH_NOARGS, "Removes and gives any item."},
-    {"update", FAST(dict_update), METH_VARARGS | METH_KEYWORDS, "As dict.update(); all at once."},
+    {"update", METHOD(dict_update), METH_VARARGS | METH_KEYWORDS, "As dict.update(); all at once."},
     {"keys", dict_keys, METH_NOARGS, "A list of the keys, as they are now."},
     {"values", dict_values, METH_NOARGS, "A list of the values, as they are now."},
     {"items", dict_items, METH_NOARGS, "A list of the items, as they are now."},
     {"copy", dict_copy, METH_NOARGS, "A dict of Python with what is in it now."},
     {"clear", dict_clear, METH_NOARGS, "Removes everything."},
-    {"add", FAST(dict_add), METH_FASTCALL,
+    {"add", METHOD(dict_add), METH_FASTCALL,
      "add(key, by=1): adds to an integer, atomically; absent counts as 0. The sum."},
     {"swap", dict_swap, METH_VARARGS,
      "swap(key, expected, value): sets it if it is as expected. Whether it did."},
@@ -358,13 +332,9 @@ static PyMethodDef dict_methods[] = {
 static PyMappingMethods dict_mapping = {dict_length, dict_subscript, dict_assign};
 static PySequenceMethods dict_sequence = {.sq_contains = dict_contains};
 
-PyTypeObject dict_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Dict",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Dict(client, name, raw=False): a shared dict; Redis's hash.",
-    .tp_methods = dict_methods,
+static PyTypeObject dict_type = {
+    OBJECT_TYPE("Dict", struct object, dict_methods,
+                "Dict(client, name, raw=False): a shared dict; Redis's hash."),
     .tp_as_mapping = &dict_mapping,
     .tp_as_sequence = &dict_sequence,
     .tp_iter = dict_iter,

@@ -87,6 +87,13 @@ PyObject *raise_error(struct hearth *h, int r) {
     return NULL;
 }
 
+PyObject *none_or_error(struct hearth *h, int r) {
+    if (r) {
+        return raise_error(h, r);
+    }
+    Py_RETURN_NONE;
+}
+
 PyObject *raise_reply(const char *text) {
     PyObject *class = class_named("ReplyError");
     PyErr_SetString(class, text);

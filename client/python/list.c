@@ -5,20 +5,8 @@
  * Fails: as raise_error() says; IndexError, ValueError. */
 #include "client/python/py.h"
 
-static int length_of(struct object *o, struct hearth *h, uint64_t *ret) {
-    int r;
-    QUICKLY(h, r, hearth_list_length(h, o->name, ret));
-    if (r) {
-        raise_error(h, r);
-    }
-    return r ? -1 : 0;
-}
-
 static Py_ssize_t list_length(PyObject *self) {
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    uint64_t n = 0;
-    return h && length_of(o, h, &n) == 0 ? (Py_ssize_t)n : -1;
+    return (Py_ssize_t)name_count(self, hearth_list_length);
 }
 
 static PyObject *range(struct object *o, int64_t from, int64_t count) {
@@ -120,13 +108,10 @@ static PyObject *push(struct object *o, PyObject *const *items, Py_ssize_t n) {
         QUICKLY(h, r, hearth_list_push(h, o->name, HEARTH_RIGHT, m.bytes, (size_t)n, NULL));
     }
     encoded_many_clear(&m);
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
-static PyObject *list_append(PyObject *self, PyObject *v) {
+static PyObject *push_one(PyObject *self, enum hearth_end end, PyObject *v) {
     struct object *o = (struct object *)self;
     struct encoded e;
     struct hearth *h = object_handle(o);
@@ -134,12 +119,17 @@ static PyObject *list_append(PyObject *self, PyObject *v) {
     if (!h || encode_value(&e, v, o->raw)) {
         return NULL;
     }
-    QUICKLY(h, r, hearth_list_push(h, o->name, HEARTH_RIGHT, &e.bytes, 1, NULL));
+    QUICKLY(h, r, hearth_list_push(h, o->name, end, &e.bytes, 1, NULL));
     encoded_clear(&e);
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
+}
+
+static PyObject *list_append(PyObject *self, PyObject *v) {
+    return push_one(self, HEARTH_RIGHT, v);
+}
+
+static PyObject *list_appendleft(PyObject *self, PyObject *v) {
+    return push_one(self, HEARTH_LEFT, v);
 }
 
 static PyObject *list_extend(PyObject *self, PyObject *iterable) {
@@ -157,27 +147,24 @@ static PyObject *list_insert(PyObject *self, PyObject *args) {
     struct encoded e;
     Py_ssize_t i;
     PyObject *v;
-    uint64_t n = 0;
     int r = 0;
     if (!PyArg_ParseTuple(args, "nO", &i, &v)) {
         return NULL;
     }
-    struct hearth *h = object_handle(o);
-    if (!h || length_of(o, h, &n) || encode_value(&e, v, o->raw)) {
+    Py_ssize_t n = list_length(self);
+    struct hearth *h = n < 0 ? NULL : object_handle(o);
+    if (!h || encode_value(&e, v, o->raw)) {
         return NULL;
     }
     /* As Python has it: what is out of range is one of the ends. */
-    i = i < -(Py_ssize_t)n ? 0 : i;
-    if (i >= (Py_ssize_t)n) {
+    i = i < -n ? 0 : i;
+    if (i >= n) {
         QUICKLY(h, r, hearth_list_push(h, o->name, HEARTH_RIGHT, &e.bytes, 1, NULL));
     } else {
         QUICKLY(h, r, hearth_list_insert(h, o->name, i, e.bytes, NULL));
     }
     encoded_clear(&e);
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *list_pop(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
@@ -236,35 +223,9 @@ static PyObject *list_popleft(PyObject *self, PyObject *const *args, Py_ssize_t 
     return r ? raise_error(h, r) : decode(b, o->raw);
 }
 
-static PyObject *list_appendleft(PyObject *self, PyObject *v) {
-    struct object *o = (struct object *)self;
-    struct encoded e;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h || encode_value(&e, v, o->raw)) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_list_push(h, o->name, HEARTH_LEFT, &e.bytes, 1, NULL));
-    encoded_clear(&e);
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
-}
-
 static PyObject *list_reverse(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_list_reverse(h, o->name));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return name_none(self, hearth_list_reverse);
 }
 
 /* Whether all were numbers, and so are sorted now. */
@@ -325,14 +286,13 @@ static PyObject *list_copy(PyObject *self, PyObject *unused) {
     return range((struct object *)self, 0, -1);
 }
 
-#define FAST(f) (PyCFunction)(void (*)(void)) f
 static PyMethodDef list_methods[] = {
     {"append", list_append, METH_O, "Adds one at the end."},
     {"appendleft", list_appendleft, METH_O, "Adds one at the beginning."},
     {"extend", list_extend, METH_O, "Adds all of an iterable at the end, at once."},
     {"insert", list_insert, METH_VARARGS, "insert(index, value)"},
-    {"pop", FAST(list_pop), METH_FASTCALL, "pop(index=-1)"},
-    {"popleft", FAST(list_popleft), METH_FASTCALL,
+    {"pop", METHOD(list_pop), METH_FASTCALL, "pop(index=-1)"},
+    {"popleft", METHOD(list_popleft), METH_FASTCALL,
      "popleft(timeout=0): the first; waits so many seconds for one (None: for ever)."},
     {"reverse", list_reverse, METH_NOARGS, "Turns the order round."},
     {"copy", list_copy, METH_NOARGS, "A list of Python with what is in it now."},
@@ -344,13 +304,9 @@ static PyMethodDef list_methods[] = {
 static PyMappingMethods list_mapping = {list_length, list_subscript, list_assign};
 static PySequenceMethods list_sequence = {.sq_length = list_length, .sq_item = list_item};
 
-PyTypeObject list_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.List",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "List(client, name, raw=False): a shared list; Redis's list.",
-    .tp_methods = list_methods,
+static PyTypeObject list_type = {
+    OBJECT_TYPE("List", struct object, list_methods,
+                "List(client, name, raw=False): a shared list; Redis's list."),
     .tp_as_mapping = &list_mapping,
     .tp_as_sequence = &list_sequence,
     .tp_iter = list_iter,

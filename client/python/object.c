@@ -73,6 +73,46 @@ struct hearth *object_handle(struct object *o) {
     return client_handle(o->client);
 }
 
+PyObject *name_none(PyObject *self, int (*call)(struct hearth *h, struct hearth_bytes name)) {
+    struct object *o = (struct object *)self;
+    struct hearth *h = object_handle(o);
+    int r;
+    if (!h) {
+        return NULL;
+    }
+    QUICKLY(h, r, call(h, o->name));
+    return none_or_error(h, r);
+}
+
+PyObject *name_flag(PyObject *self,
+                    int (*call)(struct hearth *h, struct hearth_bytes name, int *ret)) {
+    struct object *o = (struct object *)self;
+    struct hearth *h = object_handle(o);
+    int r, flag = 0;
+    if (!h) {
+        return NULL;
+    }
+    QUICKLY(h, r, call(h, o->name, &flag));
+    return r ? raise_error(h, r) : PyBool_FromLong(flag);
+}
+
+int64_t name_count(PyObject *self,
+                   int (*call)(struct hearth *h, struct hearth_bytes name, uint64_t *ret)) {
+    struct object *o = (struct object *)self;
+    struct hearth *h = object_handle(o);
+    uint64_t n = 0;
+    int r;
+    if (!h) {
+        return -1;
+    }
+    QUICKLY(h, r, call(h, o->name, &n));
+    if (r) {
+        raise_error(h, r);
+        return -1;
+    }
+    return (int64_t)n;
+}
+
 static PyObject *object_delete(PyObject *self, PyObject *unused) {
     (void)unused;
     struct object *o = (struct object *)self;
@@ -88,14 +128,7 @@ static PyObject *object_delete(PyObject *self, PyObject *unused) {
 
 static PyObject *object_exists(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r, there = 0;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_object_exists(h, o->name, &there));
-    return r ? raise_error(h, r) : PyBool_FromLong(there);
+    return name_flag(self, hearth_object_exists);
 }
 
 static PyObject *object_expire(PyObject *self, PyObject *seconds) {
@@ -208,20 +241,15 @@ static PyObject *value_add(PyObject *self, PyObject *by) {
 }
 
 static PyMethodDef value_methods[] = {
-    {"get", (PyCFunction)(void (*)(void))value_get, METH_FASTCALL,
-     "get(default=None): what is there."},
-    {"set", (PyCFunction)(void (*)(void))value_set, METH_VARARGS | METH_KEYWORDS,
+    {"get", METHOD(value_get), METH_FASTCALL, "get(default=None): what is there."},
+    {"set", METHOD(value_set), METH_VARARGS | METH_KEYWORDS,
      "set(value, when=ALWAYS, ttl=None): whether it was set."},
     {"add", value_add, METH_O, "Adds to an integer, atomically; the sum."},
     {NULL, NULL, 0, NULL}};
 
-PyTypeObject value_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Value",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Value(client, name, raw=False): one shared value; Redis's string.",
-    .tp_methods = value_methods,
+static PyTypeObject value_type = {
+    OBJECT_TYPE("Value", struct object, value_methods,
+                "Value(client, name, raw=False): one shared value; Redis's string."),
 };
 
 /* exchange(buffer, index, expected, new): compare and set of a byte that other processes have as well. */

@@ -44,6 +44,16 @@ static inline bool handle_is_mapped(struct hearth *h) {
             UNLOCKED(r, call);                                                                     \
         }                                                                                          \
     } while (0)
+/* The same with a call that may wait, for `wait_ms`, which is a variable: in memory at once first, then as long as ms says. */
+#define WAITING(h, r, ms, call)                                                                    \
+    do {                                                                                           \
+        int64_t wait_ms = 0;                                                                       \
+        (r) = handle_is_mapped(h) ? (call) : HEARTH_E_PENDING;                                     \
+        if ((r) == HEARTH_E_PENDING && ((ms) != 0 || !handle_is_mapped(h))) {                      \
+            wait_ms = (ms);                                                                        \
+            UNLOCKED(r, call);                                                                     \
+        }                                                                                          \
+    } while (0)
 
 /* Handles that belong to an object and not to a thread: what fork() must know of. */
 struct own_handle {
@@ -69,6 +79,8 @@ int add_handles(PyObject *module);
 PyObject *raise_error(struct hearth *h, int r);
 /* ... and with HEARTH_E_ABSENT raising `absent` with the argument `what` (KeyError, IndexError ...). */
 PyObject *raise_absent(struct hearth *h, int r, PyObject *absent, PyObject *what);
+/* ... and None when there is nothing to raise. */
+PyObject *none_or_error(struct hearth *h, int r);
 /* Raises what an error reply says. */
 PyObject *raise_reply(const char *text);
 /* Raises how a task ended that is not done. */
@@ -116,7 +128,22 @@ struct object {
 };
 /* This thread's handle for it. */
 struct hearth *object_handle(struct object *o);
-extern PyTypeObject object_type, dict_type, list_type, value_type;
+extern PyTypeObject object_type;
+/* What the types of shared objects have in common. */
+#define OBJECT_TYPE(type_name, kind, methods, doc)                                                 \
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth." type_name, .tp_basicsize = sizeof(kind),   \
+                                .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,              \
+                                .tp_base = &object_type, .tp_doc = (doc), .tp_methods = (methods)
+/* A method as PyMethodDef has it that takes more than that says. */
+#define METHOD(f) (PyCFunction)(void (*)(void)) f
+
+/* Methods that are one call of libhearth with nothing but the name: None, its flag as a bool, its number (-1: exception). */
+PyObject *name_none(PyObject *self, int (*call)(struct hearth *h, struct hearth_bytes name));
+PyObject *name_flag(PyObject *self,
+                    int (*call)(struct hearth *h, struct hearth_bytes name, int *ret));
+int64_t name_count(PyObject *self,
+                   int (*call)(struct hearth *h, struct hearth_bytes name, uint64_t *ret));
+
 int add_objects(PyObject *module);
 int add_dict(PyObject *module);
 int add_list(PyObject *module);

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Queues and pipes. Each call is tried at once, then waits with the interpreter lock let go.
+/* Queues and pipes.
  *
  * Fails: as raise_error() says; queue.Empty, queue.Full; EOFError, BrokenPipeError. */
 #include "client/python/py.h"
-
-#define FAST(f) (PyCFunction)(void (*)(void)) f
 
 static PyObject *empty_error, *full_error;
 
@@ -48,18 +46,9 @@ static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t n, 
     if (take_wait(args, n, names, 1, &ms) || encode_value(&e, args[0], o->raw)) {
         return NULL;
     }
-    r = HEARTH_E_PENDING;
-    if (handle_is_mapped(h)) {
-        r = hearth_queue_put(h, o->name, e.bytes, 0);
-    }
-    if (r == HEARTH_E_PENDING && (ms || !handle_is_mapped(h))) {
-        UNLOCKED(r, hearth_queue_put(h, o->name, e.bytes, ms));
-    }
+    WAITING(h, r, ms, hearth_queue_put(h, o->name, e.bytes, wait_ms));
     encoded_clear(&e);
-    if (r) {
-        return raise_queue(h, r, full_error);
-    }
-    Py_RETURN_NONE;
+    return r ? raise_queue(h, r, full_error) : none_or_error(h, r);
 }
 
 /* The item, or (item, lease). */
@@ -67,16 +56,11 @@ static PyObject *get(struct object *o, int64_t ms, bool lease) {
     struct hearth *h = object_handle(o);
     struct hearth_bytes b;
     uint64_t id = 0;
-    int r = HEARTH_E_PENDING;
+    int r;
     if (!h) {
         return NULL;
     }
-    if (handle_is_mapped(h)) {
-        r = hearth_queue_get(h, o->name, 0, &b, &id);
-    }
-    if (r == HEARTH_E_PENDING && (ms || !handle_is_mapped(h))) {
-        UNLOCKED(r, hearth_queue_get(h, o->name, ms, &b, &id));
-    }
+    WAITING(h, r, ms, hearth_queue_get(h, o->name, wait_ms, &b, &id));
     if (r) {
         return raise_queue(h, r, empty_error);
     }
@@ -149,10 +133,7 @@ static PyObject *queue_done(PyObject *self, PyObject *lease) {
         return NULL;
     }
     QUICKLY(h, r, hearth_queue_done(h, o->name, id));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *queue_task_done(PyObject *self, PyObject *unused) {
@@ -168,10 +149,7 @@ static PyObject *queue_task_done(PyObject *self, PyObject *unused) {
         PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
         return NULL;
     }
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *queue_join(PyObject *self, PyObject *const *args, Py_ssize_t n) {
@@ -183,25 +161,12 @@ static PyObject *queue_join(PyObject *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     }
     UNLOCKED(r, hearth_queue_join(h, o->name, ms));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *queue_finish(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_queue_close(h, o->name));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return name_none(self, hearth_queue_close);
 }
 
 /* (items, max_items, unfinished, leased, closed) */
@@ -225,20 +190,20 @@ static PyObject *queue_info(PyObject *self, PyObject *unused) {
 
 static PyMethodDef queue_methods[] = {
     {"_create", queue_create, METH_VARARGS, NULL},
-    {"put", FAST(queue_put), METH_FASTCALL | METH_KEYWORDS,
+    {"put", METHOD(queue_put), METH_FASTCALL | METH_KEYWORDS,
      "put(item, block=True, timeout=None): queue.Full."},
-    {"get", FAST(queue_get), METH_FASTCALL | METH_KEYWORDS,
+    {"get", METHOD(queue_get), METH_FASTCALL | METH_KEYWORDS,
      "get(block=True, timeout=None): queue.Empty."},
-    {"lease", FAST(queue_lease), METH_FASTCALL | METH_KEYWORDS,
+    {"lease", METHOD(queue_lease), METH_FASTCALL | METH_KEYWORDS,
      "lease(block=True, timeout=None): (item, lease); done(lease) says that it has been dealt "
      "with."},
-    {"put_many", FAST(queue_put_many), METH_FASTCALL | METH_KEYWORDS,
+    {"put_many", METHOD(queue_put_many), METH_FASTCALL | METH_KEYWORDS,
      "put_many(items, block=True, timeout=None): in order, as room comes; how many."},
-    {"get_many", FAST(queue_get_many), METH_FASTCALL | METH_KEYWORDS,
+    {"get_many", METHOD(queue_get_many), METH_FASTCALL | METH_KEYWORDS,
      "get_many(max, block=True, timeout=None): a list; waits for the first only."},
     {"done", queue_done, METH_O, "done(lease): the item has been dealt with."},
     {"task_done", queue_task_done, METH_NOARGS, "One item has been dealt with."},
-    {"join", FAST(queue_join), METH_FASTCALL,
+    {"join", METHOD(queue_join), METH_FASTCALL,
      "join(timeout=None): until all that were put have been dealt with."},
     {"finish", queue_finish, METH_NOARGS,
      "Nothing more can be put, by anybody; what is in it can be got."},
@@ -246,12 +211,7 @@ static PyMethodDef queue_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject queue_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Queue",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Queue(client, name, raw=False)",
-    .tp_methods = queue_methods,
+    OBJECT_TYPE("Queue", struct object, queue_methods, "Queue(client, name, raw=False)"),
 };
 
 /* ---- pipes ---- */
@@ -276,10 +236,7 @@ static PyObject *pipe_open(PyObject *self, PyObject *end) {
         return NULL;
     }
     QUICKLY(h, r, hearth_pipe_open(h, o->name, e));
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *pipe_close(PyObject *self, PyObject *end) {
@@ -310,10 +267,7 @@ static PyObject *pipe_send(PyObject *self, PyObject *args) {
         PyErr_SetString(PyExc_BrokenPipeError, "the other end of the pipe is closed");
         return NULL;
     }
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
+    return none_or_error(h, r);
 }
 
 static PyObject *pipe_recv(PyObject *self, PyObject *args) {
@@ -356,12 +310,7 @@ static PyMethodDef pipe_methods[] = {{"_create", pipe_create, METH_VARARGS, NULL
                                      {NULL, NULL, 0, NULL}};
 
 static PyTypeObject pipe_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Pipe",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Pipe(client, name)",
-    .tp_methods = pipe_methods,
+    OBJECT_TYPE("Pipe", struct object, pipe_methods, "Pipe(client, name)"),
 };
 
 int add_queues(PyObject *module) {

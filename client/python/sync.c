@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Locks, semaphores, events, conditions and barriers. Each call is tried at once, with the interpreter lock kept when it is done in
- * memory; only what must wait lets it go. A wait looks for signals by itself (hearth_on_interrupt()), so Ctrl-C ends it and what a
+/* Locks, semaphores, events, conditions and barriers. What is done in memory is tried at once, with the interpreter lock kept; only
+ * what must wait lets it go. A wait looks for signals by itself (hearth_on_interrupt()), so Ctrl-C ends it and what a
  * handler raises comes through.
  *
  * The owner of a lock is the thread's handle. Besides, an object knows which thread of this process took it last, and how often: that is
  * what multiprocessing's _is_mine() asks. After fork() it knows nothing.
  *
- * A lock keeps for each handle what libhearth has found out about it (hearth_lock), found again by the handle's serial number, as the
- * address of a handle may come again.
+ * A lock keeps for some mapped handles what libhearth has found out about it (hearth_lock), found again by the handle's serial number,
+ * as the address of a handle may come again.
  *
  * Fails: as raise_error() says; a time limit that is over is no error but False. */
 #include "client/python/py.h"
 
 #include <pthread.h>
 
-#define FAST(f) (PyCFunction)(void (*)(void)) f
-
-/* acquire(block=True, timeout=None) and its like: what of the arguments from `at` on they are. */
 int take_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, Py_ssize_t at, int64_t *ret) {
     PyObject *block = n > at ? args[at] : Py_True, *timeout = n > at + 1 ? args[at + 1] : Py_None;
     for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); i++) {
@@ -36,21 +33,6 @@ int take_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, Py_ssize_t a
     return yes < 0 ? -1 : yes ? timeout_ms(timeout, ret) : 0;
 }
 
-/* r = call with `wait_ms`, which is a variable: at once first, then as long as ms says. */
-#define WAITING(h, r, ms, call)                                                                    \
-    do {                                                                                           \
-        int64_t wait_ms = 0;                                                                       \
-        if (handle_is_mapped(h)) {                                                                 \
-            (r) = (call);                                                                          \
-        } else {                                                                                   \
-            UNLOCKED(r, call);                                                                     \
-        }                                                                                          \
-        if ((r) == HEARTH_E_PENDING && (ms) != 0) {                                                \
-            wait_ms = (ms);                                                                        \
-            UNLOCKED(r, call);                                                                     \
-        }                                                                                          \
-    } while (0)
-
 static PyObject *flag(struct hearth *h, int r) {
     if (r == 0) {
         Py_RETURN_TRUE;
@@ -59,13 +41,6 @@ static PyObject *flag(struct hearth *h, int r) {
         Py_RETURN_FALSE;
     }
     return raise_error(h, r);
-}
-
-static PyObject *nothing(struct hearth *h, int r) {
-    if (r) {
-        return raise_error(h, r);
-    }
-    Py_RETURN_NONE;
 }
 
 /* ---- Lock and RLock ---- */
@@ -112,13 +87,9 @@ static void lock_dealloc(PyObject *self) {
     object_type.tp_dealloc(self);
 }
 
-static struct hearth_lock *lock_at_hand(struct lock *l, struct hearth **ret_h) {
-    uint64_t serial;
-    struct hearth *h = *ret_h = object_handle(&l->o);
-    if (!h) {
-        return NULL;
-    }
-    serial = client_serial(l->o.client);
+/* Of this thread's handle, for as long as the interpreter lock is kept: other threads' locks take its place. */
+static struct hearth_lock *lock_at_hand(struct lock *l, struct hearth *h) {
+    uint64_t serial = client_serial(l->o.client);
     for (int i = 0; i < AT_HAND; i++) {
         if (l->at_hand[i].serial == serial) {
             return l->at_hand[i].l;
@@ -158,26 +129,24 @@ static void lock_taken(struct lock *l, int died) {
 }
 
 static PyObject *acquire(struct lock *l, int64_t ms) {
-    struct hearth *h;
-    struct hearth_lock *at = lock_at_hand(l, &h);
+    struct hearth *h = object_handle(&l->o);
+    struct hearth_bytes name = l->o.name;
     unsigned flags = l->check ? 0 : HEARTH_NO_CHECK;
-    int r, died = 0;
-    if (!at) {
+    int r = HEARTH_E_PENDING, died = 0;
+    if (!h) {
         return NULL;
     }
-    if (handle_is_mapped(h)) {
-        r = hearth_lock_enter(at, 0, flags, &died);
-    } else {
-        UNLOCKED(r, hearth_lock_enter(at, 0, flags, &died));
-    }
-    if ((r == HEARTH_E_PENDING || r == HEARTH_E_DEADLOCK) && ms != 0) {
-        /* By name: `at` may be closed by others meanwhile. */
-        struct hearth_bytes name = l->o.name;
-        if (l->recursive) {
-            UNLOCKED(r, hearth_rlock_acquire(h, name, ms, flags, &died));
-        } else {
-            UNLOCKED(r, hearth_lock_acquire(h, name, ms, flags, &died));
+    bool mapped = handle_is_mapped(h);
+    if (mapped) {
+        struct hearth_lock *at = lock_at_hand(l, h);
+        if (!at) {
+            return NULL;
         }
+        r = hearth_lock_enter(at, 0, flags, &died);
+    }
+    if (r == HEARTH_E_PENDING && (ms != 0 || !mapped)) {
+        UNLOCKED(r, l->recursive ? hearth_rlock_acquire(h, name, ms, flags, &died)
+                                 : hearth_lock_acquire(h, name, ms, flags, &died));
     }
     if (r == HEARTH_E_DEADLOCK && ms == 0) {
         r = HEARTH_E_PENDING;
@@ -198,19 +167,25 @@ static PyObject *lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t 
 }
 
 static PyObject *release(struct lock *l) {
-    struct hearth *h;
-    struct hearth_lock *at = lock_at_hand(l, &h);
+    struct hearth *h = object_handle(&l->o);
+    struct hearth_bytes name = l->o.name;
+    unsigned flags = l->any ? HEARTH_FORCE : 0;
     int r;
-    if (!at) {
+    if (!h) {
+        return NULL;
+    }
+    struct hearth_lock *at = handle_is_mapped(h) ? lock_at_hand(l, h) : NULL;
+    if (!at && PyErr_Occurred()) {
         return NULL;
     }
     lock_is_this_process(l);
     long before = l->count;
     l->count = before > 0 ? before - 1 : 0;
-    if (handle_is_mapped(h)) {
-        r = hearth_lock_leave(at, l->any ? HEARTH_FORCE : 0);
+    if (at) {
+        r = hearth_lock_leave(at, flags);
     } else {
-        UNLOCKED(r, hearth_lock_leave(at, l->any ? HEARTH_FORCE : 0));
+        UNLOCKED(r, l->recursive ? hearth_rlock_release(h, name, flags)
+                                 : hearth_lock_release(h, name, flags));
     }
     if (r == HEARTH_E_NOTOWNER) {
         l->count = before;
@@ -219,7 +194,7 @@ static PyObject *release(struct lock *l) {
                                      : "semaphore or lock released too many times");
         return NULL;
     }
-    return nothing(h, r);
+    return none_or_error(h, r);
 }
 
 static PyObject *lock_release(PyObject *self, PyObject *unused) {
@@ -235,8 +210,7 @@ static PyObject *lock_enter(PyObject *self, PyObject *unused) {
 static PyObject *lock_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
     (void)args;
     (void)n;
-    PyObject *done = release((struct lock *)self);
-    return done;
+    return release((struct lock *)self);
 }
 
 static PyObject *lock_mine(PyObject *self, PyObject *unused) {
@@ -253,18 +227,11 @@ static PyObject *lock_count(PyObject *self, PyObject *unused) {
 
 static PyObject *lock_locked(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct lock *l = (struct lock *)self;
-    struct hearth *h = object_handle(&l->o);
-    int r, held = 0;
-    if (!h) {
-        return NULL;
-    }
-    if (l->recursive) {
+    if (((struct lock *)self)->recursive) {
         PyErr_SetString(PyExc_AttributeError, "an RLock does not say");
         return NULL;
     }
-    QUICKLY(h, r, hearth_lock_is_held(h, l->o.name, &held));
-    return r ? raise_error(h, r) : PyBool_FromLong(held);
+    return name_flag(self, hearth_lock_is_held);
 }
 
 static PyObject *lock_died(PyObject *self, void *unused) {
@@ -273,12 +240,12 @@ static PyObject *lock_died(PyObject *self, void *unused) {
 }
 
 static PyMethodDef lock_methods[] = {
-    {"acquire", FAST(lock_acquire), METH_FASTCALL | METH_KEYWORDS,
+    {"acquire", METHOD(lock_acquire), METH_FASTCALL | METH_KEYWORDS,
      "acquire(block=True, timeout=None): whether it was taken."},
     {"release", lock_release, METH_NOARGS, "Gives it to the next in line."},
     {"locked", lock_locked, METH_NOARGS, "Whether anybody holds it."},
     {"__enter__", lock_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(lock_exit), METH_FASTCALL, NULL},
+    {"__exit__", METHOD(lock_exit), METH_FASTCALL, NULL},
     {"_is_mine", lock_mine, METH_NOARGS, "Whether this thread holds it."},
     {"_count", lock_count, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
@@ -288,14 +255,10 @@ static PyGetSetDef lock_getset[] = {
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyTypeObject lock_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Lock",
-    .tp_basicsize = sizeof(struct lock),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Lock(client, name, recursive=False, check=True, any=False)",
+    OBJECT_TYPE("Lock", struct lock, lock_methods,
+                "Lock(client, name, recursive=False, check=True, any=False)"),
     .tp_init = lock_init,
     .tp_dealloc = lock_dealloc,
-    .tp_methods = lock_methods,
     .tp_getset = lock_getset,
 };
 
@@ -336,24 +299,19 @@ static PyObject *rwlock_release(PyObject *self, PyObject *unused) {
         return NULL;
     }
     QUICKLY(h, r, hearth_rwlock_release(h, o->name, 0));
-    return nothing(h, r);
+    return none_or_error(h, r);
 }
 
 static PyMethodDef rwlock_methods[] = {
-    {"acquire_read", FAST(rwlock_read), METH_FASTCALL | METH_KEYWORDS,
+    {"acquire_read", METHOD(rwlock_read), METH_FASTCALL | METH_KEYWORDS,
      "acquire_read(block=True, timeout=None): beside other readers."},
-    {"acquire_write", FAST(rwlock_write), METH_FASTCALL | METH_KEYWORDS,
+    {"acquire_write", METHOD(rwlock_write), METH_FASTCALL | METH_KEYWORDS,
      "acquire_write(block=True, timeout=None): alone."},
     {"release", rwlock_release, METH_NOARGS, "Gives back what this thread took last."},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject rwlock_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.RWLock",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "RWLock(client, name)",
-    .tp_methods = rwlock_methods,
+    OBJECT_TYPE("RWLock", struct object, rwlock_methods, "RWLock(client, name)"),
 };
 
 /* ---- semaphores ---- */
@@ -395,20 +353,13 @@ static PyObject *sem_release(PyObject *self, PyObject *const *args, Py_ssize_t n
         PyErr_SetString(PyExc_ValueError, "semaphore or lock released too many times");
         return NULL;
     }
-    return nothing(h, r);
+    return none_or_error(h, r);
 }
 
 static PyObject *sem_value(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    uint64_t value = 0;
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_sem_value(h, o->name, &value));
-    return r ? raise_error(h, r) : PyLong_FromUnsignedLongLong(value);
+    int64_t n = name_count(self, hearth_sem_value);
+    return n < 0 ? NULL : PyLong_FromLongLong(n);
 }
 
 static PyObject *sem_enter(PyObject *self, PyObject *unused) {
@@ -424,59 +375,34 @@ static PyObject *sem_exit(PyObject *self, PyObject *const *args, Py_ssize_t n) {
 
 static PyMethodDef sem_methods[] = {
     {"_create", sem_create, METH_VARARGS, NULL},
-    {"acquire", FAST(sem_acquire), METH_FASTCALL | METH_KEYWORDS,
+    {"acquire", METHOD(sem_acquire), METH_FASTCALL | METH_KEYWORDS,
      "acquire(block=True, timeout=None): whether a unit was taken."},
-    {"release", FAST(sem_release), METH_FASTCALL, "release(n=1): gives units back, or adds some."},
+    {"release", METHOD(sem_release), METH_FASTCALL,
+     "release(n=1): gives units back, or adds some."},
     {"get_value", sem_value, METH_NOARGS, "How many units there are."},
     {"__enter__", sem_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(sem_exit), METH_FASTCALL, NULL},
+    {"__exit__", METHOD(sem_exit), METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject sem_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Semaphore",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Semaphore(client, name)",
-    .tp_methods = sem_methods,
+    OBJECT_TYPE("Semaphore", struct object, sem_methods, "Semaphore(client, name)"),
 };
 
 /* ---- events ---- */
 
 static PyObject *event_set(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_event_set(h, o->name));
-    return nothing(h, r);
+    return name_none(self, hearth_event_set);
 }
 
 static PyObject *event_clear(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_event_clear(h, o->name));
-    return nothing(h, r);
+    return name_none(self, hearth_event_clear);
 }
 
 static PyObject *event_is_set(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r, set = 0;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_event_is_set(h, o->name, &set));
-    return r ? raise_error(h, r) : PyBool_FromLong(set);
+    return name_flag(self, hearth_event_is_set);
 }
 
 static PyObject *event_wait(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -498,17 +424,12 @@ static PyMethodDef event_methods[] = {
     {"set", event_set, METH_NOARGS, "Sets it, and wakes all that wait."},
     {"clear", event_clear, METH_NOARGS, "Clears it."},
     {"is_set", event_is_set, METH_NOARGS, "Whether it is set."},
-    {"wait", FAST(event_wait), METH_VARARGS | METH_KEYWORDS,
+    {"wait", METHOD(event_wait), METH_VARARGS | METH_KEYWORDS,
      "wait(timeout=None): until it is set; whether it is."},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject event_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Event",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Event(client, name)",
-    .tp_methods = event_methods,
+    OBJECT_TYPE("Event", struct object, event_methods, "Event(client, name)"),
 };
 
 /* ---- conditions ---- */
@@ -558,12 +479,7 @@ static PyMethodDef cond_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject cond_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Condition",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Condition(client, name)",
-    .tp_methods = cond_methods,
+    OBJECT_TYPE("Condition", struct object, cond_methods, "Condition(client, name)"),
 };
 
 /* ---- barriers ---- */
@@ -599,26 +515,12 @@ static PyObject *barrier_wait(PyObject *self, PyObject *timeout) {
 
 static PyObject *barrier_reset(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_barrier_reset(h, o->name));
-    return nothing(h, r);
+    return name_none(self, hearth_barrier_reset);
 }
 
 static PyObject *barrier_abort(PyObject *self, PyObject *unused) {
     (void)unused;
-    struct object *o = (struct object *)self;
-    struct hearth *h = object_handle(o);
-    int r;
-    if (!h) {
-        return NULL;
-    }
-    QUICKLY(h, r, hearth_barrier_abort(h, o->name));
-    return nothing(h, r);
+    return name_none(self, hearth_barrier_abort);
 }
 
 static PyObject *barrier_info(PyObject *self, PyObject *unused) {
@@ -644,12 +546,7 @@ static PyMethodDef barrier_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject barrier_type = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_hearth.Barrier",
-    .tp_basicsize = sizeof(struct object),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_base = &object_type,
-    .tp_doc = "Barrier(client, name)",
-    .tp_methods = barrier_methods,
+    OBJECT_TYPE("Barrier", struct object, barrier_methods, "Barrier(client, name)"),
 };
 
 int add_sync(PyObject *module) {
