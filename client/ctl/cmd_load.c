@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/num.h"
 
 enum { BATCH = 1000, TOLD_MAX = 20, BUSY_MS = 30000, PAUSE_MS = 20, FORMAT = 1 };
@@ -166,13 +166,12 @@ static bool is_error(const struct hearth_reply *r) {
     return hearth_reply_type(r) == HEARTH_REPLY_ERROR;
 }
 
-static uint64_t now_ms(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* ---- objects ---- */
+
+/* Has it expired since? */
+static bool is_over(const struct line *l) {
+    return l->expire_at && (uint64_t)l->expire_at <= clock_wall_ms();
+}
 
 static int drop_copy(struct load *d) {
     const struct hearth_reply *r;
@@ -198,7 +197,7 @@ static int put_items(struct load *d, const struct line *l, const struct hearth_r
 }
 
 static int rename_copy(struct load *d, const struct line *l) {
-    const struct hearth_reply *r;
+    const struct hearth_reply *r = NULL;
     char digits[24];
     int status = CTL_OK;
     if (l->expire_at) {
@@ -217,8 +216,7 @@ static int rename_copy(struct load *d, const struct line *l) {
         return status;
     }
     if (is_error(r)) {
-        bool over = l->expire_at && (uint64_t)l->expire_at <= now_ms();
-        return over ? CTL_OK : fail(d, l, hearth_reply_text(r, NULL));
+        return is_over(l) ? CTL_OK : fail(d, l, hearth_reply_text(r, NULL));
     }
     if (!d->replace && hearth_reply_int(r) == 0) {
         d->there++;
@@ -230,7 +228,6 @@ static int rename_copy(struct load *d, const struct line *l) {
 
 static int load_object(struct load *d, const struct line *l) {
     const struct hearth_reply *r;
-    bool over = l->expire_at && (uint64_t)l->expire_at <= now_ms();
     if ((l->items.n == 0 && !d->open) || (strcmp(l->type, "value") == 0 && l->items.n != 1) ||
         (strcmp(l->type, "dict") == 0 && l->items.n % 2 != 0)) {
         return fail(d, l, "it has no items, or half of one");
@@ -244,7 +241,7 @@ static int load_object(struct load *d, const struct line *l) {
     if (r && is_error(r)) {
         return fail(d, l, hearth_reply_text(r, NULL));
     }
-    return l->more ? CTL_OK : over ? drop_copy(d) : rename_copy(d, l);
+    return l->more ? CTL_OK : is_over(l) ? drop_copy(d) : rename_copy(d, l);
 }
 
 /* ---- tasks ---- */
@@ -301,7 +298,7 @@ static bool move_after(const struct load *d, const char *ids, size_t len, char *
 
 /* What is left of a time, told at the dump. */
 static void move_span(const struct line *l, const char *text, size_t len, char out[24]) {
-    uint64_t ms = 0, now = now_ms(),
+    uint64_t ms = 0, now = clock_wall_ms(),
              gone = l->at > 0 && now > (uint64_t)l->at ? now - (uint64_t)l->at : 0;
     (void)num_u64(text, len, &ms);
     out[num_put_u64(out, ms > gone ? ms - gone : 0)] = 0;
@@ -366,12 +363,16 @@ static int load_task(struct load *d, const struct line *l) {
     if (!l->pool.data || !l->handler.data || !l->payload.data || l->name.len > HEARTH_ID_MAX) {
         return fail(d, l, "it has no pool, handler or payload");
     }
+    const char *text;
     bool no_after = false;
     for (int ms = 0;; ms += PAUSE_MS) {
         struct options o = {.no_after = no_after};
         status = put_task(d, l, &o) ? send(d, &r) : no_memory(d);
         free(o.after);
-        const char *text = status == CTL_OK ? hearth_reply_text(r, NULL) : hearth_strerror(0);
+        if (status != CTL_OK) {
+            return status;
+        }
+        text = hearth_reply_text(r, NULL);
         if (strncmp(text, "NOGROUP ", 8) == 0 && !no_after) {
             no_after = true;
         } else if (strncmp(text, "BUSY the queue", 14) != 0 || ms >= BUSY_MS || ctl_interrupted()) {
@@ -380,10 +381,6 @@ static int load_task(struct load *d, const struct line *l) {
             usleep(PAUSE_MS * 1000);
         }
     }
-    if (status != CTL_OK) {
-        return status;
-    }
-    const char *text = hearth_reply_text(r, NULL);
     if (is_error(r)) {
         d->there += strncmp(text, "EXISTS", 6) == 0;
         return strncmp(text, "EXISTS", 6) == 0 ? CTL_OK : fail(d, l, text);
@@ -465,15 +462,17 @@ static void summary(const struct load *d) {
 int cmd_load(struct ctl *c) {
     struct load d = {.c = c};
     FILE *from = stdin;
-    for (int o; (o = ctl_option(c)) != CTL_END;) {
+    const char *file = NULL;
+    for (;;) {
+        int o = ctl_option(c);
         if (o == CTL_STOP) {
             return c->status;
         }
-        d.replace = true;
-    }
-    const char *file = ctl_operand(c);
-    if (file && ctl_option(c) != CTL_END) {
-        d.replace = true;
+        if (o != CTL_END) {
+            d.replace = true;
+        } else if (file || !(file = ctl_operand(c))) {
+            break;
+        }
     }
     int status = c->argc ? ctl_usage(c, "one FILE only") : ctl_connect(c);
     if (status == CTL_OK && file && strcmp(file, "-") != 0 && !(from = fopen(file, "re"))) {

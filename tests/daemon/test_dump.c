@@ -98,6 +98,11 @@ Test(dump, tasks) {
 
 Test(dump, what_is_wrong) {
     expect("hearth load nonesuch", 10, "", "cannot open nonesuch");
+    expect("hearth set v old; echo '{\"value\":\"v\",\"items\":[\"new\"]}' >one; hearth load one "
+           "--replaec; "
+           "hearth get v",
+           0, "old\n", "no option --replaec");
+    expect("hearth load one --replace; hearth get v; hearth del v >/dev/null", 0, "new\n", "");
     expect("echo '{\"dict\":' | hearth load", 10, "", "line 1:");
     expect("echo '{\"hearth\":2}' | hearth load", 10, "", "a dump of format 2");
     expect("echo '{\"dict\":\"d\",\"items\":[\"f\"]}' | hearth load", 6, "", "half of one");
