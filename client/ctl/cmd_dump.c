@@ -19,13 +19,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/ctl/ctl.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/clock.h"
 #include "lib/base/num.h"
 
-enum { SMALL = 8 << 20, PART = 500, TRIES = 10, ID_MAX = HEARTH_ID_MAX + 1, GROUPS = 4096 };
+enum { SMALL = 8 << 20, PART = 500, TRIES = 10, ID_MAX = HEARTH_ID_MAX + 1 };
 
 struct dump {
     struct ctl *c;
@@ -33,8 +33,8 @@ struct dump {
     uint64_t objects, others, tasks, running;
     char (*ids)[ID_MAX];
     size_t n_ids, cap_ids;
-    char *groups[GROUPS]; /* that tasks name, in the order they came */
-    size_t n_groups;
+    char **groups; /* that tasks name, some of them more than once */
+    size_t n_groups, cap_groups;
 };
 
 /* Bytes of ours: an answer ends the one before. */
@@ -42,12 +42,6 @@ struct name {
     char *data;
     size_t len;
 };
-
-static uint64_t now_ms(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* A command on one name. */
 static int ask(struct dump *d, const char *command, const struct name *name,
@@ -295,24 +289,38 @@ static int note_ids(struct dump *d, const struct hearth_reply *ids) {
 }
 
 /* Its group is to be looked at when all have been told. */
-static void note_group(struct dump *d, const struct hearth_reply *options) {
-    const struct hearth_reply *e = hearth_reply_first(options);
-    for (size_t n = hearth_reply_count(options); n > 1; n--, e = hearth_reply_next(e)) {
-        if (strcmp(hearth_reply_text(e, NULL), "GROUP") != 0) {
-            continue;
-        }
-        const char *name = hearth_reply_text(hearth_reply_next(e), NULL);
-        for (size_t i = 0; i < d->n_groups; i++) {
-            if (strcmp(d->groups[i], name) == 0) {
-                return;
-            }
-        }
-        char *copy = d->n_groups < GROUPS ? strdup(name) : NULL;
-        if (copy) {
-            d->groups[d->n_groups++] = copy;
-        }
-        return;
+static int note_group(struct dump *d, const char *name) {
+    if (d->n_groups && strcmp(d->groups[d->n_groups - 1], name) == 0) {
+        return CTL_OK;
     }
+    if (d->n_groups == d->cap_groups) {
+        size_t cap = d->cap_groups ? d->cap_groups * 2 : 64;
+        char **more = realloc(d->groups, cap * sizeof(*more));
+        if (!more) {
+            return ctl_say(d->c, CTL_LOCAL, "out of memory");
+        }
+        d->groups = more;
+        d->cap_groups = cap;
+    }
+    char *copy = strdup(name);
+    if (!copy) {
+        return ctl_say(d->c, CTL_LOCAL, "out of memory");
+    }
+    d->groups[d->n_groups++] = copy;
+    return CTL_OK;
+}
+
+static int note_groups(struct dump *d, const struct hearth_reply *options) {
+    const struct hearth_reply *e = hearth_reply_first(options);
+    int status = CTL_OK;
+    for (size_t n = hearth_reply_count(options); n > 1 && status == CTL_OK; n--) {
+        const struct hearth_reply *next = hearth_reply_next(e);
+        if (strcmp(hearth_reply_text(e, NULL), "GROUP") == 0) {
+            status = note_group(d, hearth_reply_text(next, NULL));
+        }
+        e = next;
+    }
+    return status;
 }
 
 static int dump_task(struct dump *d, const char *id) {
@@ -332,15 +340,14 @@ static int dump_task(struct dump *d, const char *id) {
         d->running++;
         return CTL_OK;
     }
-    printf("{\"task\":\"%s\",\"at\":%llu", id, (unsigned long long)now_ms());
+    printf("{\"task\":\"%s\",\"at\":%llu", id, (unsigned long long)clock_wall_ms());
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         printf(",\"%s\":", keys[i]);
         json_reply(hearth_reply_get(r, keys[i]));
     }
     fputs("}\n", stdout);
     d->tasks++;
-    note_group(d, hearth_reply_get(r, "options"));
-    return CTL_OK;
+    return note_groups(d, hearth_reply_get(r, "options"));
 }
 
 static int dump_tasks(struct dump *d) {
@@ -365,16 +372,28 @@ static int dump_tasks(struct dump *d) {
     return status;
 }
 
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 static int dump_groups(struct dump *d) {
     int status = CTL_OK;
-    for (size_t i = 0; i < d->n_groups; i++) {
+    if (d->n_groups > 1) {
+        qsort(d->groups, d->n_groups, sizeof(*d->groups), by_name);
+    }
+    for (size_t i = 0; i < d->n_groups && status == CTL_OK; i++) {
         const char *words[] = {"GROUP.INFO", d->groups[i]};
         const struct hearth_reply *r;
-        int e = status == CTL_OK ? hearth_command(d->c->h, 2, words, NULL, &r) : -1;
-        if (e > 0) {
+        if (i > 0 && strcmp(d->groups[i - 1], d->groups[i]) == 0) {
+            continue;
+        }
+        int e = hearth_command(d->c->h, 2, words, NULL, &r);
+        if (e != 0) {
             status = ctl_failed(d->c, e);
-        } else if (e == 0 && hearth_reply_text(hearth_reply_get(r, "closed"), NULL)[0] == 'y') {
-            printf("{\"group\":\"%s\",\"closed\":1}\n", d->groups[i]);
+        } else if (hearth_reply_text(hearth_reply_get(r, "closed"), NULL)[0] == 'y') {
+            fputs("{\"group\":", stdout);
+            json_value(d->groups[i], strlen(d->groups[i]));
+            fputs(",\"closed\":1}\n", stdout);
         }
     }
     return status;
@@ -398,6 +417,9 @@ int cmd_dump(struct ctl *c) {
         return c->status;
     }
     const char *file = ctl_operand(c);
+    if (file && ctl_option(c) == CTL_STOP) { /* those behind it */
+        return c->status;
+    }
     int status = c->argc ? ctl_usage(c, "one FILE only") : ctl_connect(c);
     if (status == CTL_OK && file && strcmp(file, "-") != 0 && !freopen(file, "w", stdout)) {
         return ctl_say(c, CTL_LOCAL, "cannot write %s: %s", file, strerror(errno));
@@ -405,7 +427,7 @@ int cmd_dump(struct ctl *c) {
     if (status != CTL_OK) {
         return status;
     }
-    printf("{\"hearth\":1,\"at\":%llu}\n", (unsigned long long)now_ms());
+    printf("{\"hearth\":1,\"at\":%llu}\n", (unsigned long long)clock_wall_ms());
     status = dump_objects(&d);
     status = status == CTL_OK ? dump_tasks(&d) : status;
     status = status == CTL_OK ? dump_groups(&d) : status;
@@ -413,6 +435,7 @@ int cmd_dump(struct ctl *c) {
     for (size_t i = 0; i < d.n_groups; i++) {
         free(d.groups[i]);
     }
+    free(d.groups);
     if (status == CTL_OK) {
         summary(&d);
     }
