@@ -67,7 +67,10 @@ static int map(struct ctl *c, int readonly, char **ret, uint64_t *ret_size) {
     const char *name = ctl_operand(c);
     _cleanup_close_ int fd = -1;
     void *at;
-    int status = name ? ctl_connect(c) : ctl_usage(c, "which one? NAME is missing");
+    if (!name) {
+        return ctl_usage(c, "which one? NAME is missing");
+    }
+    int status = ctl_connect(c);
     if (status != CTL_OK) {
         return status;
     }
@@ -98,7 +101,7 @@ static bool number(struct ctl *c, uint64_t max, uint64_t *ret) {
 }
 
 static int block_read(struct ctl *c) {
-    char *data;
+    char *data = NULL;
     uint64_t size = 0, from = 0, count = UINT64_MAX;
     int status = map(c, 1, &data, &size);
     if (status != CTL_OK) {
@@ -113,7 +116,7 @@ static int block_read(struct ctl *c) {
 }
 
 static int block_write(struct ctl *c) {
-    char *data, more;
+    char *data = NULL, more;
     uint64_t size = 0, at = 0;
     int status = map(c, 0, &data, &size);
     if (status != CTL_OK) {

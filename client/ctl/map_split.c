@@ -163,7 +163,7 @@ static int run(struct split *s, const struct hearth_reply *ids) {
 
 int ctl_map_split(struct ctl *c, const struct ctl_map_split *m) {
     _cleanup_free_ char *payload = NULL;
-    const struct hearth_reply *ids;
+    const struct hearth_reply *ids = NULL;
     size_t len;
     if (!ctl_read_file(c, m->file, &payload, &len)) {
         return CTL_LOCAL;
