@@ -57,9 +57,11 @@ static bool one_option(struct ctl *c, struct options *o, int letter) {
         o->p.directory = c->value;
         return true;
     case 'e':
-        if (o->n_env < ENV_MAX) {
-            o->env[o->n_env++] = c->value;
+        if (o->n_env == ENV_MAX) {
+            c->status = ctl_usage(c, "no more than %d variables", ENV_MAX);
+            return false;
         }
+        o->env[o->n_env++] = c->value;
         return true;
     case 'H':
         o->handler = (char *)(uintptr_t)c->value;

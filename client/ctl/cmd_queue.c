@@ -28,9 +28,7 @@ static int end(struct ctl *c, int r) {
     return r == 0 ? CTL_OK : r == HEARTH_E_PENDING ? CTL_PENDING : ctl_failed(c, r);
 }
 
-/* A number, as the daemon would show it. */
-static int print_number(struct ctl *c, uint64_t v) {
-    (void)c;
+static int print_number(uint64_t v) {
     printf("%llu\n", (unsigned long long)v);
     return CTL_OK;
 }
@@ -150,7 +148,7 @@ static int queue_size(struct ctl *c, struct ctl_words *w) {
     struct hearth_queue_info info;
     int status = ctl_connect(c);
     status = status ? status : end(c, hearth_queue_info(c->h, name_of(w), &info));
-    return status ? status : print_number(c, info.items);
+    return status ? status : print_number(info.items);
 }
 
 static int queue_info(struct ctl *c, struct ctl_words *w) {
@@ -245,7 +243,7 @@ static int barrier_wait(struct ctl *c, struct ctl_words *w) {
     uint32_t index;
     int status = ctl_connect(c);
     status = status ? status : end(c, hearth_barrier_wait(c->h, name_of(w), limit_of(w), &index));
-    return status ? status : print_number(c, index);
+    return status ? status : print_number(index);
 }
 
 static int barrier_create(struct ctl *c, struct ctl_words *w) {
