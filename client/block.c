@@ -9,28 +9,6 @@
 #include <sys/stat.h>
 
 #include "client/object.h"
-#include "lib/base/cleanup.h"
-
-/* A command whose reply brings a descriptor. */
-static int ask_fd(struct hearth *h, int *ret_fd, uint64_t *ret_size,
-                  const struct hearth_bytes *words, size_t n) {
-    const struct hearth_reply *reply;
-    h->takes_fds = true;
-    int r = object_ask(h, &reply, words, n);
-    h->takes_fds = false;
-    if (r == 0 && (hearth_reply_type(reply) != HEARTH_REPLY_MAP || h->n_fds != 1)) {
-        r = result_say(h, HEARTH_E_PROTOCOL, "no descriptor has come with the reply");
-    }
-    if (r == 0) {
-        if (ret_size) {
-            *ret_size = (uint64_t)hearth_reply_int(hearth_reply_get(reply, "size"));
-        }
-        *ret_fd = steal_fd(&h->fds[0]);
-        h->n_fds = 0;
-    }
-    attach_drop_fds(h);
-    return r;
-}
 
 int hearth_block_create(struct hearth *h, struct hearth_bytes name, uint64_t size, unsigned flags,
                         int *ret_fd) {
@@ -40,7 +18,7 @@ int hearth_block_create(struct hearth *h, struct hearth_bytes name, uint64_t siz
                                     object_number(&d, (int64_t)size)};
     size_t n = 3;
     if (size > INT64_MAX || flags & ~(unsigned)HEARTH_BLOCK_OWNED) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (flags & HEARTH_BLOCK_OWNED) {
         words[n++] = hearth_text("OWNED");
@@ -49,13 +27,18 @@ int hearth_block_create(struct hearth *h, struct hearth_bytes name, uint64_t siz
         return object_ask(h, &reply, words, n);
     }
     words[n++] = hearth_text("OPEN");
-    return ask_fd(h, ret_fd, NULL, words, n);
+    return object_ask_fd(h, &reply, ret_fd, words, n);
 }
 
 int hearth_block_open(struct hearth *h, struct hearth_bytes name, int readonly, int *ret_fd,
                       uint64_t *ret_size) {
     const struct hearth_bytes words[] = {hearth_text("BLOCK.OPEN"), name, hearth_text("READONLY")};
-    return ask_fd(h, ret_fd, ret_size, words, readonly ? 3 : 2);
+    const struct hearth_reply *reply;
+    int r = object_ask_fd(h, &reply, ret_fd, words, readonly ? 3 : 2);
+    if (r == 0 && ret_size) {
+        *ret_size = (uint64_t)hearth_reply_int(hearth_reply_get(reply, "size"));
+    }
+    return r;
 }
 
 int hearth_block_unlink(struct hearth *h, struct hearth_bytes name) {

@@ -228,8 +228,6 @@ void attach_drop_fds(struct hearth *h);
 void attach_end(struct hearth *h);
 /* After a reconnection: attaches again if it was; refused, the connection serves. */
 void attach_again(struct hearth *h);
-/* Closes descriptors that came with a reply and that nobody took. */
-void attach_drop_fds(struct hearth *h);
 /* Is this to be done in memory? False also when the daemon has died: the connection then says so. */
 bool attach_can(struct hearth *h, bool change);
 

@@ -88,6 +88,10 @@ int object_none(struct hearth *h) {
     return result_say(h, -EINVAL, "nothing is named");
 }
 
+int object_invalid(struct hearth *h) {
+    return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+}
+
 /* An error reply to a command on objects. */
 static int refused(struct hearth *h, const struct hearth_reply *r) {
     static const struct {
@@ -197,6 +201,22 @@ int object_ask_more(struct hearth *h, const struct hearth_reply **ret,
 int object_ask(struct hearth *h, const struct hearth_reply **ret, const struct hearth_bytes *first,
                size_t n) {
     return object_ask_more(h, ret, first, n, NULL, 0);
+}
+
+int object_ask_fd(struct hearth *h, const struct hearth_reply **ret, int *ret_fd,
+                  const struct hearth_bytes *first, size_t n) {
+    h->takes_fds = true;
+    int r = object_ask(h, ret, first, n);
+    h->takes_fds = false;
+    if (r == 0 && h->n_fds != 1) {
+        r = result_say(h, HEARTH_E_PROTOCOL, "no descriptor has come with the reply");
+    }
+    if (r == 0) {
+        *ret_fd = steal_fd(&h->fds[0]);
+        h->n_fds = 0;
+    }
+    attach_drop_fds(h);
+    return r;
 }
 
 int object_ask_count(struct hearth *h, uint64_t *ret, const struct hearth_bytes *first, size_t n) {

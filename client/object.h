@@ -42,8 +42,9 @@ static inline int object_done(struct hearth *h, int64_t r) {
     return object_count(h, r, NULL);
 }
 
-/* What a function says that was given none of what it needs one of. */
+/* What a function says that was given none of what it needs one of; or what makes no sense. */
 int object_none(struct hearth *h);
+int object_invalid(struct hearth *h);
 
 /* Sends a command of n words (`first` and then `more`, m of them) and waits for its reply, which is no error reply then. */
 int object_ask(struct hearth *h, const struct hearth_reply **ret, const struct hearth_bytes *first,
@@ -56,6 +57,9 @@ int object_ask_count(struct hearth *h, uint64_t *ret, const struct hearth_bytes 
 int object_ask_flag(struct hearth *h, int *ret, const struct hearth_bytes *first, size_t n);
 int object_ask_text(struct hearth *h, struct hearth_bytes *ret, const struct hearth_bytes *first,
                     size_t n);
+/* ... whose reply brings a descriptor: *ret_fd, the caller's to close. HEARTH_E_PROTOCOL: none has come. */
+int object_ask_fd(struct hearth *h, const struct hearth_reply **ret, int *ret_fd,
+                  const struct hearth_bytes *first, size_t n);
 /* The elements of an array. 0, -ENOMEM, HEARTH_E_PROTOCOL. */
 int object_items(struct hearth *h, const struct hearth_reply *array,
                  const struct hearth_bytes **ret, size_t *ret_n);

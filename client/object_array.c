@@ -92,21 +92,25 @@ int hearth_array_create(struct hearth *h, struct hearth_bytes name, enum hearth_
                                  object_number(&d, n > INT64_MAX ? 0 : (int64_t)n)));
 }
 
+static int ask_info(struct hearth *h, struct hearth_bytes name, enum array_type *ret_type,
+                    uint64_t *ret_n) {
+    const struct hearth_reply *map;
+    int r = object_ask(h, &map, WORDS(hearth_text("ARRAY.INFO"), name));
+    if (r == 0) {
+        struct hearth_bytes text = object_text(hearth_reply_get(map, "type"));
+        *ret_type = array_type_of(text.data ? text.data : "", text.len);
+        *ret_n = (uint64_t)hearth_reply_int(hearth_reply_get(map, "length"));
+    }
+    return r;
+}
+
 int hearth_array_info(struct hearth *h, struct hearth_bytes name, enum hearth_array_type *ret_type,
                       uint64_t *ret_n) {
-    const struct hearth_reply *reply;
     enum array_type type = ARRAY_NONE;
     uint64_t n = 0;
-    int64_t done =
-        attach_can(h, false) ? objects_array_view(&h->objects, in(name), &type, &n) : -EAGAIN;
-    int r = 0;
-    if (object_final(h, done) && attach_can(h, false)) {
-        r = object_done(h, done);
-    } else if ((r = object_ask(h, &reply, WORDS(hearth_text("ARRAY.INFO"), name))) == 0) {
-        struct hearth_bytes text = object_text(hearth_reply_get(reply, "type"));
-        type = array_type_of(text.data ? text.data : "", text.len);
-        n = (uint64_t)hearth_reply_int(hearth_reply_get(reply, "length"));
-    }
+    bool mapped = attach_can(h, false);
+    int r = mapped ? objects_array_view(&h->objects, in(name), &type, &n) : 0;
+    r = mapped && object_final(h, r) ? object_done(h, r) : ask_info(h, name, &type, &n);
     if (r == 0 && ret_type) {
         *ret_type = (enum hearth_array_type)type;
     }
@@ -152,8 +156,7 @@ static uint64_t piece_of(enum hearth_array_type type, uint64_t from, uint64_t co
 }
 
 static int nonsense(struct hearth *h, enum hearth_array_type type) {
-    return array_width(type) ? object_done(h, -ENOENT)
-                             : result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+    return array_width(type) ? object_done(h, -ENOENT) : object_invalid(h);
 }
 
 int hearth_array_read(struct hearth *h, struct hearth_bytes name, enum hearth_array_type type,

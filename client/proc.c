@@ -129,7 +129,7 @@ int hearth_proc_start(struct hearth *h, const struct hearth_proc *p, char ret_id
     size_t n;
     if ((p->pool ? !p->handler || (p->payload_len && !p->payload) : count(p->argv) == 0) ||
         p->flags & ~(unsigned)HEARTH_PROC_OWNED || (unsigned)p->restart > HEARTH_PROC_ALWAYS) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     put_options(&s, p);
     _cleanup_free_ struct hearth_bytes *words = put_words(p, &n);

@@ -286,7 +286,7 @@ int hearth_sem_create(struct hearth *h, struct hearth_bytes name, uint64_t value
     struct digits d;
     struct objects *o = wait_mapped(h);
     if (value > INT64_MAX) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (o) {
         return object_flag(h, objects_sem_create(o, in(name), value, bounded != 0), ret_made);
@@ -300,7 +300,7 @@ int hearth_sem_acquire(struct hearth *h, struct hearth_bytes name, uint64_t n, i
     struct digits d;
     struct objects *o = wait_mapped(h);
     if (n > INT64_MAX) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (o) {
         return wait_done(h, objects_sem_acquire(o, in(name), n, ms, 0), NULL);
@@ -314,7 +314,7 @@ int hearth_sem_release(struct hearth *h, struct hearth_bytes name, uint64_t n) {
     struct digits d;
     struct objects *o = mapped_still(h);
     if (n > INT64_MAX) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (o) {
         return wait_done(h, objects_sem_release(o, in(name), n), NULL);

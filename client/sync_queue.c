@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Queues and pipes; how a function that may wait is done is in sync.c.
  *
- * hearth_pipe_fd() is another thing by the same name's side: the daemon makes a socketpair and hands out its ends, which then
- * belong to the kernel. It is always asked, since a descriptor comes over a socket only.
+ * hearth_pipe_fd() is no pipe of the segment: the daemon makes a socketpair and hands out its ends, which then belong to the
+ * kernel. It is always asked, since a descriptor comes over a socket only.
  *
  * Fails: as hearth.h says. */
 #include <errno.h>
@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "client/sync.h"
-#include "lib/base/cleanup.h"
 #include "lib/shm/objects_queue.h"
 
 enum { MANY = 1024 }; /* items got at a time */
@@ -23,7 +22,7 @@ int hearth_queue_create(struct hearth *h, struct hearth_bytes name,
     struct objects *o = wait_mapped(h);
     struct digits most, lease;
     if (p.max_items > INT64_MAX) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (o) {
         return object_flag(h, objects_queue_create(o, in(name), &p), ret_made);
@@ -253,7 +252,7 @@ int hearth_pipe_create(struct hearth *h, struct hearth_bytes name, int duplex, u
     struct digits d;
     size_t n = 2;
     if (buffer > INT64_MAX) {
-        return result_say(h, -EINVAL, "%s", hearth_strerror(-EINVAL));
+        return object_invalid(h);
     }
     if (o) {
         return object_flag(h, objects_pipe_create(o, in(name), &p), ret_made);
@@ -337,16 +336,5 @@ int hearth_pipe_fd(struct hearth *h, struct hearth_bytes name, int end, int *ret
     if (!is_end(h, end)) {
         return -EINVAL;
     }
-    h->takes_fds = true;
-    int r = object_ask(h, &reply, WORDS(hearth_text("PIPE.FD"), name, end_word(end)));
-    h->takes_fds = false;
-    if (r == 0 && h->n_fds != 1) {
-        r = result_say(h, HEARTH_E_PROTOCOL, "no descriptor came with the reply");
-    }
-    if (r == 0) {
-        *ret_fd = steal_fd(&h->fds[0]);
-        h->n_fds = 0;
-    }
-    attach_drop_fds(h);
-    return r;
+    return object_ask_fd(h, &reply, ret_fd, WORDS(hearth_text("PIPE.FD"), name, end_word(end)));
 }
