@@ -117,7 +117,8 @@ struct hearth {
     hearth_interrupt_fn interrupt_fn;
     void *interrupt_arg;
     bool waits;       /* for a reply that a signal may end */
-    bool interrupted; /* and it has */
+    bool interrupted; /* and it shall end */
+    bool unblocked;   /* which the daemon knows */
     struct buf text;  /* causes that are put together; NUL-terminated */
     char message[512];
 };

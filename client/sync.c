@@ -86,31 +86,33 @@ static struct objects *mapped_still(struct hearth *h) {
 
 /* ---- commands ---- */
 
-/* Has somebody else tell the daemon that this connection waits no more. */
-static void unblock(struct hearth *h) {
+/* Has somebody else tell the daemon that this connection waits no more. Whether it has been told. */
+static bool unblock(struct hearth *h) {
     const char *words[] = {"CLIENT", "UNBLOCK", NULL};
     const struct hearth_reply *reply;
     struct hearth *other;
     char digits[24];
-    if (hearth_connect(h->addr.sun_path, &other) == 0) {
-        digits[num_put_u64(digits, h->client_id)] = '\0';
-        words[2] = digits;
-        (void)hearth_command(other, 3, words, NULL, &reply); /* if not, the wait goes on */
-        hearth_close(other);
+    if (hearth_connect(h->addr.sun_path, &other) != 0) {
+        return false;
     }
+    digits[num_put_u64(digits, h->client_id)] = '\0';
+    words[2] = digits;
+    int r = hearth_command(other, 3, words, NULL, &reply);
+    hearth_close(other);
+    return r == 0;
 }
 
 void wait_signalled(struct hearth *h) {
-    if (h->waits && h->has_path && !h->interrupted && look(h)) {
+    if (h->waits && h->has_path && !h->unblocked && (h->interrupted || look(h))) {
         h->interrupted = true;
-        unblock(h);
+        h->unblocked = unblock(h); /* if not, the wait goes on, until the next signal */
     }
 }
 
 int wait_ask_more(struct hearth *h, const struct hearth_reply **ret, bool may_wait,
                   const struct hearth_bytes *words, size_t n, const struct hearth_bytes *more,
                   size_t m) {
-    h->interrupted = false;
+    h->interrupted = h->unblocked = false;
     h->waits = h->interrupt_fn && may_wait;
     int r = object_ask_more(h, ret, words, n, more, m);
     h->waits = false;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -662,7 +663,40 @@ static int is_interrupted(struct hearth *mine) {
     return 0;
 }
 
+/* ---- ... when there is no descriptor to tell the daemon with, at first ---- */
+
+static struct rlimit files;
+static int signals;
+
+static void gives_them_back(int sig) {
+    (void)sig;
+    if (asked && ++signals == 3) {
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static int takes_all_files(struct hearth *of, void *arg) {
+    struct rlimit none = {.rlim_max = files.rlim_max};
+    (void)of;
+    (void)arg;
+    asked++;
+    return setrlimit(RLIMIT_NOFILE, &none) == 0;
+}
+
+static int is_interrupted_later(struct hearth *mine) {
+    const struct sigaction sa = {.sa_handler = gives_them_back};
+    const struct itimerval often = {.it_interval.tv_usec = 20000, .it_value.tv_usec = 20000};
+    TRY(getrlimit(RLIMIT_NOFILE, &files) == 0);
+    sigaction(SIGALRM, &sa, NULL);
+    hearth_on_interrupt(mine, takes_all_files, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    TRY(hearth_event_wait(mine, T("e"), -1) == -EINTR);
+    TRY(asked == 1 && signals >= 3);
+    return 0;
+}
+
 Test(client_sync, waits_end_by_signals) {
+    ENDS_WELL(other(is_interrupted_later));
     ENDS_WELL(other(is_interrupted));
     he_maps = true;
     ENDS_WELL(other(is_interrupted));
