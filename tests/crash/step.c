@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +27,15 @@
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
+#include "lib/shm/alloc.h"
 #include "lib/shm/internal.h"
+#include "lib/shm/keys.h"
+#include "lib/shm/op.h"
 #include "tests/support/child.h"
 
 const uint64_t step_size = 1 << 20;
 
-enum { MAX_STEPS = 2000000, STORE_LIMIT_MS = 60000 };
+enum { MAX_STEPS = 2000000, STORE_LIMIT_MS = 60000, TIDY_MAX = 100000, KEYS_AT_ONCE = 1000 };
 
 static void *shared_memory(uint64_t size) {
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -50,6 +54,13 @@ struct shm step_handle(void *base, uint32_t slot) {
     return s;
 }
 
+struct shm step_foresee(const struct shm *s, uint32_t slot) {
+    static void *copy;
+    copy = copy ? copy : shared_memory(step_size);
+    memcpy(copy, s->base, step_size);
+    return step_handle(copy, slot);
+}
+
 void step_mark_dead(struct shm *s, uint32_t slot) {
     _Atomic uint32_t *life = (void *)&s->slots[slot].life;
     *life |= FUTEX_OWNER_DIED;
@@ -66,6 +77,60 @@ const char *step_recover(struct shm *s, uint32_t slot) {
     }
     slot_release(s, slot, gen);
     return NULL;
+}
+
+const char *step_check(struct shm *s, const char *when, uint64_t *ret_blocks) {
+    struct shm_report report;
+    if (shm_check(s, &report) || report.errors) {
+        fprintf(stderr, "# %s\n", report.first);
+        return when;
+    }
+    if (ret_blocks) {
+        *ret_blocks = report.blocks;
+    }
+    return NULL;
+}
+
+const char *step_tidy(struct shm *s) {
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        int r, n = 0;
+        while ((r = op_tidy(s, i)) == 1 && n < TIDY_MAX) {
+            n++;
+        }
+        if (r) {
+            return "a shard cannot be tidied";
+        }
+    }
+    return NULL;
+}
+
+const char *step_check_end(struct shm *s) {
+    uint64_t blocks = 0;
+    const char *bad = step_tidy(s);
+    /* the larger log this process may have needed is its own */
+    if (!bad && alloc_take_back(s, &s->mine->undo_more)) {
+        bad = "the larger log cannot be given back";
+    }
+    s->tx_room = SHM_UNDO;
+    bad = bad ? bad : step_check(s, "check after everything was removed", &blocks);
+    return bad || blocks == 1 ? bad : "a block is lost"; /* the one is the ring of the pool */
+}
+
+static int flush_some(struct shm *s, void *shard) {
+    return keys_flush_some(s, *(const unsigned *)shard, KEYS_AT_ONCE);
+}
+
+const char *step_remove_all(struct shm *s) {
+    for (unsigned i = 0; i < SHM_SHARDS; i++) {
+        int r;
+        do {
+            r = op_run(s, UINT64_C(1) << i, flush_some, &i);
+        } while (r == 1);
+        if (r) {
+            return "keys cannot be removed";
+        }
+    }
+    return step_check_end(s);
 }
 
 static const char *free_ended(struct shm *s, struct step_counts *n) {
@@ -109,11 +174,8 @@ const char *step_settle(struct shm *s, struct step_counts *ret) {
     struct task_ref t;
     struct shm_report report;
     struct shm worker = step_handle(s->base, STEP_SLOTS - 1);
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check after recovery";
-    }
-    const char *bad = release_waiting(s);
+    const char *bad = step_check(s, "check after recovery", NULL);
+    bad = bad ? bad : release_waiting(s);
     if (bad) {
         return bad;
     }
@@ -257,14 +319,34 @@ static int victim_main(void *arg) {
 
 /* ---- the parent ---- */
 
+enum { RESCUES_MAX = 12 };
+
 struct run {
     const struct step_case *c;
     struct shm live;
     void *copy, *before;
     uint32_t victim;
     uint64_t steps, judged;
-    uint64_t open; /* judged copies with a transaction under way */
+    uint64_t open;           /* judged copies with a transaction under way */
+    void *kept[RESCUES_MAX]; /* some of them */
+    uint32_t n_kept;
 };
+
+/* A reservoir whose places are spread over the run. */
+static void keep_copy(struct run *r) {
+    uint32_t n = r->n_kept;
+    r->open++;
+    if (n < r->c->rescues) {
+        r->kept[n] = malloc(step_size);
+        assert(r->kept[n]);
+        r->n_kept++;
+    } else if (r->open % 7 == 0) {
+        n = (uint32_t)(r->open / 7 % r->c->rescues);
+    } else {
+        return;
+    }
+    memcpy(r->kept[n], r->copy, step_size);
+}
 
 static void add_to_sum(const void *state, uint64_t *sum) {
     const uint64_t *words = state;
@@ -278,20 +360,8 @@ static const char *judge(struct run *r, bool finished) {
     memcpy(r->copy, r->live.base, step_size);
     struct shm s = step_handle(r->copy, STEP_SUPERVISOR);
     step_mark_dead(&s, r->victim);
-    if (r->c->keep && get(&s.slots[r->victim].undo_count)) {
-        r->open++;
-        uint32_t n = *r->c->n_kept;
-        /* a reservoir whose places are spread over the run */
-        if (n < r->c->n_keep) {
-            r->c->keep[n] = malloc(step_size);
-            assert(r->c->keep[n]);
-            *r->c->n_kept = n + 1;
-        } else {
-            n = r->open % 7 == 0 ? (uint32_t)(r->open / 7 % r->c->n_keep) : UINT32_MAX;
-        }
-        if (n != UINT32_MAX) {
-            memcpy(r->c->keep[n], r->copy, step_size);
-        }
+    if (r->c->rescues && get(&s.slots[r->victim].undo_count)) {
+        keep_copy(r);
     }
     r->judged++;
     if (r->c->ret_sum) {
@@ -376,26 +446,91 @@ static const char *run_victim(struct run *r, struct victim *v) {
     return bad;
 }
 
-bool step_run(const struct step_case *c, unsigned number) {
-    struct run r = {.c = c, .victim = c->victim ? c->victim : STEP_VICTIM};
+/* ---- what is told ---- */
+
+static unsigned lines;
+static bool failed;
+
+static void tell(const char *bad, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(const char *bad, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    failed |= bad != NULL;
+    printf("%sok %u - ", bad ? "not " : "", ++lines);
+    vprintf(fmt, ap);
+    printf("%s%s\n", bad ? ": " : "", bad ? bad : "");
+    fflush(stdout);
+    va_end(ap);
+}
+
+void step_line(const char *name, const char *bad) {
+    tell(bad, "%s", name);
+}
+
+int step_end(void) {
+    printf("1..%u\n", lines);
+    return failed || !lines;
+}
+
+/* ---- a case ---- */
+
+static void run_case(struct run *r) {
+    const struct step_case *c = r->c;
     void *base = step_new_segment();
+    assert(c->rescues <= RESCUES_MAX);
+    r->victim = c->victim ? c->victim : STEP_VICTIM;
     if (c->image) {
         memcpy(base, c->image, step_size);
     }
-    r.live = step_handle(base, STEP_SUPERVISOR);
-    r.copy = shared_memory(step_size);
-    r.before = shared_memory(step_size);
+    r->live = step_handle(base, STEP_SUPERVISOR);
+    r->copy = shared_memory(step_size);
+    r->before = shared_memory(step_size);
     if (c->setup) {
-        c->setup(&r.live);
+        c->setup(&r->live);
     }
-    struct victim v = {.c = c, .base = base, .slot = r.victim};
-    const char *bad = run_victim(&r, &v);
+    struct victim v = {.c = c, .base = base, .slot = r->victim};
+    const char *bad = run_victim(r, &v);
+    bad = bad || r->judged > 1 ? bad : "it changes nothing";
     munmap(base, step_size);
-    munmap(r.copy, step_size);
-    munmap(r.before, step_size);
-    printf("%sok %u - %s (%llu %s, %llu states judged)%s%s\n", bad ? "not " : "", number, c->name,
-           (unsigned long long)r.steps, by_instructions(c) ? "instructions" : "stores",
-           (unsigned long long)r.judged, bad ? ": " : "", bad ? bad : "");
-    fflush(stdout);
-    return !bad && r.judged > 1;
+    munmap(r->copy, step_size);
+    munmap(r->before, step_size);
+    tell(bad, "%s (%llu %s, %llu states judged)", c->name, (unsigned long long)r->steps,
+         by_instructions(c) ? "instructions" : "stores", (unsigned long long)r->judged);
+}
+
+/* Of which case somebody dies in the rescue. */
+static const struct step_case *rescued;
+
+static uint32_t rescuer(void) {
+    return rescued->rescuer ? rescued->rescuer : STEP_OTHER;
+}
+
+static void rescue(struct shm *s) {
+    const char *bad = step_recover(s, rescued->victim ? rescued->victim : STEP_VICTIM);
+    assert(!bad);
+}
+
+/* However far the rescue came: the victim had not finished. */
+static const char *verify_rescued(struct shm *s, bool finished) {
+    (void)finished;
+    const char *bad = step_recover(s, rescuer());
+    return bad ? bad : rescued->verify(s, false);
+}
+
+uint32_t step_run(const struct step_case *c) {
+    struct run r = {.c = c};
+    run_case(&r);
+    rescued = c;
+    for (uint32_t i = 0; i < r.n_kept; i++) {
+        char name[128];
+        snprintf(name, sizeof(name), "rescue %u of: %s", i, c->name);
+        struct step_case again = {.name = name,
+                                  .op = rescue,
+                                  .verify = verify_rescued,
+                                  .victim = rescuer(),
+                                  .image = r.kept[i]};
+        run_case(&(struct run){.c = &again});
+        free(r.kept[i]);
+    }
+    return r.n_kept;
 }

@@ -203,11 +203,7 @@ static void setup(struct shm *s) {
 
 /* What the operation makes of it, in a copy whose victim this process plays. */
 static void foresee(struct shm *s) {
-    static uint64_t *scratch;
-    scratch = scratch ? scratch : aligned_alloc(4096, step_size);
-    assert(scratch);
-    memcpy(scratch, s->base, step_size);
-    struct shm copy = step_handle(scratch, STEP_VICTIM);
+    struct shm copy = step_foresee(s, STEP_VICTIM);
     if (current->prepare) {
         current->prepare(&copy);
     }
@@ -245,28 +241,6 @@ static const char *judge_pinned(const struct shm *s, const struct state *now) {
     return NULL;
 }
 
-static const char *check(struct shm *s, const char *when, uint64_t *ret_blocks) {
-    struct shm_report report;
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return when;
-    }
-    *ret_blocks = report.blocks;
-    return NULL;
-}
-
-static bool tidy(struct shm *s) {
-    for (unsigned i = 0; i < SHM_SHARDS; i++) {
-        int r, n = 0;
-        while ((r = op_tidy(s, i)) == 1 && n++ < 10000) {
-        }
-        if (r) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* All is deleted, and the last pin goes. */
 static const char *judge_end(struct shm *s) {
     const struct task_bytes names[] = {T("a"), T("d"), T("new")};
@@ -275,26 +249,24 @@ static const char *judge_end(struct shm *s) {
     objects_init(&o, s);
     int64_t n = objects_delete(&o, names, 3);
     objects_deinit(&o);
-    const char *bad = n < 0 || !tidy(s) ? "the arrays cannot be removed" : NULL;
-    bad = bad ? bad : check(s, "check after the removal", &blocks);
+    const char *bad = n < 0 ? "the arrays cannot be removed" : step_tidy(s);
     if (!bad && !(current->wanted & OTHER_OUT)) {
-        if (blocks < 3) { /* the pool's ring, the array, its holder */
-            return "what is pinned has been given back";
+        bad = step_check(s, "check after the removal", &blocks);
+        if (!bad && blocks < 3) { /* the pool's ring, the array, its holder */
+            bad = "what is pinned has been given back";
         }
         let_go_other(s);
-        bad = tidy(s) ? check(s, "check after the last pin", &blocks) : "it cannot be tidied";
     }
-    return bad || blocks == 1 ? bad : "a block is lost";
+    return bad ? bad : step_check_end(s);
 }
 
 static const char *verify(struct shm *s, bool finished) {
     struct state now;
-    uint64_t blocks;
     const char *bad = step_recover(s, STEP_VICTIM);
     if (!bad && current->op == do_bury) {
         bad = step_recover(s, STEP_OTHER);
     }
-    bad = bad ? bad : check(s, "check after recovery", &blocks);
+    bad = bad ? bad : step_check(s, "check after recovery", NULL);
     if (bad) {
         return bad;
     }
@@ -312,18 +284,14 @@ static void op(struct shm *s) {
 }
 
 int main(void) {
-    bool ok = true;
-    unsigned number_of = 1;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct step_case c = {.name = cases[i].name,
-                              .setup = setup_case,
-                              .prepare = cases[i].prepare,
-                              .op = op,
-                              .verify = verify,
-                              .instructions = i == 2 || i == 3 || i == 4};
         current = &cases[i];
-        ok &= step_run(&c, number_of++);
+        step_run(&(struct step_case){.name = current->name,
+                                     .setup = setup_case,
+                                     .prepare = current->prepare,
+                                     .op = op,
+                                     .verify = verify,
+                                     .instructions = i == 2 || i == 3 || i == 4});
     }
-    printf("1..%u\n", number_of - 1);
-    return ok ? 0 : 1;
+    return step_end();
 }

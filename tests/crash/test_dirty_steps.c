@@ -490,7 +490,6 @@ static const struct {
 };
 
 static void (*current)(void);
-static void *scratch;
 
 static void run_current(struct shm *s) {
     struct objects mine = with(s);
@@ -510,8 +509,7 @@ static void setup(struct shm *s) {
     stored.n = 0;
     settle(s, &stored);
     dump(s, &before);
-    memcpy(scratch, s->base, step_size);
-    struct shm copy = step_handle(scratch, STEP_SUPERVISOR);
+    struct shm copy = step_foresee(s, STEP_SUPERVISOR);
     run_current(&copy);
     dump(&copy, &after);
 }
@@ -519,7 +517,6 @@ static void setup(struct shm *s) {
 /* The rows and what is noted make what is there; twice is as once. */
 static const char *verify_rows(struct shm *s, const struct rows *from) {
     static struct rows now, rows;
-    struct shm_report report;
     dump(s, &now);
     rows = *from;
     for (int i = 0; i < 2; i++) {
@@ -531,40 +528,28 @@ static const char *verify_rows(struct shm *s, const struct rows *from) {
             return i ? "written twice it is another" : "what is noted does not lead there";
         }
     }
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check when it is taken";
-    }
+    const char *bad = step_check(s, "check when it is taken", NULL);
     clear_all(s);
     settle(s, &rows); /* what a predecessor left is met before the tables change places */
     dirty_look(s);
-    if (dirty_shards(s)) {
-        return "something stays noted";
+    if (!bad && dirty_shards(s)) {
+        bad = "something stays noted";
     }
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check when it is cleared";
-    }
-    return NULL;
+    return bad ? bad : step_check(s, "check when it is cleared", NULL);
 }
 
 static const char *verify(struct shm *s, bool finished) {
     static struct rows now;
-    struct shm_report report;
     const char *bad = step_recover(s, STEP_VICTIM);
+    bad = bad ? bad : step_check(s, "check after recovery", NULL);
     if (bad) {
         return bad;
-    }
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check after recovery";
     }
     dump(s, &now);
     if (!same(&now, &after) && (finished || !same(&now, &before))) {
         return "neither as before nor as after";
     }
-    bad = verify_rows(s, &stored);
-    return bad;
+    return verify_rows(s, &stored);
 }
 
 /* ---- the daemon's own death ---- */
@@ -601,26 +586,18 @@ static void op_take(struct shm *s) {
 }
 
 int main(void) {
-    unsigned number = 1;
-    bool ok = true;
-    scratch = malloc(step_size);
-    assert(scratch);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct step_case c = {
-            .name = cases[i].name, .setup = setup, .op = run_current, .verify = verify};
         current = cases[i].fn;
-        ok &= step_run(&c, number++);
+        step_run(&(struct step_case){
+            .name = cases[i].name, .setup = setup, .op = run_current, .verify = verify});
     }
-    struct step_case taking = {
-        .name = "taking", .setup = setup_noted, .op = op_take, .verify = verify};
-    ok &= step_run(&taking, number++);
-    struct step_case clearing = {
-        .name = "clearing", .setup = setup_taken, .op = clear_all, .verify = verify};
-    ok &= step_run(&clearing, number++);
-    struct step_case both = {
-        .name = "taking by a successor", .setup = setup_taken, .op = op_take, .verify = verify};
-    ok &= step_run(&both, number++);
-    printf("1..%u\n", number - 1);
-    free(scratch);
-    return ok ? 0 : 1;
+    static const struct step_case daemon[] = {
+        {.name = "taking", .setup = setup_noted, .op = op_take, .verify = verify},
+        {.name = "clearing", .setup = setup_taken, .op = clear_all, .verify = verify},
+        {.name = "taking by a successor", .setup = setup_taken, .op = op_take, .verify = verify},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(daemon); i++) {
+        step_run(&daemon[i]);
+    }
+    return step_end();
 }

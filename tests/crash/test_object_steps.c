@@ -349,7 +349,6 @@ struct object_case {
 
 static const struct object_case *current;
 static struct buf before, after;
-static void *scratch;
 
 static void run_current(struct shm *s) {
     struct put put = current->put;
@@ -420,8 +419,7 @@ static void fill(struct shm *s) {
 static void setup(struct shm *s) {
     fill(s);
     dump_all(s, &before);
-    memcpy(scratch, s->base, step_size);
-    struct shm copy = step_handle(scratch, STEP_SUPERVISOR);
+    struct shm copy = step_foresee(s, STEP_SUPERVISOR);
     run_current(&copy);
     dump_all(&copy, &after);
     for (unsigned i = 0; i < SHM_SHARDS; i++) { /* somebody sleeps on each */
@@ -433,33 +431,11 @@ static bool same(const struct buf *a, const struct buf *b) {
     return buf_len(a) == buf_len(b) && memcmp(buf_head(a), buf_head(b), buf_len(a)) == 0;
 }
 
-static int in_flush(struct shm *s, void *arg) {
-    return keys_flush_some(s, *(unsigned *)arg, 1000);
-}
-
-static const char *remove_all(struct shm *s) {
-    for (unsigned i = 0; i < SHM_SHARDS; i++) {
-        int r;
-        do {
-            r = op_run(s, UINT64_C(1) << i, in_flush, &i);
-        } while (r == 1);
-        for (int n = 0; r == 0 && (r = op_tidy(s, i)) == 1; n++) {
-            r = n < 100000 ? 0 : -ELOOP;
-        }
-        if (r) {
-            return "objects cannot be removed";
-        }
-    }
-    return NULL;
-}
-
 static const char *verify_all(struct shm *s, bool finished) {
     struct buf now = BUF_INIT;
-    struct shm_report report;
-    const char *bad = NULL;
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check after recovery";
+    const char *bad = step_check(s, "check after recovery", NULL);
+    if (bad) {
+        return bad;
     }
     dump_all(s, &now);
     if (!same(&now, &after) && (finished || !same(&now, &before))) {
@@ -469,20 +445,7 @@ static const char *verify_all(struct shm *s, bool finished) {
     if (finished && current && current->op == in_sweep_all && manager_over(s)) {
         bad = "keys of an ended manager are left";
     }
-    bad = bad ? bad : remove_all(s);
-    if (bad) {
-        return bad;
-    }
-    /* the larger log this process may have needed is its own */
-    if (alloc_take_back(s, &s->mine->undo_more)) {
-        return "the larger log cannot be given back";
-    }
-    s->tx_room = SHM_UNDO;
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check after everything was removed";
-    }
-    return report.blocks == 1 ? NULL : "a block is lost"; /* the one is the pool's ring */
+    return bad ? bad : step_remove_all(s);
 }
 
 /* Whoever sleeps has to look again: the dead one may have taken the flag down and not come to wake. */
@@ -586,18 +549,6 @@ static void op_refused(struct shm *s) {
     assert(r == -EDQUOT && s->over == 0);
     r = op_run(s, OP_ALL, in_list, &push);
     assert(r == -EDQUOT && s->over == 3);
-}
-
-/* ---- rescue ---- */
-static void op_rescue(struct shm *s) {
-    const char *bad = step_recover(s, STEP_VICTIM);
-    assert(!bad);
-}
-static const char *verify_rescue(struct shm *s, bool finished) {
-    (void)finished;
-    const char *bad = step_recover(s, STEP_OTHER);
-    bad = bad ? bad : step_recover(s, STEP_VICTIM);
-    return bad ? bad : verify_all(s, false);
 }
 
 static const struct object_case cases[] = {
@@ -709,40 +660,12 @@ static const struct object_case cases[] = {
     {"manager: keys of an ended one swept", in_sweep_all, {0}, {0}},
 };
 
-enum { KEEP = 6 };
-
-static bool step_case(const struct object_case *o, unsigned *number, bool rescue) {
-    void *keep[KEEP] = {0};
-    uint32_t kept = 0;
-    struct step_case c = {.name = o->name, .setup = setup, .op = op, .verify = verify};
-    current = o;
-    if (rescue) {
-        c.keep = keep;
-        c.n_kept = &kept;
-        c.n_keep = KEEP;
-    }
-    bool ok = step_run(&c, (*number)++);
-    for (uint32_t i = 0; i < kept; i++) {
-        char name[128];
-        snprintf(name, sizeof(name), "rescue %u of: %s", i, o->name);
-        struct step_case r = {.name = name,
-                              .op = op_rescue,
-                              .verify = verify_rescue,
-                              .victim = STEP_OTHER,
-                              .image = keep[i]};
-        ok &= step_run(&r, (*number)++);
-        free(keep[i]);
-    }
-    return ok && (!rescue || kept);
-}
-
 /* The stepper itself: stepping only what stores visits the states that stepping every instruction does. */
-static bool stores_are_enough(unsigned *number) {
+static void stores_are_enough(void) {
     static const struct object_case removed = {
         "list: a range removed", in_list, {0}, {"l2", REMOVE, 30, 200, 0}};
     void *image = step_new_segment();
     uint64_t sums[2] = {1, 1};
-    bool ok = true;
     current = &removed;
     struct shm s = step_handle(image, STEP_SUPERVISOR);
     setup(&s);
@@ -753,94 +676,76 @@ static bool stores_are_enough(unsigned *number) {
                               .image = image,
                               .instructions = i == 1,
                               .ret_sum = &sums[i]};
-        ok &= step_run(&c, (*number)++);
+        step_run(&c);
     }
     munmap(image, step_size);
-    ok &= sums[0] == sums[1];
-    printf("%sok %u - the same states either way\n", ok ? "" : "not ", (*number)++);
-    return ok;
+    step_line("the same states either way", sums[0] == sums[1] ? NULL : "others");
 }
 
 /* Where entries lie depends on the segment's random seed: a table must be taken apart whole under any. */
-static bool under_many_seeds(unsigned number) {
+static void under_many_seeds(void) {
     const char *bad = NULL;
     for (int i = 0; i < 300 && !bad; i++) {
-        struct shm s;
-        struct shm_report report;
-        uint32_t slot, gen;
+        void *base = step_new_segment();
+        struct shm s = step_handle(base, STEP_SUPERVISOR);
         struct put many = {.key = "d", .data = letters, .len = 20, .n = 40};
-        int r = shm_create(&s, &(struct shm_params){.size = 1 << 20, .slots = 2, .tasks = 64});
-        assert(r == 0);
-        r = slot_reserve(&s, STEP_POOL, &slot, &gen);
-        assert(r == 0);
-        r = slot_attach(&s, slot, gen);
-        assert(r == 0);
         run(&s, in_dict_many, &many);
-        bad = remove_all(&s);
-        if (!bad && (shm_check(&s, &report) || report.errors)) {
-            fprintf(stderr, "# %s\n", report.first);
-            bad = "check";
-        }
-        shm_detach(&s);
+        bad = step_remove_all(&s);
+        munmap(base, step_size);
     }
-    printf("%sok %u - dicts taken apart under many seeds%s%s\n", bad ? "not " : "", number,
-           bad ? ": " : "", bad ? bad : "");
-    return !bad;
+    step_line("dicts taken apart under many seeds", bad);
+}
+
+static const struct object_case ended[] = {
+    {"manager: ends while a value is made", in_set, {.key = owned_new, .data = "x", .len = 1}, {0}},
+    {"manager: ends while a dict is taken in", in_rename, {.key = "d1", .field = owned_new}, {0}},
+    {"manager: ends while a key is removed", in_delete, {.key = owned_dict}, {0}},
+};
+
+static const struct step_case others[] = {
+    {.name = "tidying a dict away", .setup = setup_tidy, .op = op_tidy_shard, .verify = verify},
+    {.name = "tidying a flushed shard away",
+     .setup = setup_flushed,
+     .op = op_tidy_shard,
+     .verify = verify},
+    {.name = "empty chunks given back", .setup = setup_trim, .op = op_trim, .verify = verify},
+    {.name = "refused over the limits of accounts",
+     .setup = setup_full,
+     .op = op_refused,
+     .verify = verify},
+};
+
+static void step_object(const struct object_case *o, bool rescue) {
+    struct step_case c = {
+        .name = o->name, .setup = setup, .op = op, .verify = verify, .rescues = rescue ? 6 : 0};
+    current = o;
+    uint32_t n = step_run(&c);
+    if (rescue) {
+        step_line("somebody dies in the rescue", n ? NULL : "in no copy");
+    }
 }
 
 int main(int argc, char **argv) {
-    unsigned number = 1;
-    bool ok = true;
     for (size_t i = 0; i < sizeof(letters); i++) {
         letters[i] = (char)('a' + i % 26);
     }
-    scratch = malloc(step_size);
-    assert(scratch);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         if (argc < 2 || strstr(cases[i].name, argv[1])) {
-            bool rescue = i == 2 || i == 14 || i == 25 || i == 29;
-            ok &= step_case(&cases[i], &number, rescue);
+            step_object(&cases[i], i == 2 || i == 14 || i == 25 || i == 29);
         }
     }
-    current = NULL;
-    struct step_case tidy = {
-        .name = "tidying a dict away", .setup = setup_tidy, .op = op_tidy_shard, .verify = verify};
-    ok &= step_run(&tidy, number++);
-    struct step_case flushed = {.name = "tidying a flushed shard away",
-                                .setup = setup_flushed,
-                                .op = op_tidy_shard,
-                                .verify = verify};
-    ok &= step_run(&flushed, number++);
-    struct step_case trim = {
-        .name = "empty chunks given back", .setup = setup_trim, .op = op_trim, .verify = verify};
-    ok &= step_run(&trim, number++);
-    static const struct object_case made[] = {
-        {"manager: ends while a value is made",
-         in_set,
-         {.key = owned_new, .data = "x", .len = 1},
-         {0}},
-        {"manager: ends while a dict is taken in",
-         in_rename,
-         {.key = "d1", .field = owned_new},
-         {0}},
-        {"manager: ends while a key is removed", in_delete, {.key = owned_dict}, {0}},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(made); i++) {
-        struct step_case c = {
-            .name = made[i].name, .setup = setup, .op = op, .verify = verify_ended};
-        current = &made[i];
-        ok &= step_run(&c, number++);
+    for (size_t i = 0; i < ARRAY_SIZE(ended); i++) {
+        current = &ended[i];
+        step_run(&(struct step_case){
+            .name = ended[i].name, .setup = setup, .op = op, .verify = verify_ended});
     }
-    struct step_case refused = {.name = "refused over the limits of accounts",
-                                .setup = setup_full,
-                                .op = op_refused,
-                                .verify = verify};
-    ok &= step_run(&refused, number++);
-    ok &= stores_are_enough(&number);
-    ok &= under_many_seeds(number++);
-    printf("1..%u\n", number - 1);
-    free(scratch);
+    current = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+        step_run(&others[i]);
+    }
+    stores_are_enough();
+    under_many_seeds();
     buf_deinit(&before);
     buf_deinit(&after);
-    return ok ? 0 : 1;
+    return step_end();
 }

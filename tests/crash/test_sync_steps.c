@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "lib/base/cleanup.h"
 #include "lib/shm/alloc.h"
@@ -73,13 +72,6 @@ static int run_rename(struct shm *s, void *arg) {
 static int rename_key(struct shm *s, const char *from, const char *to) {
     struct act a = {.name = name_of(s, from), .to = name_of(s, to)};
     return op_run(s, key_shard_bit(&a.name) | key_shard_bit(&a.to), run_rename, &a);
-}
-
-static void tidy(struct shm *s) {
-    for (unsigned i = 0; i < SHM_SHARDS; i++) {
-        while (op_tidy(s, i) == 1) {
-        }
-    }
 }
 
 static void must(int r, int want) {
@@ -178,10 +170,13 @@ static void flushed(struct shm *s) {
     two_wait(s);
     must(act(s, flush_shard, "l", 0), 0);
 }
+static void do_tidy(struct shm *s) {
+    must(step_tidy(s) != NULL, 0);
+}
 static void free_block(struct shm *s) {
     free_lock(s);
     must(act(s, delete_key, "l", 0), 0);
-    tidy(s);
+    do_tidy(s);
 }
 static void victim_has_much(struct shm *s) {
     two_wait(s);
@@ -254,9 +249,6 @@ static void do_rename(struct shm *s) {
 }
 static void do_bury(struct shm *s) {
     must(slot_bury(s, DEAD, get32(&s->slots[DEAD].gen)), 0);
-}
-static void do_bury_victim(struct shm *s) {
-    must(slot_bury(s, STEP_VICTIM, get32(&s->slots[STEP_VICTIM].gen)), 0);
 }
 static void do_check_cycle(struct shm *s) {
     must(sync_check_cycle(s), -EDEADLK);
@@ -333,7 +325,6 @@ struct sync_case {
 };
 static const struct sync_case *current;
 static uint32_t bells[STEP_SLOTS];
-static bool through; /* the kept copies are of a victim that had not finished, whoever buries it */
 
 /* Whoever has an answer has been woken since the setting was made. */
 static const char *is_woken(const struct shm *s, uint32_t slot) {
@@ -392,45 +383,19 @@ static const char *judge_answer(struct shm *s, uint32_t slot, unsigned allowed) 
     return "the wrong answer";
 }
 
-static const char *nothing_is_left(struct shm *s) {
-    struct shm_report report;
-    for (unsigned i = 0; i < SHM_SHARDS; i++) {
-        struct act a = {.fn = flush_shard, .name = {.shard = i}};
-        if (op_run(s, UINT64_C(1) << i, run_act, &a)) {
-            return "the keys cannot be removed";
-        }
-    }
-    tidy(s);
-    if (shm_check(s, &report) || report.errors) {
-        fprintf(stderr, "# %s\n", report.first);
-        return "check after everything was removed";
-    }
-    return report.blocks == 1 ? NULL : "a block is lost"; /* the one is the ring of the pool */
-}
-
 static const char *judge(struct shm *s, bool finished) {
-    struct shm_report report;
     const char *bad = step_recover(s, STEP_VICTIM);
     if (!bad && slot_is_dead(s, owner_word(DEAD, get32(&s->slots[DEAD].gen)))) {
         bad = step_recover(s, DEAD);
     }
-    if (!bad && (shm_check(s, &report) || report.errors)) {
-        fprintf(stderr, "# %s\n", report.first);
-        bad = "check after recovery";
-    }
+    bad = bad ? bad : step_check(s, "check after recovery", NULL);
     bad = bad ? bad : is_woken(s, STEP_OTHER);
     bad = bad ? bad : is_woken(s, THIRD);
-    bool after = finished && !through;
-    bad = bad ? bad : judge_answer(s, STEP_OTHER, after ? current->other_after : current->other);
-    bad = bad ? bad : judge_answer(s, THIRD, after ? current->third_after : current->third);
+    bad = bad ? bad : judge_answer(s, STEP_OTHER, finished ? current->other_after : current->other);
+    bad = bad ? bad : judge_answer(s, THIRD, finished ? current->third_after : current->third);
     bad = bad ? bad : drain(s);
     bad = bad ? bad : nothing_is_held(s);
-    return bad ? bad : nothing_is_left(s);
-}
-
-static const char *judge_undertaker(struct shm *s, bool finished) {
-    const char *bad = step_recover(s, UNDERTAKER);
-    return bad ? bad : judge(s, finished);
+    return bad ? bad : step_remove_all(s);
 }
 
 static void set_up(struct shm *s) {
@@ -457,10 +422,10 @@ static const struct sync_case cases[] = {
     {"giving up", victim_waits, NULL, do_give_up, IDLE, IDLE, WAITS, WAITS},
     {"a lock is deleted", two_wait, NULL, do_delete_lock, REMOVED | DIED, REMOVED, REMOVED | WAITS,
      REMOVED},
-    {"a deleted lock is taken apart", deleted, NULL, tidy, REMOVED, REMOVED, REMOVED, REMOVED},
+    {"a deleted lock is taken apart", deleted, NULL, do_tidy, REMOVED, REMOVED, REMOVED, REMOVED},
     {"a lock is flushed", two_wait, NULL, do_flush, DIED, DIED, WAITS, WAITS},
-    {"a flushed lock is taken apart", flushed, NULL, tidy, REMOVED | DIED, REMOVED, REMOVED | WAITS,
-     REMOVED},
+    {"a flushed lock is taken apart", flushed, NULL, do_tidy, REMOVED | DIED, REMOVED,
+     REMOVED | WAITS, REMOVED},
     {"a lock is renamed", two_wait, NULL, do_rename, DIED, DIED, WAITS, WAITS},
     {"a burial", dead_holder, NULL, do_bury, DIED, DIED, DIED, DIED},
     {"a cycle is left", all_but_victim_in_cycle, NULL, do_check_cycle, DIED, DIED, OK | WAITS, OK},
@@ -478,7 +443,7 @@ static const struct sync_case cases[] = {
     {"a first writer gives up", victim_is_first_writer, NULL, do_give_up, IDLE, IDLE, OK, OK},
     {"an rwlock is deleted", victim_reads, NULL, do_delete_rwlock, REMOVED | OK, REMOVED,
      REMOVED | WAITS, REMOVED},
-    {"a deleted rwlock is taken apart", deleted_rwlock, NULL, tidy, REMOVED, REMOVED, REMOVED,
+    {"a deleted rwlock is taken apart", deleted_rwlock, NULL, do_tidy, REMOVED, REMOVED, REMOVED,
      REMOVED},
     {"letting go of everything", victim_has_much, NULL, do_release_all, DIED, DIED, WAITS, WAITS},
     {"the short way in", free_lock, know_lock, do_short_lock, ALONE},
@@ -488,45 +453,16 @@ static const struct sync_case cases[] = {
     {"a seat is given back", NULL, give_seats, do_end_seat, DIED, DIED, IDLE, IDLE},
 };
 
-enum { KEEP = 4 };
-
-/* From copies of a victim that died inside of its transaction: who buries it may die anywhere, too. */
-static bool step_burials(void *const *kept, uint32_t n, unsigned *number) {
-    bool ok = true;
-    through = true;
-    for (uint32_t i = 0; i < n; i++) {
-        char name[128];
-        snprintf(name, sizeof(name), "%s: buried, copy %u", current->name, i);
-        ok &= step_run(&(struct step_case){.name = name,
-                                           .op = do_bury_victim,
-                                           .verify = judge_undertaker,
-                                           .victim = UNDERTAKER,
-                                           .image = kept[i]},
-                       (*number)++);
-        free(kept[i]);
-    }
-    through = false;
-    return ok;
-}
-
 int main(void) {
-    unsigned number = 1;
-    bool ok = true;
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        void *kept[KEEP] = {0};
-        uint32_t n = 0;
         current = &cases[i];
-        ok &= step_run(&(struct step_case){.name = current->name,
-                                           .setup = set_up,
-                                           .prepare = current->prepare,
-                                           .op = current->op,
-                                           .verify = judge,
-                                           .keep = kept,
-                                           .n_kept = &n,
-                                           .n_keep = KEEP},
-                       number++);
-        ok &= step_burials(kept, n, &number);
+        step_run(&(struct step_case){.name = current->name,
+                                     .setup = set_up,
+                                     .prepare = current->prepare,
+                                     .op = current->op,
+                                     .verify = judge,
+                                     .rescues = 4,
+                                     .rescuer = UNDERTAKER});
     }
-    printf("1..%u\n", number - 1);
-    return ok ? 0 : 1;
+    return step_end();
 }
