@@ -384,7 +384,7 @@ HEARTH_API void hearth_imap_close(struct hearth_imap *it);
  * -EDEADLK from a callback, unless done in memory.
  *
  * Dicts, lists and values whose names begin with "durable:" are kept on the disk too, and survive the loss of power. Over the
- * connection a function that has changed one returns when that is on the disk; done in memory it is there some milliseconds later
+ * connection a function that has changed one returns when that is on the disk; done in memory it is there with the next write
  * (hearth_durable_sync()). -ENODEV: the daemon has no database; -EIO: it cannot be written; nothing has changed then, unless hearth_errmsg()
  * says that it is done but not on the disk yet. */
 

@@ -2,8 +2,8 @@
 /* The ring of events. A record is 64 bytes of numbers, in memory that costs nothing until it is
  * touched; only the rare kinds have a text of their own (why a pool fails), which is allocated and
  * goes with the record. Names are looked up when a record is read, so adding one for each task
- * costs some ten nanoseconds, whether anybody reads or not, and putting them into words nothing
- * while nobody does.
+ * costs a few stores, whether anybody reads or not, and putting them into words nothing while nobody
+ * does.
  *
  * An event's number says where it lies: number % cap. The first number is the time of the daemon's
  * start, so that numbers go on growing over a restart, and who asks for one of the former daemon's

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Raw blocks for handlers. Their descriptors are the daemon's to give, so each call asks it over a connection of its own, made
  * through the door (lib/wire/control.h) and closed with the answer: no state between calls, nothing that threads or forks
- * would have to share, and nothing to be found stale. It costs some hundred microseconds; a block is mapped once and used for
- * long.
+ * would have to share, and nothing to be found stale. A block is mapped once and used for long.
  *
  * The answer is read byte by byte as far as its end is unknown; it is short. The descriptor comes with its first byte.
  *

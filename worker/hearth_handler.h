@@ -309,7 +309,7 @@ struct hearth_objects {
     /* ---- raw blocks: named memory that is nothing but bytes, beside the segment ----
      *
      * Of a fixed size, zeroes at first, mapped whole; what is written there nobody watches over. The daemon keeps the names and is
-     * asked by each of these calls, which therefore take some hundred microseconds; they may be used in init() too, and what is
+     * asked by each of these calls, over a connection made for it; they may be used in init() too, and what is
      * mapped there is so in every worker. A mapping stays, whatever becomes of the name, until block_unmap() or the end of the
      * process: not with the task. A name has 1 to 255 bytes and is no key. Errors: -EEXIST, -ENOENT, -EIDRM, -EDQUOT and -ENOMEM
      * (over a limit), -EINVAL (a bad name or size), -EACCES, -ETIMEDOUT (the daemon does not answer). */
@@ -358,7 +358,7 @@ struct hearth_objects {
 
     /* ---- durable objects ----
      * Dicts, lists and values whose names begin with "durable:" are kept on the disk too, and survive the loss of power: a change is there
-     * some milliseconds after it was made. Changing them returns -ENODEV (the daemon has no database) or -EIO (it cannot be
+     * with the next write. Changing them returns -ENODEV (the daemon has no database) or -EIO (it cannot be
      * written), and nothing has changed. */
     /* Waits, at most ms (< 0: for ever), until all changes made so far, by whomever, are on the disk. -ETIMEDOUT; -ENODEV; -EIO;
      * -ECANCELED: the task is to stop; -EDEADLK: in a transaction. */
@@ -534,8 +534,8 @@ struct hearth_api {
     /* Milliseconds until its time limit (0: reached, the worker is about to be killed), or -1: it
      * has none. */
     int64_t (*deadline_ms)(struct hearth_task *task);
-    /* 1 when somebody wants it stopped. A long-running handler looks now and then (a look costs
-     * some nanoseconds) and returns non-zero; one that does not is killed with its worker after a
+    /* 1 when somebody wants it stopped. A long-running handler looks now and then (it costs
+     * next to nothing) and returns non-zero; one that does not is killed with its worker after a
      * grace period. */
     int (*cancelled)(struct hearth_task *task);
 
@@ -576,8 +576,7 @@ struct hearth_api {
 
     /* 1 once the task has run for longer than its soft limit (SOFT, soft_timeout): it should come to
      * an end, with what it has or without. A handler that has been told so here and returns non-zero
-     * ends as `timeout`, cause `soft`; the time limit proper is not changed by it. A look costs
-     * some nanoseconds. */
+     * ends as `timeout`, cause `soft`; the time limit proper is not changed by it. */
     int (*soft_limit)(struct hearth_task *task);
 
     /* ---- its worker ---- */

@@ -3,7 +3,7 @@
  * bit a cell remembers which neighbour was the longer one, which is all that going back through it needs.
  *
  * The work is the product of the two lengths and the daemon does nothing else meanwhile, so the product is bounded
- * (LCS_CELLS: some ten milliseconds). Both values are copied in one operation; the work is done without a lock, but for
+ * (LCS_CELLS). Both values are copied in one operation; the work is done without a lock, but for
  * EXEC's.
  *
  * Fails: replies; the errnos of lib/shm. */

@@ -7,7 +7,7 @@
  * processes of its own if it hands controllers down, so the daemon moves itself into a leaf first, and back at the end.
  *
  * A worker is born in its group: the zygote's child that forks it joins first, by a descriptor that the daemon has opened, which
- * needs no right of its own. (Moving a process costs a grace period of the kernel, some milliseconds; the daemon does that for
+ * needs no right of its own. (Moving a process costs a grace period of the kernel; the daemon does that for
  * no worker but those that a program forks.) memory.oom.group is set: a worker that the kernel kills goes as a whole, and its
  * count of kills tells it for sure.
  *

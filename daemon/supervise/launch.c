@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* fork and exec of a zygote, or of a process that a client wants, by vfork(): the daemon is stopped until the exec has happened, some 200
- * microseconds, and no page table is copied, so that the start costs the same whatever the daemon
- * has mapped.
+/* fork and exec of a zygote, or of a process that a client wants, by vfork(): the daemon is stopped until the exec has
+ * happened, and no page table is copied, so that the start costs the same whatever the daemon has mapped.
  *
  * Between vfork() and execve() the child runs on the parent's memory. It calls system calls only,
  * writes nothing but its own stack and the two words of `struct failure`, and no signal handler can

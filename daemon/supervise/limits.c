@@ -5,7 +5,7 @@
  * its tasks want; from then on the times are reckoned from the record, in watch.now.
  *
  * Memory is measured: every MEMORY_EVERY what the process and its descendants have of their own is
- * summed up, some microseconds per process, and only while a task with such a limit runs. Memory that
+ * summed up, and only while a task with such a limit runs. Memory that
  * is grown and given back between two looks is not seen; `rlimits` and a cgroup bound that.
  *
  * Told softly: a handler by a flag it can ask for; a program as it wants to hear of a cancel; a command by the pool's soft_signal to its group,

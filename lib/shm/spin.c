@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* To be woken from sleep on another CPU takes 50 us and more; what one waits for is often there in one. So those who wait for sync
+/* To be woken from sleep on another CPU takes much longer than what one waits for (`./dev bench limits`). So those who wait for sync
  * objects look first. How long is learnt: the budget doubles when news came and halves when none did; when it is next to nothing,
  * only each 32nd wait tries again. Between looks the CPU is offered to others, and nobody looks while it is wanted by them
  * (yield.h): with more processes than CPUs a wait sleeps at once.

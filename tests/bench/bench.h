@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the measurements share: samples and their medians, the CPU a process is bound to, and the
- * table that is printed. Times here are noisy (+-30 %), so whatever is compared is measured in
+ * table that is printed. Times are noisy, so whatever is compared is measured in
  * turns within one run, and the ratio is the median of the turns' ratios. Nothing here judges:
  * a goal missed is printed, never a failure. Not for several threads. */
 #pragma once
