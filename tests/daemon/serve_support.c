@@ -137,6 +137,18 @@ long long info_number(struct wire *w, const char *name) {
     return v;
 }
 
+void until_info(const char *name, long long n) {
+    struct wire w = {.fd = -1};
+    serve_connect(&w);
+    while (info_number(&w, name) != n) {
+    }
+    wire_close(&w);
+}
+
+void until_waiting(long long n) {
+    until_info("sync_waiting", n);
+}
+
 long long resident(void) {
     char path[64];
     unsigned long size = 0, pages = 0;

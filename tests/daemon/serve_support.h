@@ -41,5 +41,9 @@ void submit_line(struct wire *w, char id[SERVE_ID], const char *words, ...)
     __attribute__((format(printf, 3, 4)));
 /* The value of a line "name:..." in INFO, as a number; -1: no such line. */
 long long info_number(struct wire *w, const char *name);
+/* Until INFO has this number there; asked by a client of its own, since w may be waiting. */
+void until_info(const char *name, long long n);
+/* Until so many connections wait for locks, queues and the like. */
+void until_waiting(long long n);
 /* Resident bytes of the daemon. */
 long long resident(void);
