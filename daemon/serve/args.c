@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Words of commands on objects. Redis takes numbers in several ways: integers strictly, floating point numbers and cursors
+/* Words that several commands have. Redis takes numbers in several ways: integers strictly, floating point numbers and cursors
  * as the C library does, with the loose ends cut off. Clients see the difference, so each is done as it is there.
  *
  * Fails: replies Redis's refusals. */
@@ -15,6 +15,8 @@
 
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/reply.h"
+#include "lib/base/clock.h"
+#include "lib/base/num.h"
 
 bool args_i64(struct conn *c, const struct resp_arg *a, int64_t *ret) {
     if (dispatch_i64(a, ret) < 0) {
@@ -41,6 +43,28 @@ bool args_range(struct conn *c, const struct resp_arg *a, int64_t min, int64_t m
         reply_error(c, "ERR value is not an integer or out of range");
     }
     return false;
+}
+
+bool args_timeout(struct conn *c, const struct resp_arg *a, uint64_t *ret_ms) {
+    uint64_t ms;
+    if (num_u64(a->data, a->len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS) {
+        reply_error(c, "ERR timeout is not an integer or out of range");
+        return false;
+    }
+    *ret_ms = ms;
+    return true;
+}
+
+bool args_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint64_t *ret_ms) {
+    if (argc == 0) {
+        *ret_ms = UINT64_MAX;
+        return true;
+    }
+    if (argc != 2 || !resp_is(&argv[0], "TIMEOUT")) {
+        reply_syntax(c);
+        return false;
+    }
+    return args_timeout(c, &argv[1], ret_ms);
 }
 
 int args_float(const char *text, size_t len, long double *ret) {

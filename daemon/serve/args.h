@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The words of commands on objects, as Redis reads them. What says `c` replies when it refuses. */
+/* Words that several commands have, read as Redis reads them. What says `c` replies when it refuses. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +15,11 @@ bool args_i64(struct conn *c, const struct resp_arg *a, int64_t *ret);
 /* min .. max, else `refusal`; NULL: the texts Redis has for ranges without one of their own. */
 bool args_range(struct conn *c, const struct resp_arg *a, int64_t min, int64_t max,
                 const char *refusal, int64_t *ret);
+
+/* Milliseconds to wait: "ERR timeout is not an integer or out of range". */
+bool args_timeout(struct conn *c, const struct resp_arg *a, uint64_t *ret_ms);
+/* [TIMEOUT ms] and nothing else; UINT64_MAX without it. */
+bool args_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint64_t *ret_ms);
 
 /* A floating point number: all of the text, no spaces in front, not NaN. 0 or -EINVAL. */
 int args_float(const char *text, size_t len, long double *ret);

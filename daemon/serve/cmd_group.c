@@ -4,6 +4,7 @@
  * who can connect may look at it and wait for it, as for a task.
  *
  * Fails: replies. */
+#include "daemon/serve/args.h"
 #include "daemon/serve/group.h"
 
 #include <stdio.h>
@@ -13,8 +14,6 @@
 #include "daemon/serve/pubsub.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/roles.h"
-#include "lib/base/clock.h"
-#include "lib/base/num.h"
 
 enum { HEAD_MAX = GROUP_NAME_MAX + 256 };
 
@@ -98,14 +97,8 @@ static void wait_ended(struct group_waiter *w, const struct task_group *g) {
 
 int cmd_GROUP_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct task_group *g;
-    uint64_t ms = UINT64_MAX;
-    if (argc != 2 && (argc != 4 || !resp_is(&argv[2], "TIMEOUT"))) {
-        reply_syntax(c);
-        return 0;
-    }
-    if (argc == 4 &&
-        (num_u64(argv[3].data, argv[3].len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS)) {
-        reply_error(c, "ERR timeout is not an integer or out of range");
+    uint64_t ms;
+    if (!args_wait(c, argv + 2, argc - 2, &ms)) {
         return 0;
     }
     g = group_arg(c, &argv[1]);

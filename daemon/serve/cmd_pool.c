@@ -9,6 +9,7 @@
 
 #include "daemon/events.h"
 #include "daemon/schedule.h"
+#include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/pools.h"
@@ -239,17 +240,8 @@ int cmd_POOL_RESUME(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
 
 int cmd_POOL_DRAIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct pool *p = pool_arg(c, &argv[1]);
-    uint64_t ms = UINT64_MAX;
-    if (!p) {
-        return 0;
-    }
-    if (argc != 2 && (argc != 4 || !resp_is(&argv[2], "TIMEOUT"))) {
-        reply_syntax(c);
-        return 0;
-    }
-    if (argc == 4 &&
-        (num_u64(argv[3].data, argv[3].len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS)) {
-        reply_error(c, "ERR timeout is not an integer or out of range");
+    uint64_t ms;
+    if (!p || !args_wait(c, argv + 2, argc - 2, &ms)) {
         return 0;
     }
     p->paused_in = true;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/proc.h"
+#include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/passed.h"
@@ -26,7 +27,6 @@
 #include "daemon/serve/roles.h"
 #include "daemon/serve/submit.h"
 #include "lib/base/cleanup.h"
-#include "lib/base/clock.h"
 #include "lib/base/num.h"
 
 /* A word of a command may have 128 KiB with its NUL, for the kernel's sake. */
@@ -463,14 +463,8 @@ static void wait_ended(struct proc_waiter *w, const struct proc *p) {
 }
 
 int cmd_PROC_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    uint64_t ms = UINT64_MAX;
-    if (argc != 2 && (argc != 4 || !resp_is(&argv[2], "TIMEOUT"))) {
-        reply_syntax(c);
-        return 0;
-    }
-    if (argc == 4 &&
-        (num_u64(argv[3].data, argv[3].len, &ms) < 0 || ms > (uint64_t)INT64_MAX / NS_PER_MS)) {
-        reply_error(c, "ERR timeout is not an integer or out of range");
+    uint64_t ms;
+    if (!args_wait(c, argv + 2, argc - 2, &ms)) {
         return 0;
     }
     struct proc *p = proc_arg(c, &argv[1]);

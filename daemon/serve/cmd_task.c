@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/end.h"
 #include "daemon/serve/hold.h"
@@ -19,7 +20,6 @@
 #include "daemon/serve/room.h"
 #include "daemon/serve/status.h"
 #include "daemon/serve/submit.h"
-#include "lib/base/clock.h"
 #include "lib/base/num.h"
 
 enum { LIST_DEFAULT = 100, SHOWN = 64 };
@@ -159,9 +159,7 @@ static bool parse_wait(struct conn *c, const struct resp_arg *argv, uint32_t arg
     *ret_ms = UINT64_MAX;
     *ret_n = argc - 1;
     if (argc >= 4 && resp_is(&argv[argc - 2], "TIMEOUT")) {
-        if (num_u64(argv[argc - 1].data, argv[argc - 1].len, ret_ms) < 0 ||
-            *ret_ms > (uint64_t)INT64_MAX / NS_PER_MS) {
-            reply_error(c, "ERR timeout is not an integer or out of range");
+        if (!args_timeout(c, &argv[argc - 1], ret_ms)) {
             return false;
         }
         *ret_n -= 2;

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/leases.h"
 #include "daemon/serve/reply.h"
-#include "lib/base/clock.h"
 #include "lib/base/num.h"
 
 enum { SHOWN = 64, CAPACITY_MAX = 64, LOG_MAX = 64 * 1024 };
@@ -202,28 +202,9 @@ static bool has_joined(struct conn *c) {
     return c->works_for != NULL;
 }
 
-/* [TIMEOUT ms] */
-static bool read_timeout(struct conn *c, const struct resp_arg *argv, uint32_t argc,
-                         uint64_t *ret_ms) {
-    *ret_ms = UINT64_MAX;
-    if (argc == 0) {
-        return true;
-    }
-    if (argc != 2 || !resp_is(&argv[0], "TIMEOUT")) {
-        reply_syntax(c);
-        return false;
-    }
-    if (num_u64(argv[1].data, argv[1].len, ret_ms) < 0 ||
-        *ret_ms > (uint64_t)INT64_MAX / NS_PER_MS) {
-        reply_error(c, "ERR timeout is not an integer or out of range");
-        return false;
-    }
-    return true;
-}
-
 int cmd_WORKER_NEXT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     uint64_t ms;
-    if (has_joined(c) && read_timeout(c, argv + 1, argc - 1, &ms)) {
+    if (has_joined(c) && args_wait(c, argv + 1, argc - 1, &ms)) {
         leases_next(c, ms);
     }
     return 0;
@@ -288,7 +269,7 @@ static bool read_ending(struct conn *c, const struct resp_arg *argv, uint32_t ar
         return false;
     }
     ret->next = true;
-    return read_timeout(c, argv + at + 1, argc - at - 1, &ret->ms);
+    return args_wait(c, argv + at + 1, argc - at - 1, &ret->ms);
 }
 
 static void reply_ended(struct conn *c, const struct ending *e) {
