@@ -12,97 +12,32 @@
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
-#include "lib/base/clock.h"
 #include "lib/base/glob.h"
-#include "lib/base/num.h"
 #include "lib/shm/sync.h"
 
 enum { SHARDS = 64 };
 
-/* ---- words ---- */
-
-bool sync_words(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool check,
-                struct sync_words *ret) {
-    struct sync_words w = {.timeout_ms = SYNC_FOR_EVER};
-    for (uint32_t i = 0; i < argc; i++) {
-        if (resp_is(&argv[i], "NOWAIT")) {
-            w.timeout_ms = 0;
-        } else if (check && resp_is(&argv[i], "NOCHECK")) {
-            w.flags |= SYNC_NO_CHECK;
-        } else if (i + 1 < argc && resp_is(&argv[i], "TIMEOUT")) {
-            i++;
-            if (num_u64(argv[i].data, argv[i].len, &w.timeout_ms) < 0 ||
-                w.timeout_ms > (uint64_t)INT64_MAX / NS_PER_MS) {
-                reply_error(c, "ERR timeout is not an integer or out of range");
-                return false;
-            }
-        } else {
-            reply_syntax(c);
-            return false;
-        }
-    }
-    *ret = w;
-    return true;
-}
-
-bool sync_count(struct conn *c, const struct resp_arg *a, uint64_t *ret) {
-    int64_t v;
-    if (dispatch_i64(a, &v) < 0 || v < 1) {
-        reply_error(c, "ERR value is out of range, must be positive");
-        return false;
-    }
-    *ret = (uint64_t)v;
-    return true;
-}
-
-void sync_say_ok(struct conn *c, int answer) {
-    reply_simple(c, answer == SYNC_DIED ? "OWNER_DIED" : "OK");
-}
-
-struct named {
-    struct key_name name;
-    sync_named *fn;
-};
-
-static int run_named(struct shm *s, void *arg, unsigned flags) {
-    const struct named *n = arg;
-    return n->fn(s, &n->name, flags);
-}
-
-int sync_wait_for(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t from,
-                  sync_named *fn, bool check) {
-    struct named n = {object_name(c, &argv[1]), fn};
-    struct sync_words w;
-    if (!sync_words(c, argv + from, argc - from, check, &w)) {
-        return 0;
-    }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&n.name),
-                               .run = run_named,
-                               .arg = &n,
-                               .say = sync_say_ok,
-                               .died = true,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = w.flags | (check ? 0 : SYNC_NO_CHECK),
-                           });
-}
-
 /* ---- acquiring and releasing ---- */
 
+static int acquire(struct conn *c, const struct resp_arg *argv, uint32_t argc, sync_named *fn) {
+    return sync_wait_for(c, argv, argc, true, fn,
+                         (struct sync_do){.say = sync_say_ok, .died = true});
+}
+
 int cmd_LOCK_ACQUIRE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return sync_wait_for(c, argv, argc, 2, sync_lock_acquire, true);
+    return acquire(c, argv, argc, sync_lock_acquire);
 }
 
 int cmd_RLOCK_ACQUIRE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return sync_wait_for(c, argv, argc, 2, sync_rlock_acquire, true);
+    return acquire(c, argv, argc, sync_rlock_acquire);
 }
 
 int cmd_RWLOCK_READ(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return sync_wait_for(c, argv, argc, 2, sync_rwlock_read, true);
+    return acquire(c, argv, argc, sync_rwlock_read);
 }
 
 int cmd_RWLOCK_WRITE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return sync_wait_for(c, argv, argc, 2, sync_rwlock_write, true);
+    return acquire(c, argv, argc, sync_rwlock_write);
 }
 
 static int release(struct conn *c, const struct resp_arg *argv, uint32_t argc, sync_named *fn) {

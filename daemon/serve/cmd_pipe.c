@@ -68,23 +68,18 @@ struct transfer {
 
 /* The words from `from` on are about waiting. */
 static int transfer(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint32_t from,
-                    struct sync_do *what) {
+                    struct sync_do what) {
     struct transfer t = {.c = c, .name = object_name(c, &argv[1])};
-    struct sync_words w;
-    if (!pipes_end_of(c, &argv[2], &t.end) || !sync_words(c, argv + from, argc - from, false, &w)) {
+    if (!pipes_end_of(c, &argv[2], &t.end)) {
         return 0;
     }
     if (from > 3) {
         t.message = (struct task_bytes){argv[3].data, argv[3].len};
     }
-    what->shards = key_shard_bit(&t.name);
-    what->arg = &t;
-    what->timeout_ms = w.timeout_ms;
-    what->flags = SYNC_NO_CHECK;
-    what->again = true;
-    int r = wait_sync_do(c, what);
-    what->arg = NULL;
-    return r;
+    what.shards = key_shard_bit(&t.name);
+    what.arg = &t;
+    what.again = true;
+    return sync_wait_words(c, argv + from, argc - from, false, what);
 }
 
 static int send_inside(struct shm *s, void *arg, unsigned flags) {
@@ -93,7 +88,7 @@ static int send_inside(struct shm *s, void *arg, unsigned flags) {
 }
 
 int cmd_PIPE_SEND(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return transfer(c, argv, argc, 4, &(struct sync_do){.run = send_inside, .say = sync_say_ok});
+    return transfer(c, argv, argc, 4, (struct sync_do){.run = send_inside, .say = sync_say_ok});
 }
 
 static int take_message(void *arg, const void *data, size_t len) {
@@ -113,7 +108,7 @@ static int recv_inside(struct shm *s, void *arg, unsigned flags) {
 }
 
 int cmd_PIPE_RECV(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return transfer(c, argv, argc, 3, &(struct sync_do){.run = recv_inside});
+    return transfer(c, argv, argc, 3, (struct sync_do){.run = recv_inside});
 }
 
 static int poll_inside(struct shm *s, void *arg, unsigned flags) {
@@ -128,7 +123,7 @@ static void say_one(struct conn *c, int answer) {
 
 int cmd_PIPE_POLL(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     return transfer(c, argv, argc, 3,
-                    &(struct sync_do){.run = poll_inside, .say = say_one, .late = LATE_ZERO});
+                    (struct sync_do){.run = poll_inside, .say = say_one, .late = LATE_ZERO});
 }
 
 int cmd_PIPE_INFO(struct conn *c, const struct resp_arg *argv, uint32_t argc) {

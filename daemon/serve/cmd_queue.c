@@ -16,7 +16,6 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
-#include "lib/base/num.h"
 #include "lib/shm/queue.h"
 
 #define LEASE_MAX (INT64_MAX / (int64_t)NS_PER_MS)
@@ -142,31 +141,24 @@ static void say_number(struct conn *c, int answer) {
 
 int cmd_QUEUE_PUT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct put p = {object_name(c, &argv[1]), argv + 2, 1};
-    struct sync_words w = {.timeout_ms = SYNC_FOR_EVER};
+    uint32_t words = 0;
     if (argc > 3) {
-        uint32_t i = 2;
-        while (i < argc && !resp_is(&argv[i], "ITEM")) {
-            i++;
+        while (2 + words < argc && !resp_is(&argv[2 + words], "ITEM")) {
+            words++;
         }
-        if (i + 1 >= argc) {
+        if (2 + words + 1 >= argc) {
             reply_syntax(c);
             return 0;
         }
-        if (!sync_words(c, argv + 2, i - 2, false, &w)) {
-            return 0;
-        }
-        p.items = argv + i + 1;
-        p.n = argc - i - 1;
+        p.items += words + 1;
+        p.n = argc - 2 - words - 1;
     }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&p.name),
-                               .run = put_inside,
-                               .arg = &p,
-                               .say = say_number,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = SYNC_NO_CHECK,
-                               .again = true,
-                           });
+    return sync_wait_words(c, argv + 2, words, false,
+                           (struct sync_do){.shards = key_shard_bit(&p.name),
+                                            .run = put_inside,
+                                            .arg = &p,
+                                            .say = say_number,
+                                            .again = true});
 }
 
 /* ---- getting ---- */
@@ -207,7 +199,6 @@ static int get_inside(struct shm *s, void *arg, unsigned flags) {
 
 int cmd_QUEUE_GET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct get g = {.c = c, .name = object_name(c, &argv[1])};
-    struct sync_words w;
     uint32_t from = 2;
     if (argc > 3 && resp_is(&argv[2], "COUNT")) {
         if (!sync_count(c, &argv[3], &g.max)) {
@@ -216,18 +207,12 @@ int cmd_QUEUE_GET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         g.max = g.max > INT32_MAX ? INT32_MAX : g.max;
         from = 4;
     }
-    if (!sync_words(c, argv + from, argc - from, false, &w)) {
-        return 0;
-    }
-    int r = wait_sync_do(c, &(struct sync_do){
-                                .shards = key_shard_bit(&g.name),
-                                .run = get_inside,
-                                .arg = &g,
-                                .timeout_ms = w.timeout_ms,
-                                .flags = SYNC_NO_CHECK,
-                                .late = LATE_NULL_ARRAY,
-                                .again = true,
-                            });
+    int r = sync_wait_words(c, argv + from, argc - from, false,
+                            (struct sync_do){.shards = key_shard_bit(&g.name),
+                                             .run = get_inside,
+                                             .arg = &g,
+                                             .late = LATE_NULL_ARRAY,
+                                             .again = true});
     buf_deinit(&g.found);
     return r;
 }
@@ -302,25 +287,9 @@ int cmd_QUEUE_TASKDONE(struct conn *c, const struct resp_arg *argv, uint32_t arg
     return r < 0 ? r : 0;
 }
 
-static int join_inside(struct shm *s, void *arg, unsigned flags) {
-    return queue_join(s, arg, flags);
-}
-
 int cmd_QUEUE_JOIN(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    struct key_name name = object_name(c, &argv[1]);
-    struct sync_words w;
-    if (!sync_words(c, argv + 2, argc - 2, false, &w)) {
-        return 0;
-    }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&name),
-                               .run = join_inside,
-                               .arg = &name,
-                               .say = sync_say_ok,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = SYNC_NO_CHECK,
-                               .again = true,
-                           });
+    return sync_wait_for(c, argv, argc, false, queue_join,
+                         (struct sync_do){.say = sync_say_ok, .again = true});
 }
 
 /* ---- the time limits of leases ---- */

@@ -5,13 +5,72 @@
  * Fails: replies; the errnos of lib/shm. */
 #include "daemon/serve/cmd_sync.h"
 
-#include <errno.h>
-
 #include "daemon/serve/args.h"
 #include "daemon/serve/dispatch.h"
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/shm/sync.h"
+
+/* ---- words, and waiting ---- */
+
+/* True: *what has them; false: replied. */
+static bool read_words(struct conn *c, const struct resp_arg *words, uint32_t n, bool check,
+                       struct sync_do *what) {
+    what->timeout_ms = SYNC_FOR_EVER;
+    what->flags = check ? 0 : SYNC_NO_CHECK;
+    for (uint32_t i = 0; i < n; i++) {
+        if (resp_is(&words[i], "NOWAIT")) {
+            what->timeout_ms = 0;
+        } else if (check && resp_is(&words[i], "NOCHECK")) {
+            what->flags |= SYNC_NO_CHECK;
+        } else if (i + 1 < n && resp_is(&words[i], "TIMEOUT")) {
+            if (!args_timeout(c, &words[++i], &what->timeout_ms)) {
+                return false;
+            }
+        } else {
+            reply_syntax(c);
+            return false;
+        }
+    }
+    return true;
+}
+
+int sync_wait_words(struct conn *c, const struct resp_arg *words, uint32_t n, bool check,
+                    struct sync_do what) {
+    return read_words(c, words, n, check, &what) ? wait_sync_do(c, &what) : 0;
+}
+
+bool sync_count(struct conn *c, const struct resp_arg *a, uint64_t *ret) {
+    int64_t v;
+    if (!args_range(c, a, 1, INT64_MAX, "value is out of range, must be positive", &v)) {
+        return false;
+    }
+    *ret = (uint64_t)v;
+    return true;
+}
+
+void sync_say_ok(struct conn *c, int answer) {
+    reply_simple(c, answer == SYNC_DIED ? "OWNER_DIED" : "OK");
+}
+
+struct named {
+    struct key_name name;
+    sync_named *fn;
+};
+
+static int run_named(struct shm *s, void *arg, unsigned flags) {
+    const struct named *n = arg;
+    return n->fn(s, &n->name, flags);
+}
+
+int sync_wait_for(struct conn *c, const struct resp_arg *argv, uint32_t argc, bool check,
+                  sync_named *fn, struct sync_do what) {
+    struct named n = {object_name(c, &argv[1]), fn};
+    what.shards = key_shard_bit(&n.name);
+    what.run = run_named;
+    what.arg = &n;
+    return sync_wait_words(c, argv + 2, argc - 2, check, what);
+}
 
 /* ---- semaphores ---- */
 
@@ -55,21 +114,16 @@ static bool units_of(struct conn *c, const struct resp_arg *argv, uint32_t argc,
 
 int cmd_SEM_ACQUIRE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct units u;
-    struct sync_words w;
     uint32_t from;
-    if (!units_of(c, argv, argc, &u, &from) ||
-        !sync_words(c, argv + from, argc - from, false, &w)) {
+    if (!units_of(c, argv, argc, &u, &from)) {
         return 0;
     }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&u.name),
-                               .run = sem_acquire,
-                               .arg = &u,
-                               .say = sync_say_ok,
-                               .died = true,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = SYNC_NO_CHECK,
-                           });
+    return sync_wait_words(c, argv + from, argc - from, false,
+                           (struct sync_do){.shards = key_shard_bit(&u.name),
+                                            .run = sem_acquire,
+                                            .arg = &u,
+                                            .say = sync_say_ok,
+                                            .died = true});
 }
 
 int cmd_SEM_RELEASE(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
@@ -131,7 +185,8 @@ int cmd_EVENT_ISSET(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
 }
 
 int cmd_EVENT_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    return sync_wait_for(c, argv, argc, 2, sync_event_wait, false);
+    return sync_wait_for(c, argv, argc, false, sync_event_wait,
+                         (struct sync_do){.say = sync_say_ok});
 }
 
 /* ---- conditions ---- */
@@ -147,19 +202,13 @@ static int cond_wait(struct shm *s, void *arg, unsigned flags) {
 
 int cmd_COND_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct cond_call k = {object_name(c, &argv[1]), object_name(c, &argv[2])};
-    struct sync_words w;
-    if (!sync_words(c, argv + 3, argc - 3, false, &w)) {
-        return 0;
-    }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&k.cond) | key_shard_bit(&k.lock),
-                               .run = cond_wait,
-                               .arg = &k,
-                               .say = sync_say_ok,
-                               .died = true,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = SYNC_NO_CHECK,
-                           });
+    return sync_wait_words(
+        c, argv + 3, argc - 3, false,
+        (struct sync_do){.shards = key_shard_bit(&k.cond) | key_shard_bit(&k.lock),
+                         .run = cond_wait,
+                         .arg = &k,
+                         .say = sync_say_ok,
+                         .died = true});
 }
 
 static int notify(struct conn *c, const struct resp_arg *argv, uint64_t n) {
@@ -204,28 +253,13 @@ int cmd_BARRIER_CREATE(struct conn *c, const struct resp_arg *argv, uint32_t arg
     return r < 0 ? r : 0;
 }
 
-static int barrier_wait(struct shm *s, void *arg, unsigned flags) {
-    return sync_barrier_wait(s, arg, flags);
-}
-
 static void say_index(struct conn *c, int index) {
     reply_int(c, index);
 }
 
 int cmd_BARRIER_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
-    struct key_name name = object_name(c, &argv[1]);
-    struct sync_words w;
-    if (!sync_words(c, argv + 2, argc - 2, false, &w)) {
-        return 0;
-    }
-    return wait_sync_do(c, &(struct sync_do){
-                               .shards = key_shard_bit(&name),
-                               .run = barrier_wait,
-                               .arg = &name,
-                               .say = say_index,
-                               .timeout_ms = w.timeout_ms,
-                               .flags = SYNC_NO_CHECK,
-                           });
+    return sync_wait_for(c, argv, argc, false, sync_barrier_wait,
+                         (struct sync_do){.say = say_index});
 }
 
 int cmd_BARRIER_RESET(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
