@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Connections that wait, for tasks, (wait_keys.c) for lists or (wait_sync.c) for locks and their kin. The waiter of TASK.CALL (and of TASK.WAIT for one task) lies in
- * the connection itself; only TASK.WAIT for several needs memory. The first end answers and takes
- * the other waiters off their tasks. Later commands of the connection stay unparsed meanwhile, so
- * replies keep their order.
+/* Connections that wait: for tasks here, for the rest in the files that call block_as(). The waiter of TASK.CALL (and of
+ * TASK.WAIT for one task) lies in the connection itself; only TASK.WAIT for several needs memory. The first end answers and
+ * takes the other waiters off their tasks. Later commands of the connection stay unparsed meanwhile, so replies keep their
+ * order.
  *
- * Invariant: while c->block is set, at least one waiter is on a task that has not ended, or the
- * timer runs, or a list is waited for.
+ * Invariant: while c->block is set, something that will end it knows of the connection, or the timer runs.
  *
- * Fails: -ENOMEM from block_wait() and block_keys(); then nothing has changed. */
+ * Fails: -ENOMEM; then nothing has changed. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -128,6 +127,14 @@ static int timer_start(struct conn *c, uint64_t ms) {
     return c->timer && timer_set(c, ms) == 0 ? 0 : -ENOMEM;
 }
 
+int block_as(struct conn *c, enum conn_block what, uint64_t timeout_ms) {
+    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+        return -ENOMEM;
+    }
+    c->block = what;
+    return 0;
+}
+
 int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout_ms) {
     struct conn_waiter *many = NULL;
     if (n > 1) {
@@ -136,11 +143,10 @@ int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout
             return -ENOMEM;
         }
     }
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+    if (block_as(c, BLOCK_WAIT, timeout_ms) < 0) {
         free(many);
         return -ENOMEM;
     }
-    c->block = BLOCK_WAIT;
     c->many = many;
     c->n_many = n > 1 ? n : 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -150,20 +156,18 @@ int block_wait(struct conn *c, const uint32_t *idx, uint32_t n, uint64_t timeout
 }
 
 int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
+    if (block_as(c, BLOCK_DRAIN, timeout_ms) < 0) {
         return -ENOMEM;
     }
-    c->block = BLOCK_DRAIN;
     c->drain = p;
     c->serve->n_draining++;
     return 0;
 }
 
 int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms) {
-    if (timer_start(c, timeout_ms) < 0) {
+    if (block_as(c, BLOCK_EVENTS, timeout_ms) < 0) {
         return -ENOMEM;
     }
-    c->block = BLOCK_EVENTS;
     c->wish = *w;
     c->serve->n_event_readers++;
     return 0;
@@ -180,52 +184,4 @@ void block_drain_turn(struct serve *s) {
             block_end(c);
         }
     }
-}
-
-int block_next(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_NEXT;
-    return 0;
-}
-
-int block_group(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_GROUP;
-    return 0;
-}
-
-int block_proc(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_PROC;
-    return 0;
-}
-
-int block_room(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_ROOM;
-    return 0;
-}
-
-int block_keys(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_KEYS;
-    return 0;
-}
-
-int block_sync(struct conn *c, uint64_t timeout_ms) {
-    if (timeout_ms != UINT64_MAX && timer_start(c, timeout_ms) < 0) {
-        return -ENOMEM;
-    }
-    c->block = BLOCK_SYNC;
-    return 0;
 }

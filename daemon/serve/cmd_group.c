@@ -109,7 +109,7 @@ int cmd_GROUP_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         reply_group(c, g);
     } else if (ms == 0) {
         reply_null_array(c);
-    } else if (block_group(c, ms) < 0) {
+    } else if (block_as(c, BLOCK_GROUP, ms) < 0) {
         reply_error(c, "OOM the daemon is out of memory");
     } else {
         c->group.ended = wait_ended;

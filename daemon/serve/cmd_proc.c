@@ -475,7 +475,7 @@ int cmd_PROC_WAIT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
         reply_end(c, p);
     } else if (ms == 0) {
         reply_null_array(c);
-    } else if (block_proc(c, ms) < 0) {
+    } else if (block_as(c, BLOCK_PROC, ms) < 0) {
         reply_error(c, "OOM the daemon is out of memory");
     } else {
         c->proc.ended = wait_ended;

@@ -37,12 +37,12 @@ enum reply_mode { REPLY_ON, REPLY_OFF };
  *    ^  |--TASK.WAIT--> WAIT --+        else: later commands wait in the buffer
  *    |  |--POOL.DRAIN-> DRAIN -+
  *    |  |--GROUP.WAIT-> GROUP -+
- *    |  |--POOL.BROADCAST  BROADCAST
- *    |  |--PROC.WAIT-> PROC --+
+ *    |  |--POOL.BROADCAST> BROADCAST +
+ *    |  |--PROC.WAIT--> PROC --+
  *    |  |--WORKER.NEXT> NEXT --+        NEXT: a further command ends it
  *    |  |--BLPOP ...--> KEYS --+
  *    |  |--TASK.SUBMIT> ROOM --+        ROOM: its words are taken again then (room.h)
- *    |  |--LOCK.ACQUIRE and its kin, and COND.WAIT, QUEUE.GET ...> SYNC
+ *    |  |--LOCK.ACQUIRE, QUEUE.GET and their kin> SYNC +
  *    |  \--EVENTS.READ> EVENTS +
  *    +-------------------------+  */
 enum conn_block {
@@ -57,8 +57,7 @@ enum conn_block {
     BLOCK_GROUP,
     BLOCK_BROADCAST,
     BLOCK_PROC,
-
-    BLOCK_SYNC,
+    BLOCK_SYNC
 };
 
 /* What is asked of the segment next for a connection in BLOCK_SYNC: wait_sync.c */
@@ -260,7 +259,7 @@ struct serve {
     struct wait_keys *wait_keys;
     struct wait_sync *wait_sync;
     struct event *ev_queues; /* the next lease of an item ends: cmd_queue.c */
-    struct list pairs;       /* struct pair: cmd_pipe.c */
+    struct list pairs;       /* struct pair: cmd_pipe_fd.c */
     uint32_t n_pairs;
     uint64_t random;       /* state of serve_random() */
     uint64_t now_ns;       /* as of the last event */
@@ -331,18 +330,8 @@ int block_drain(struct conn *c, const struct pool *p, uint64_t timeout_ms);
 int block_events(struct conn *c, const struct event_wish *w, uint64_t timeout_ms);
 /* Answers those whose pools are empty. */
 void block_drain_turn(struct serve *s);
-/* WORKER.NEXT: until there is a task. As block_wait(). */
-int block_next(struct conn *c, uint64_t timeout_ms);
-/* GROUP.WAIT: the caller sets c->group. As block_wait(). */
-int block_group(struct conn *c, uint64_t timeout_ms);
-/* PROC.WAIT: the caller sets c->proc. As block_wait(). */
-int block_proc(struct conn *c, uint64_t timeout_ms);
-/* The rest of it is in room.c. As block_wait(). */
-int block_room(struct conn *c, uint64_t timeout_ms);
-/* The rest of waiting for keys is in wait_keys.c. timeout_ms 0: for ever. 0 or -ENOMEM. */
-int block_keys(struct conn *c, uint64_t timeout_ms);
-/* The rest of waiting for locks and the like is in wait_sync.c. As block_wait(). */
-int block_sync(struct conn *c, uint64_t timeout_ms);
+/* What else connections wait for: who calls it keeps the rest, and ends it in block_end(). As block_wait(). */
+int block_as(struct conn *c, enum conn_block what, uint64_t timeout_ms);
 /* The time is up: the reply of a wait that nothing came of. */
 void block_reply_over(struct conn *c);
 /* The wait is over, without a reply. */

@@ -235,7 +235,7 @@ void leases_next(struct conn *c, uint64_t timeout_ms) {
         reply_null_array(c);
         return;
     }
-    if (block_next(c, timeout_ms) < 0) {
+    if (block_as(c, BLOCK_NEXT, timeout_ms) < 0) {
         reply_error(c, "OOM the daemon is out of memory");
         return;
     }

@@ -45,7 +45,7 @@ bool room_wait(struct conn *c, const struct submit_words *w, uint32_t n, uint64_
     }
     bool full = !room_is_ours(c, p) || !tasks_has_room(s->d, p, n, bytes);
     if (!full || c->room.over || c->exec || s->d->stopping || !tasks_could_have_room(p, n, bytes) ||
-        block_room(c, patience_ms(c, w)) < 0) {
+        block_as(c, BLOCK_ROOM, patience_ms(c, w)) < 0) {
         p->count.busy_refused++;
         return false;
     }

@@ -244,7 +244,7 @@ int wait_keys_block(struct conn *c, const struct wait_for *f) {
             w->n++;
         }
     }
-    if (!good || block_keys(c, f->timeout_ms) < 0) {
+    if (!good || block_as(c, BLOCK_KEYS, f->timeout_ms ? f->timeout_ms : UINT64_MAX) < 0) {
         drop(s, w);
         return -ENOMEM;
     }

@@ -280,7 +280,7 @@ static uint64_t patience_ms(struct conn *c, const struct sync_do *what) {
 
 static int begin_wait(struct conn *c, const struct sync_do *what) {
     struct conn_sync *w = &c->sync;
-    if (block_sync(c, patience_ms(c, what)) < 0) {
+    if (block_as(c, BLOCK_SYNC, patience_ms(c, what)) < 0) {
         c->broken = true;
         return 0;
     }
@@ -326,7 +326,7 @@ int wait_sync_do(struct conn *c, const struct sync_do *what) {
     }
     if (r < 0 && w->again) {
         sync_forgo(
-            shm); /* the next in line has it now; if that is not to be had, before the next command */
+            shm); /* the next in line has it now; if locks are busy, before the next command */
     }
     w->again = w->error = false;
     count(c, r, what->died);
