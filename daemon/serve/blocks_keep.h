@@ -14,8 +14,8 @@ struct blocks_keep {
     uint8_t used[BLOCKS_KEEP_ROWS];
 };
 
-/* `store`: there is one. Gives fn each block that a former daemon has left, as a struct block on the stack whose descriptor is fn's, and its name (not
- * NUL-terminated). What fn returns an errno for is forgotten. */
+/* `store`: there is one. Gives fn each block that a former daemon has left, as a struct block on the stack whose descriptor is
+ * fn's, and its name (not NUL-terminated). What fn returns an errno for is forgotten. */
 void blocks_keep_open(struct blocks_keep *k, bool store,
                       int (*fn)(void *arg, const struct block *b), void *arg);
 void blocks_keep_close(struct blocks_keep *k);

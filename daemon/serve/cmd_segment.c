@@ -4,8 +4,8 @@
  * SEGMENT.CHECK is the one command without a bound: it goes through all there is, and everybody who wants to change something
  * in shared memory waits until it is done (a second or so for each gigabyte in use). So it is the administrators'.
  *
- * SEGMENT.ATTACH passes descriptors beside its reply (output_pass()). A descriptor for reading only is a new opening of the memfd, whose mode lets nobody
- * but the daemon's user open it anew.
+ * SEGMENT.ATTACH passes descriptors beside its reply (output_pass()). A descriptor for reading only is a new opening of the
+ * memfd, whose mode lets nobody but the daemon's user open it anew.
  *
  * Fails: replies; -EAGAIN while a lock is busy. */
 #include <errno.h>

@@ -72,7 +72,6 @@ void hold_reply(struct conn *c, size_t start, const struct task_ref *refs, uint3
     if (!h.refs || !note(c, &h)) {
         free(h.refs);
         c->broken = true;
-        return;
     }
 }
 

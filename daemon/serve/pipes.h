@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Socket pairs of which one end has been given out: cmd_pipe.c. */
+/* Socket pairs of which one end has been given out: cmd_pipe_fd.c. */
 #pragma once
 
 #include "daemon/serve/conn.h"

@@ -26,8 +26,8 @@ struct sync_do {
     unsigned flags;      /* SYNC_NO_CHECK */
     enum sync_late late;
     bool died; /* the answer 1 is SYNC_DIED */
-    bool
-        again; /* what it waits for is a right to do it: its words are taken again when its turn has come (queue.h) */
+    /* What it waits for is a right to do it: its words are taken again when its turn has come (lib/shm/queue.h). */
+    bool again;
 };
 
 int wait_sync_open(struct serve *s);

@@ -23,9 +23,7 @@ enum command_flag {
     CMD_NO_MULTI = 1 << 10, /* refused between MULTI and EXEC */
     CMD_SUBMIT = 1 << 11,   /* queues tasks */
     CMD_PROC = 1 << 12,     /* starts processes, or meddles with them */
-
-    CMD_SEAT =
-        1 << 13, /* may hold or wait for something in the segment: daemon/serve/wait_sync.h */
+    CMD_SEAT = 1 << 13,     /* may hold or wait for something in the segment: wait_sync.h */
     /* What a user must have been granted: these flags are the roles too (daemon/serve/roles.h). */
     CMD_ROLES = CMD_READ | CMD_WRITE | CMD_ADMIN | CMD_SUBMIT | CMD_PROC,
 };
