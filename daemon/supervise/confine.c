@@ -2,7 +2,8 @@
 /* Confinement of what the daemon starts: zygotes, and by inheritance their workers and commands; processes.
  *
  * For all: PR_SET_NO_NEW_PRIVS, so that no set-user-ID program and no file capability gives anything; an empty bounding set
- * and empty sets of capabilities, so that a process of root has none either. (Permitted ones that are empty stay empty over the
+ * and empty sets of capabilities, so that a process of root has none either. The bounding set is emptied once, in the daemon, and
+ * inherited: forty system calls fewer at each start. (Permitted ones that are empty stay empty over the
  * exec because of no_new_privs, also where the bounding set may not be changed.)
  *
  * For a pool that asks: a seccomp filter, made by libseccomp here and loaded by the child as a plain array; and a Landlock
@@ -276,6 +277,14 @@ void confine_release(struct confinement *c) {
     *c = (struct confinement){.ruleset_fd = -1};
 }
 
+/* ---- in the daemon, for all its children ---- */
+
+void confine_open(void) {
+    for (unsigned long i = 0; i < CAPS && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0; i++) {
+        /* until there are no more; one without privileges may not, and need not */
+    }
+}
+
 /* ---- in the child ---- */
 
 int confine_first(const struct confinement *c, const char **ret_what) {
@@ -307,9 +316,6 @@ int confine_last(const struct confinement *c, const char **ret_what) {
 
     *ret_what = "capabilities";
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    for (unsigned long i = 0; i < CAPS && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0; i++) {
-        /* until there are no more; one without privileges may not, and need not */
-    }
     if (has_any() && syscall(SYS_capset, &head, none) < 0) {
         return -errno;
     }

@@ -19,6 +19,10 @@ int confine_prepare(const struct pool_config *c, const char *const *own, const c
                     struct confinement *ret, const char **ret_what);
 void confine_release(struct confinement *c);
 
+/* Once, before anything is started: from now on neither this process nor any that it starts gains a capability by an exec. What
+ * this one has it keeps. */
+void confine_open(void);
+
 /* In the child. First: no new privileges, and Landlock if c says so; before the descriptors are put to their places. */
 int confine_first(const struct confinement *c, const char **ret_what);
 /* Last: no capabilities, and the filter; what needs either has been done. */

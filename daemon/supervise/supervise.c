@@ -23,6 +23,7 @@
 
 #include "daemon/log.h"
 #include "daemon/supervise/cgroup.h"
+#include "daemon/supervise/confine.h"
 #include "daemon/supervise/private.h"
 #include "daemon/supervise/procs.h"
 #include "daemon/supervise/scratch.h"
@@ -167,6 +168,7 @@ int supervise_open(struct hearthd *d) {
         log_err(NULL, "cannot start the supervisor: out of memory");
         return -ENOMEM;
     }
+    confine_open();
     s->scratch = scratch_new(handover_any(s));
     cgroups_clean(d->cgroups, handover_any(s));
     int r = procs_open(d);
