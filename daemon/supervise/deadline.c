@@ -20,6 +20,7 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
@@ -94,23 +95,36 @@ void worker_kill(struct supervise *s, struct worker *w) {
     family_release(&f);
 }
 
-void worker_kill_orphans(struct worker *w, uint64_t task, uint32_t idx) {
-    char id[TASK_ID_TEXT], word[TASK_ID_TEXT + 16];
+struct orphans {
+    struct supervise *s;
+    const char *task;
     struct family f;
+};
 
-    if (w->pool->config->kind != POOL_EXEC) {
-        return;
+static bool is_known(void *arg, pid_t child) {
+    const struct orphans *k = arg;
+    return supervise_knows(k->s, child);
+}
+
+static void collect(void *arg, pid_t child, const char *env, size_t len) {
+    struct orphans *k = arg;
+    const char *task = family_variable(env, len, "HEARTH_TASK");
+    if (task && strcmp(task, k->task) == 0) {
+        family_add_child(&k->f, child);
     }
+}
+
+void worker_kill_orphans(struct supervise *s, struct worker *w, uint64_t task, uint32_t idx) {
+    char id[TASK_ID_TEXT];
+    struct orphans k = {s, id, {0}};
+    bool none = w->pool->config->kind != POOL_EXEC;
+
     task_id_text(id, task, idx);
-    snprintf(word, sizeof(word), "HEARTH_TASK=%s", id);
-    for (int i = 0; i < 8; i++) { /* who forks faster than that gets away */
-        family_collect_orphans(word, &f);
-        family_kill(&f);
-        bool none = f.n == 0;
-        family_release(&f);
-        if (none) {
-            break;
-        }
+    for (int i = 0; i < 8 && !none; i++) { /* who forks faster than that gets away */
+        family_each_orphan(is_known, collect, &k);
+        family_kill(&k.f);
+        none = k.f.n == 0;
+        family_release(&k.f);
     }
 }
 
@@ -211,7 +225,7 @@ static void look_at_task(struct supervise *s, struct worker *w, uint64_t now) {
         plan(w, 0, 0, 0); /* it has ended by itself */
     }
     if (x->term_id != 0 && task != x->term_id) {
-        worker_kill_orphans(w, x->term_id, x->term_idx);
+        worker_kill_orphans(s, w, x->term_id, x->term_idx);
         x->term_id = 0;
     }
     if (task == 0) {

@@ -3,7 +3,7 @@
  * keeps for each thread (/proc/PID/task/TID/children), so a walk costs a few system calls per process
  * of the family and nothing for the rest of the machine. A process that has left the group, or the
  * session, is still a child; one whose parent has ended is a child of the daemon, which is a
- * subreaper, and is recognised by the word HEARTH_TASK=... that every command has in its environment. Where there are control groups
+ * subreaper, and is recognised by what every command (HEARTH_TASK) and every process (HEARTH_PROC) has in its environment. Where there are control groups
  * (cgroup.c) these know better who belongs to whom.
  *
  * Nothing here waits for the process that is looked at: only files are read that the kernel answers
@@ -41,22 +41,30 @@ static ssize_t read_proc(pid_t pid, const char *name, char *out, size_t n) {
 
 /* ---- the tree ---- */
 
-/* Calls fn for each child of a thread. */
-static void each_child(pid_t pid, pid_t thread, void (*fn)(void *arg, pid_t child), void *arg) {
-    char name[64], text[TEXT];
-    snprintf(name, sizeof(name), "task/%d/children", (int)thread);
-    if (read_proc(pid, name, text, sizeof(text)) <= 0) {
-        return;
-    }
-    for (char *at = text, *end; *at; at = end) {
+/* Calls fn for each number of a list of the kernel's, in which a space follows each; the last one may have been cut. */
+static void each_number(char *text, void (*fn)(void *arg, pid_t child), void *arg) {
+    for (char *at = text, *end;; at = end + 1) {
         long child = strtol(at, &end, 10);
-        if (end == at || (*end != ' ' && *end != '\0')) {
+        if (end == at || *end != ' ') {
             return;
         }
         if (child > 1 && child <= INT32_MAX) {
             fn(arg, (pid_t)child);
         }
-        end += *end == ' ';
+    }
+}
+
+static ssize_t read_children(pid_t pid, pid_t thread, char *out, size_t n) {
+    char name[64];
+    snprintf(name, sizeof(name), "task/%d/children", (int)thread);
+    return read_proc(pid, name, out, n);
+}
+
+/* Calls fn for each child of a thread. */
+static void each_child(pid_t pid, pid_t thread, void (*fn)(void *arg, pid_t child), void *arg) {
+    char text[TEXT];
+    if (read_children(pid, thread, text, sizeof(text)) > 0) {
+        each_number(text, fn, arg);
     }
 }
 
@@ -149,59 +157,26 @@ void family_release(struct family *f) {
 /* ---- orphans ---- */
 
 struct seeking {
-    struct family *f;
-    const char *word;
+    bool (*known)(void *arg, pid_t child);
+    void (*fn)(void *arg, pid_t child, const char *env, size_t len);
+    void *arg;
 };
 
-/* Whether one of the NUL-terminated words is this one. */
-static bool has_word(const char *text, size_t n, const char *word) {
-    for (size_t at = 0; at < n; at += strlen(text + at) + 1) {
-        if (strcmp(text + at, word) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void add_orphan(void *arg, pid_t child) {
+static void look_at_child(void *arg, pid_t child) {
+    static char env[ENVIRONMENT + 1];
     const struct seeking *k = arg;
-    static char text[ENVIRONMENT + 1];
-    ssize_t n = read_proc(child, "environ", text, sizeof(text));
-    if (n > 0 && has_word(text, (size_t)n, k->word)) {
-        struct adding a = {k->f, getpid()};
-        add_child(&a, child);
-    }
-}
-
-void family_collect_orphans(const char *word, struct family *ret) {
-    struct seeking k = {ret, word};
-    ret->n = 0;
-    each_child(getpid(), getpid(), add_orphan, &k);
-    for (uint32_t i = 0, n = ret->n; i < n; i++) {
-        family_add(ret, ret->pid[i]);
+    ssize_t n = k->known(k->arg, child) ? 0 : read_proc(child, "environ", env, sizeof(env));
+    if (n > 0) {
+        k->fn(k->arg, child, env, (size_t)n);
     }
 }
 
 void family_each_orphan(bool (*known)(void *arg, pid_t child),
                         void (*fn)(void *arg, pid_t child, const char *env, size_t len),
                         void *arg) {
-    static char children[OWN_CHILDREN], env[ENVIRONMENT + 1];
-    char name[64], *end;
-    snprintf(name, sizeof(name), "task/%d/children", (int)getpid());
-    if (read_proc(getpid(), name, children, sizeof(children)) <= 0) {
-        return;
-    }
-    for (char *at = children;; at = end + 1) {
-        long child = strtol(at, &end, 10);
-        if (end == at || *end != ' ') {
-            return; /* all were seen, or the last number may have been cut */
-        }
-        if (!known(arg, (pid_t)child)) {
-            ssize_t n = read_proc((pid_t)child, "environ", env, sizeof(env));
-            if (n > 0) {
-                fn(arg, (pid_t)child, env, (size_t)n);
-            }
-        }
+    static char children[OWN_CHILDREN];
+    if (read_children(getpid(), getpid(), children, sizeof(children)) > 0) {
+        each_number(children, look_at_child, &(struct seeking){known, fn, arg});
     }
 }
 

@@ -24,11 +24,8 @@ void family_add(struct family *f, pid_t root);
 void family_kill(const struct family *f);
 void family_release(struct family *f);
 
-/* Children of this process whose environment has this word in it, with their descendants: orphans of
- * a command, which come to us. */
-void family_collect_orphans(const char *word, struct family *ret);
-
-/* The same one by one: fn is called for each child that is not `known`, with its environment (NUL-terminated words). */
+/* Orphans of commands and processes, which come to us: fn is called for each child of this process that is not `known`, with its
+ * environment (NUL-terminated words). */
 void family_each_orphan(bool (*known)(void *arg, pid_t child),
                         void (*fn)(void *arg, pid_t child, const char *env, size_t len), void *arg);
 /* The value of a variable in such an environment; NULL. */

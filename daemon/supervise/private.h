@@ -304,7 +304,7 @@ static inline struct zygote *zygote_other(const struct supervise *s, const struc
 bool reap_turn(struct supervise *s);
 /* Waits for children that nobody knows: orphans of workers' commands. */
 void reap_orphans(struct supervise *s);
-/* Is it a worker or a zygote? */
+/* Is it a worker, a zygote, or a process of daemon/proc.h? */
 bool supervise_knows(struct supervise *s, pid_t pid);
 /* Notices a worker's end. */
 void worker_died(struct supervise *s, struct worker *w);
@@ -326,7 +326,7 @@ void worker_kill(struct supervise *s, struct worker *w);
 /* A signal for the group of its command, if it has one that can be meant. */
 void worker_signal_command(struct supervise *s, struct worker *w, int sig);
 /* What is left of a command that was told to end and has left its group: SIGKILL. */
-void worker_kill_orphans(struct worker *w, uint64_t task, uint32_t idx);
+void worker_kill_orphans(struct supervise *s, struct worker *w, uint64_t task, uint32_t idx);
 
 /* ---- limits.c ---- */
 /* Acts on what is due of a running task but its time limit; may plan its worker's end. */

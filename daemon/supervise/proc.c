@@ -365,7 +365,7 @@ struct collecting {
 
 static bool is_known(void *arg, pid_t child) {
     const struct collecting *k = arg;
-    return procs_by_pid(k->s->d->procs, child) || supervise_knows(k->s, child);
+    return supervise_knows(k->s, child);
 }
 
 static void collect(void *arg, pid_t child, const char *env, size_t len) {

@@ -281,7 +281,7 @@ static bool bury(struct supervise *s, struct worker *w) {
             cgroup_kill(s->d->cgroups, name);
         }
         if (x->task_in_hand != 0) {
-            worker_kill_orphans(w, x->task_in_hand, idx);
+            worker_kill_orphans(s, w, x->task_in_hand, idx);
         }
         count_failure(s, w, &v);
         worker_set_phase(w, PHASE_DEAD);
@@ -340,7 +340,7 @@ static struct zygote *zygote_by_pid(struct supervise *s, pid_t pid) {
 }
 
 bool supervise_knows(struct supervise *s, pid_t pid) {
-    return worker_by_pid(s, pid) || zygote_by_pid(s, pid);
+    return worker_by_pid(s, pid) || zygote_by_pid(s, pid) || procs_by_pid(s->d->procs, pid);
 }
 
 /* A worker may have died before CONTROL_SPAWNED told us its pid. */
