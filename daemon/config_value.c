@@ -52,8 +52,8 @@ const unsigned config_n_options = ARRAY_SIZE(config_options);
 
 const char *const config_type_names[TYPES] = {
     [TYPE_SOCKET] = "path",
-    [TYPE_SEGMENT] = "path",
-    [TYPE_FILE] = "path",
+    [TYPE_PLACE] = "path",
+    [TYPE_DATABASE] = "path",
     [TYPE_MODE] = "mode",
     [TYPE_USER] = "user",
     [TYPE_GROUP] = "group",
@@ -75,7 +75,10 @@ const char *const config_type_names[TYPES] = {
     [TYPE_MODULE] = "file",
     [TYPE_DIRECTORY] = "directory",
     [TYPE_WORDS] = "list of strings",
+    [TYPE_COMMAND] = "list of strings",
     [TYPE_ENV] = "list of strings",
+    [TYPE_PATHS] = "list of strings",
+    [TYPE_WEIGHTS] = "list of strings",
     [TYPE_USERS] = "list of users",
     [TYPE_BOOL] = "true or false",
     [TYPE_SECTION] = "group",
@@ -83,6 +86,32 @@ const char *const config_type_names[TYPES] = {
     [TYPE_PROCESSES] = "list of groups",
     [TYPE_OVERRIDES] = "list of groups",
 };
+
+/* Types whose value is one of a few words: stored as its number. */
+static const struct {
+    const char *const *names;
+    unsigned n;
+} one_of[TYPES] = {
+    [TYPE_LEVEL] = {log_level_names, LOG_LEVELS},
+    [TYPE_SIZING] = {pool_sizing_names, SIZINGS},
+    [TYPE_OVERFLOW] = {pool_overflow_names, OVERFLOWS},
+    [TYPE_RESTART] = {proc_restart_names, PROC_RESTARTS},
+    [TYPE_SECCOMP] = {pool_seccomp_names, POOL_SECCOMPS},
+    [TYPE_HANDOVER] = {config_restart_names, RESTARTS},
+};
+
+/* Those that are stored as a string of their own. */
+static bool is_text(enum option_type type) {
+    return type == TYPE_SOCKET || type == TYPE_PLACE || type == TYPE_DATABASE ||
+           type == TYPE_USER || type == TYPE_GROUP || type == TYPE_NAME || type == TYPE_MODULE ||
+           type == TYPE_DIRECTORY;
+}
+
+/* Those that are stored as struct config_strings. */
+static bool is_list(enum option_type type) {
+    return type == TYPE_WORDS || type == TYPE_COMMAND || type == TYPE_ENV || type == TYPE_PATHS ||
+           type == TYPE_WEIGHTS || type == TYPE_USERS;
+}
 
 /* ---- refusals ---- */
 
@@ -243,22 +272,24 @@ static int read_mode(const struct reader *r, const struct option *o, const confi
     return 0;
 }
 
-/* One of n names; stored as its number. */
 static int read_one_of(const struct reader *r, const struct option *o, const config_setting_t *s,
-                       void *base, const char *const *names, unsigned n, const char *expected) {
+                       void *base) {
+    char expected[128] = "";
+    unsigned n = one_of[o->type].n;
     for (unsigned i = 0; i < n; i++) {
-        if (is_word(s, names[i])) {
+        const char *name = one_of[o->type].names[i];
+        size_t len = strlen(expected);
+        if (is_word(s, name)) {
             store(o, base, i);
             return 0;
         }
+        snprintf(expected + len, sizeof(expected) - len, "%s\"%s\"",
+                 i == 0      ? ""
+                 : i + 1 < n ? ", "
+                             : " or ",
+                 name);
     }
     return config_fail(r, s, "expected %s", expected);
-}
-
-static int read_level(const struct reader *r, const struct option *o, const config_setting_t *s,
-                      void *base) {
-    return read_one_of(r, o, s, base, log_level_names, LOG_LEVELS,
-                       "\"err\", \"warning\", \"notice\", \"info\" or \"debug\"");
 }
 
 static const struct {
@@ -287,35 +318,6 @@ static void print_signal(uint64_t number, FILE *f) {
             fprintf(f, "\"%s\"", signals[i].name);
         }
     }
-}
-
-static int read_sizing(const struct reader *r, const struct option *o, const config_setting_t *s,
-                       void *base) {
-    return read_one_of(r, o, s, base, pool_sizing_names, SIZINGS,
-                       "\"static\", \"dynamic\" or \"ondemand\"");
-}
-
-static int read_overflow(const struct reader *r, const struct option *o, const config_setting_t *s,
-                         void *base) {
-    return read_one_of(r, o, s, base, pool_overflow_names, OVERFLOWS,
-                       "\"reject\", \"block\" or \"drop_oldest\"");
-}
-
-static int read_handover(const struct reader *r, const struct option *o, const config_setting_t *s,
-                         void *base) {
-    return read_one_of(r, o, s, base, config_restart_names, RESTARTS, "\"drain\" or \"handover\"");
-}
-
-static int read_restart(const struct reader *r, const struct option *o, const config_setting_t *s,
-                        void *base) {
-    return read_one_of(r, o, s, base, proc_restart_names, PROC_RESTARTS,
-                       "\"never\", \"on-failure\" or \"always\"");
-}
-
-static int read_seccomp(const struct reader *r, const struct option *o, const config_setting_t *s,
-                        void *base) {
-    return read_one_of(r, o, s, base, pool_seccomp_names, POOL_SECCOMPS,
-                       "\"none\", \"basic\" or \"offline\"");
 }
 
 static int read_bool(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -386,9 +388,9 @@ static int read_socket(const struct reader *r, const struct option *o, const con
     return store_string(o, base, text);
 }
 
-/* Empty: the one that the service manager names, if it does. */
-static int read_file(const struct reader *r, const struct option *o, const config_setting_t *s,
-                     void *base) {
+/* Empty: in the directory that the service manager names, if it does. */
+static int read_database(const struct reader *r, const struct option *o, const config_setting_t *s,
+                         void *base) {
     const char *text = is_string(s) ? config_setting_get_string(s) : "?",
                *dir = getenv("STATE_DIRECTORY");
     char path[PATH_MAX];
@@ -402,8 +404,8 @@ static int read_file(const struct reader *r, const struct option *o, const confi
     return store_string(o, base, text);
 }
 
-static int read_segment(const struct reader *r, const struct option *o, const config_setting_t *s,
-                        void *base) {
+static int read_place(const struct reader *r, const struct option *o, const config_setting_t *s,
+                      void *base) {
     const char *text = is_string(s) ? config_setting_get_string(s) : "";
     if (*text != '/' && strcmp(text, "auto") != 0 && strcmp(text, "none") != 0) {
         return config_fail(r, s, "expected \"auto\", \"none\", or an absolute path");
@@ -556,10 +558,17 @@ static int check_weight(const struct reader *r, const config_setting_t *s, const
     return check_user(r, s, name);
 }
 
-/* The command must be there: better said now than by each task. */
+static int check_path(const struct reader *r, const config_setting_t *s, const char *text) {
+    return *text == '/' ? 0 : config_fail(r, s, "expected an absolute path");
+}
+
+/* The command must be there: better said now than by each task. What follows it is anything. */
 static int check_command(const struct reader *r, const config_setting_t *s, const char *text) {
     char path[PATH_MAX];
     int k = 0;
+    if (config_setting_index(s) > 0) {
+        return 0;
+    }
     if (*text == '/') {
         k = usable(text, X_OK);
     } else if (!*text || strchr(text, '/')) {
@@ -573,32 +582,17 @@ static int check_command(const struct reader *r, const config_setting_t *s, cons
     return k ? config_fail(r, s, "command \"%.200s\": %s", text, strerror(-k)) : 0;
 }
 
-static int check_word(const struct reader *r, const struct option *o, const config_setting_t *s,
-                      unsigned i) {
+static int (*const checks[TYPES])(const struct reader *r, const config_setting_t *s,
+                                  const char *text) = {
+    [TYPE_COMMAND] = check_command, [TYPE_ENV] = check_env,    [TYPE_PATHS] = check_path,
+    [TYPE_WEIGHTS] = check_weight,  [TYPE_USERS] = check_user,
+};
+
+static int check_word(const struct reader *r, const struct option *o, const config_setting_t *s) {
     if (!is_string(s)) {
         return fail_type(r, s, "a string");
     }
-    const char *text = config_setting_get_string(s);
-    if (o->type == TYPE_ENV) {
-        return check_env(r, s, text);
-    }
-    if (o->type == TYPE_USERS) {
-        return check_user(r, s, text);
-    }
-    if (o->section == SECTION_PROCESS) {
-        return i == 0 ? check_command(r, s, text) : 0;
-    }
-    if (o->offset == offsetof(struct pool_config, weights)) {
-        return check_weight(r, s, text);
-    }
-    if ((o->offset == offsetof(struct pool_config, paths_read) ||
-         o->offset == offsetof(struct pool_config, paths_write)) &&
-        *text != '/') {
-        return config_fail(r, s, "expected an absolute path");
-    }
-    bool command = i == 0 && (o->offset == offsetof(struct pool_config, exec) ||
-                              o->offset == offsetof(struct pool_config, program));
-    return command ? check_command(r, s, text) : 0;
+    return checks[o->type] ? checks[o->type](r, s, config_setting_get_string(s)) : 0;
 }
 
 static int read_words(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -617,7 +611,7 @@ static int read_words(const struct reader *r, const struct option *o, const conf
     }
     for (unsigned i = 0; i < n; i++) {
         const config_setting_t *e = config_setting_get_elem(s, i);
-        int k = check_word(r, o, e, i);
+        int k = check_word(r, o, e);
         if (k) {
             return k;
         }
@@ -640,34 +634,21 @@ typedef int read_fn(const struct reader *r, const struct option *o, const config
                     void *base);
 
 static read_fn *const readers[TYPES] = {
-    [TYPE_SOCKET] = read_socket,
-    [TYPE_SEGMENT] = read_segment,
-    [TYPE_FILE] = read_file,
-
-    [TYPE_MODE] = read_mode,
-    [TYPE_USER] = read_user,
-    [TYPE_GROUP] = read_user,
-    [TYPE_SIZE] = read_size,
-    [TYPE_SIZE_INHERIT] = read_size_inherit,
-    [TYPE_COUNT] = read_count,
-    [TYPE_COUNT_INHERIT] = read_count_inherit,
-    [TYPE_NUMBER] = read_count,
-    [TYPE_SECONDS] = read_seconds,
-    [TYPE_LEVEL] = read_level,
-    [TYPE_NAME] = read_name,
-    [TYPE_WORKERS] = read_workers,
-    [TYPE_MODULE] = read_module,
-    [TYPE_SIZING] = read_sizing,
-    [TYPE_DIRECTORY] = read_directory,
-    [TYPE_WORDS] = read_words,
-    [TYPE_ENV] = read_words,
-    [TYPE_USERS] = read_words,
-    [TYPE_BOOL] = read_bool,
-    [TYPE_OVERFLOW] = read_overflow,
-    [TYPE_RESTART] = read_restart,
-    [TYPE_SECCOMP] = read_seccomp,
-    [TYPE_HANDOVER] = read_handover,
-    [TYPE_SIGNAL] = read_signal,
+    [TYPE_SOCKET] = read_socket,     [TYPE_PLACE] = read_place,
+    [TYPE_DATABASE] = read_database, [TYPE_MODE] = read_mode,
+    [TYPE_USER] = read_user,         [TYPE_GROUP] = read_user,
+    [TYPE_SIZE] = read_size,         [TYPE_SIZE_INHERIT] = read_size_inherit,
+    [TYPE_COUNT] = read_count,       [TYPE_COUNT_INHERIT] = read_count_inherit,
+    [TYPE_NUMBER] = read_count,      [TYPE_SECONDS] = read_seconds,
+    [TYPE_LEVEL] = read_one_of,      [TYPE_NAME] = read_name,
+    [TYPE_WORKERS] = read_workers,   [TYPE_MODULE] = read_module,
+    [TYPE_SIZING] = read_one_of,     [TYPE_DIRECTORY] = read_directory,
+    [TYPE_WORDS] = read_words,       [TYPE_COMMAND] = read_words,
+    [TYPE_ENV] = read_words,         [TYPE_PATHS] = read_words,
+    [TYPE_WEIGHTS] = read_words,     [TYPE_USERS] = read_words,
+    [TYPE_BOOL] = read_bool,         [TYPE_OVERFLOW] = read_one_of,
+    [TYPE_RESTART] = read_one_of,    [TYPE_SECCOMP] = read_one_of,
+    [TYPE_HANDOVER] = read_one_of,   [TYPE_SIGNAL] = read_signal,
 };
 
 int config_value_read(const struct reader *r, const struct option *o, const config_setting_t *s,
@@ -705,6 +686,14 @@ static void print_words(FILE *f, const struct config_strings *l) {
 void config_value_print(const struct option *o, const void *base, FILE *f) {
     const void *at = (const char *)base + o->offset;
     char spelt[24];
+    if (one_of[o->type].names) {
+        fprintf(f, "\"%s\"", one_of[o->type].names[fetch(o, base)]);
+        return;
+    }
+    if (is_list(o->type)) {
+        print_words(f, at);
+        return;
+    }
     switch (o->type) {
     case TYPE_SIZE_INHERIT:
     case TYPE_COUNT_INHERIT:
@@ -735,31 +724,8 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
     case TYPE_MODE:
         fprintf(f, "\"%04o\"", (unsigned)fetch(o, base));
         return;
-    case TYPE_SIZING:
-        fprintf(f, "\"%s\"", pool_sizing_names[fetch(o, base)]);
-        return;
     case TYPE_SIGNAL:
         print_signal(fetch(o, base), f);
-        return;
-    case TYPE_RESTART:
-        fprintf(f, "\"%s\"", proc_restart_names[fetch(o, base)]);
-        return;
-    case TYPE_SECCOMP:
-        fprintf(f, "\"%s\"", pool_seccomp_names[fetch(o, base)]);
-        return;
-    case TYPE_HANDOVER:
-        fprintf(f, "\"%s\"", config_restart_names[fetch(o, base)]);
-        return;
-    case TYPE_OVERFLOW:
-        fprintf(f, "\"%s\"", pool_overflow_names[fetch(o, base)]);
-        return;
-    case TYPE_LEVEL:
-        fprintf(f, "\"%s\"", log_level_names[fetch(o, base)]);
-        return;
-    case TYPE_WORDS:
-    case TYPE_ENV:
-    case TYPE_USERS:
-        print_words(f, at);
         return;
     default:
         print_string(f, *(char *const *)at);
@@ -768,7 +734,14 @@ void config_value_print(const struct option *o, const void *base, FILE *f) {
 }
 
 void config_value_show(const struct option *o, const void *base, FILE *f) {
-    const void *at = (const char *)base + o->offset;
+    if (one_of[o->type].names) {
+        fputs(one_of[o->type].names[fetch(o, base)], f);
+        return;
+    }
+    if (is_text(o->type)) {
+        fputs(*(char *const *)((const char *)base + o->offset), f);
+        return;
+    }
     switch (o->type) {
     case TYPE_SIZE_INHERIT:
     case TYPE_COUNT_INHERIT:
@@ -788,22 +761,6 @@ void config_value_show(const struct option *o, const void *base, FILE *f) {
         return;
     case TYPE_MODE:
         fprintf(f, "%04o", (unsigned)fetch(o, base));
-        return;
-    case TYPE_LEVEL:
-        fputs(log_level_names[fetch(o, base)], f);
-        return;
-    case TYPE_SIZING:
-        fputs(pool_sizing_names[fetch(o, base)], f);
-        return;
-    case TYPE_SOCKET:
-    case TYPE_SEGMENT:
-    case TYPE_FILE:
-    case TYPE_USER:
-    case TYPE_GROUP:
-    case TYPE_NAME:
-    case TYPE_MODULE:
-    case TYPE_DIRECTORY:
-        fputs(*(char *const *)at, f);
         return;
     default:
         config_value_print(o, base, f);
@@ -825,6 +782,11 @@ static void quote_words(FILE *f, const char *text) {
     fputs(" ]", f);
 }
 
+static bool is_number(enum option_type type) {
+    return type == TYPE_COUNT || type == TYPE_NUMBER || type == TYPE_SECONDS ||
+           type == TYPE_WORKERS || type == TYPE_COUNT_INHERIT;
+}
+
 char *config_value_quote(const struct option *o, const char *text) {
     char *out = NULL;
     size_t n;
@@ -833,35 +795,19 @@ char *config_value_quote(const struct option *o, const char *text) {
         return NULL;
     }
     bool number = *text && strspn(text, "+-.0123456789") == strlen(text);
-    switch (o->type) {
-    case TYPE_COUNT:
-    case TYPE_NUMBER:
-    case TYPE_SECONDS:
-    case TYPE_WORKERS:
-    case TYPE_COUNT_INHERIT:
-        if (number) { /* libconfig would cut a large one */
-            bool whole = !strchr(text, '.');
-            fprintf(f, "%s%s", text, whole && strlen(text) > 9 ? "L" : "");
-            break;
-        }
-        print_string(f, text);
-        break;
-    case TYPE_WORDS:
-    case TYPE_ENV:
-    case TYPE_USERS:
+    if (is_list(o->type)) {
         if (*text == '[' || *text == '(') {
             fputs(text, f);
         } else {
             quote_words(f, text);
         }
-        break;
-    default:
-        if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
-            fputs(text, f);
-        } else {
-            print_string(f, text);
-        }
-        break;
+    } else if (is_number(o->type) && number) { /* libconfig would cut a large one */
+        bool whole = !strchr(text, '.');
+        fprintf(f, "%s%s", text, whole && strlen(text) > 9 ? "L" : "");
+    } else if (!is_number(o->type) && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)) {
+        fputs(text, f);
+    } else {
+        print_string(f, text);
     }
     if (fclose(f) != 0) {
         free(out);
@@ -890,46 +836,22 @@ static int copy_words(const struct config_strings *from, struct config_strings *
 int config_value_copy(const struct option *o, const void *from, void *to) {
     const void *a = (const char *)from + o->offset;
     void *b = (char *)to + o->offset;
-    switch (o->type) {
-    case TYPE_SOCKET:
-    case TYPE_SEGMENT:
-    case TYPE_FILE:
-    case TYPE_USER:
-    case TYPE_GROUP:
-    case TYPE_NAME:
-    case TYPE_MODULE:
-    case TYPE_DIRECTORY:
+    if (is_text(o->type)) {
         return *(char *const *)a ? config_set_string(b, *(char *const *)a) : 0;
-    case TYPE_WORDS:
-    case TYPE_ENV:
-    case TYPE_USERS:
-        return copy_words(a, b);
-    default:
-        memcpy(b, a, o->size);
-        return 0;
     }
+    if (is_list(o->type)) {
+        return copy_words(a, b);
+    }
+    memcpy(b, a, o->size);
+    return 0;
 }
 
 void config_value_free(const struct option *o, void *base) {
     void *at = (char *)base + o->offset;
-    switch (o->type) {
-    case TYPE_SOCKET:
-    case TYPE_SEGMENT:
-    case TYPE_FILE:
-    case TYPE_USER:
-    case TYPE_GROUP:
-    case TYPE_NAME:
-    case TYPE_MODULE:
-    case TYPE_DIRECTORY:
+    if (is_text(o->type)) {
         free(*(char **)at);
         *(char **)at = NULL;
-        return;
-    case TYPE_WORDS:
-    case TYPE_ENV:
-    case TYPE_USERS:
+    } else if (is_list(o->type)) {
         strings_free(at);
-        return;
-    default:
-        return;
     }
 }

@@ -19,8 +19,8 @@ enum option_section {
 
 enum option_type {
     TYPE_SOCKET,
-    TYPE_SEGMENT,
-    TYPE_FILE,
+    TYPE_PLACE, /* "auto", "none", or a path */
+    TYPE_DATABASE,
     TYPE_MODE,
     TYPE_USER,
     TYPE_GROUP,
@@ -42,7 +42,10 @@ enum option_type {
     TYPE_MODULE,
     TYPE_DIRECTORY,
     TYPE_WORDS,
+    TYPE_COMMAND,
     TYPE_ENV,
+    TYPE_PATHS,
+    TYPE_WEIGHTS,
     TYPE_USERS,
     TYPE_BOOL,
     TYPE_SECTION, /* a group with a section of its own */
