@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Words that several commands have. Redis takes numbers in several ways: integers strictly, floating point numbers and cursors
- * as the C library does, with the loose ends cut off. Clients see the difference, so each is done as it is there.
+/* Words that several commands have. Redis takes numbers in several ways: integers strictly, cursors and (lib/base/num.h) numbers
+ * with a fraction as the C library does, with the loose ends cut off. Clients see the difference, so each is done as there.
  *
  * Fails: replies Redis's refusals. */
 #include "daemon/serve/args.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <float.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,40 +62,6 @@ bool args_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint6
         return false;
     }
     return args_timeout(c, &argv[1], ret_ms);
-}
-
-int args_float(const char *text, size_t len, long double *ret) {
-    char copy[ARGS_FLOAT], *end;
-    if (len == 0 || len >= sizeof(copy)) {
-        return -EINVAL;
-    }
-    memcpy(copy, text, len);
-    copy[len] = '\0';
-    errno = 0;
-    long double v = strtold(copy, &end);
-    bool over = errno == ERANGE && (isinf(v) || fpclassify(v) == FP_ZERO);
-    if (isspace((unsigned char)copy[0]) || end != copy + len || over || errno == EINVAL ||
-        isnan(v)) {
-        return -EINVAL;
-    }
-    *ret = v;
-    return 0;
-}
-
-size_t args_put_float(char out[ARGS_FLOAT], long double v) {
-    int n = snprintf(out, ARGS_FLOAT, "%.17Lf", v);
-    size_t len = n > 0 && n < ARGS_FLOAT ? (size_t)n : 0;
-    if (memchr(out, '.', len)) {
-        while (out[len - 1] == '0') {
-            len--;
-        }
-        len -= out[len - 1] == '.';
-    }
-    if (len == 2 && memcmp(out, "-0", 2) == 0) {
-        out[0] = '0';
-        len = 1;
-    }
-    return len;
 }
 
 bool args_cursor(struct conn *c, const struct resp_arg *a, uint64_t *ret) {

@@ -8,8 +8,6 @@
 
 #include "daemon/serve/conn.h"
 
-enum { ARGS_FLOAT = 5 * 1024 }; /* bytes of the longest number in decimal digits */
-
 /* "ERR value is not an integer or out of range". */
 bool args_i64(struct conn *c, const struct resp_arg *a, int64_t *ret);
 /* min .. max, else `refusal`; NULL: the texts Redis has for ranges without one of their own. */
@@ -20,11 +18,6 @@ bool args_range(struct conn *c, const struct resp_arg *a, int64_t min, int64_t m
 bool args_timeout(struct conn *c, const struct resp_arg *a, uint64_t *ret_ms);
 /* [TIMEOUT ms] and nothing else; UINT64_MAX without it. */
 bool args_wait(struct conn *c, const struct resp_arg *argv, uint32_t argc, uint64_t *ret_ms);
-
-/* A floating point number: all of the text, no spaces in front, not NaN. 0 or -EINVAL. */
-int args_float(const char *text, size_t len, long double *ret);
-/* As Redis writes it: 17 decimals, without the zeroes at the end. Returns the length. */
-size_t args_put_float(char out[ARGS_FLOAT], long double v);
 
 /* The cursor of a SCAN. */
 bool args_cursor(struct conn *c, const struct resp_arg *a, uint64_t *ret);

@@ -6,6 +6,7 @@
  * A word TYPE behind the others says what the client takes the array for; it is refused when it is of another.
  *
  * Fails: replies; the errnos of lib/shm. */
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -83,7 +84,7 @@ static int real(struct conn *c, const struct resp_arg *w, double *ret) {
     memcpy(copy, w->data, len);
     copy[len] = '\0';
     double v = strtod(copy, &end);
-    if (len == 0 || copy[0] == ' ' || end != copy + len) {
+    if (len == 0 || isspace((unsigned char)copy[0]) || end != copy + len) {
         return refuse(c, "value is not a valid float");
     }
     *ret = v;

@@ -225,9 +225,9 @@ int cmd_HINCRBY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 int cmd_HINCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     struct task_bytes old;
     long double by, v = 0;
-    char digits[ARGS_FLOAT];
+    char digits[NUM_FLOAT];
     (void)argc;
-    if (args_float(argv[3].data, argv[3].len, &by) < 0) {
+    if (num_float(argv[3].data, argv[3].len, &by) < 0) {
         reply_error(c, "ERR value is not a valid float");
         return 0;
     }
@@ -236,7 +236,7 @@ int cmd_HINCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         return 0;
     }
     int r = get_field(c, argv, &argv[2], &old);
-    if (r == 0 && args_float(old.data, old.len, &v) < 0) {
+    if (r == 0 && num_float(old.data, old.len, &v) < 0) {
         reply_error(c, "ERR hash value is not a float");
         return 0;
     }
@@ -245,7 +245,7 @@ int cmd_HINCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc)
         reply_error(c, "ERR increment would produce NaN or Infinity");
         return 0;
     }
-    size_t len = args_put_float(digits, v);
+    size_t len = num_put_float(digits, v);
     r = r < 0 ? r : put_number(c, argv, digits, len);
     if (r == 0) {
         reply_bulk(c, digits, len);

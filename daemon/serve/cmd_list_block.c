@@ -12,13 +12,14 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "daemon/serve/wait_keys.h"
+#include "lib/base/num.h"
 
 #define FOR_EVER (UINT64_C(100) * 365 * 86400 * 1000) /* ms; about as long */
 
 /* Seconds, with a fraction; 0 is for ever. */
 static bool timeout_of(struct conn *c, const struct resp_arg *a, uint64_t *ret_ms) {
     long double s;
-    if (args_float(a->data, a->len, &s) < 0) {
+    if (num_float(a->data, a->len, &s) < 0) {
         reply_error(c, "ERR timeout is not a float or out of range");
         return false;
     }

@@ -18,6 +18,7 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/num.h"
 #include "lib/shm/list.h"
 
 struct item {
@@ -188,7 +189,7 @@ static int take_list(struct sort *s) {
 
 /* A number as strtod() reads it, for that is what Redis does. */
 static bool parse_score(const char *data, size_t len, double *ret) {
-    char text[ARGS_FLOAT], *end;
+    char text[NUM_FLOAT], *end;
     if (len >= sizeof(text)) {
         return false;
     }

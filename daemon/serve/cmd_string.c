@@ -13,6 +13,7 @@
 #include "daemon/serve/object.h"
 #include "daemon/serve/reply.h"
 #include "lib/base/clock.h"
+#include "lib/base/num.h"
 
 /* ---- reading ---- */
 
@@ -490,7 +491,7 @@ int cmd_DECRBY(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
 
 int cmd_INCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) {
     (void)argc;
-    char digits[24], text[ARGS_FLOAT];
+    char digits[24], text[NUM_FLOAT];
     struct task_bytes b;
     long double v = 0, by;
     struct key_name name = object_name(c, &argv[1]);
@@ -499,7 +500,7 @@ int cmd_INCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
     if (r && r != -ENOENT) {
         return r;
     }
-    if ((r == 0 && args_float(b.data, b.len, &v)) || args_float(argv[2].data, argv[2].len, &by)) {
+    if ((r == 0 && num_float(b.data, b.len, &v)) || num_float(argv[2].data, argv[2].len, &by)) {
         reply_error(c, "ERR value is not a valid float");
         return 0;
     }
@@ -508,7 +509,7 @@ int cmd_INCRBYFLOAT(struct conn *c, const struct resp_arg *argv, uint32_t argc) 
         reply_error(c, "ERR increment would produce NaN or Infinity");
         return 0;
     }
-    size_t len = args_put_float(text, v);
+    size_t len = num_put_float(text, v);
     r = value_set(object_shm(c), &name, text, len, true);
     if (r == 0) {
         reply_bulk(c, text, len);

@@ -4,9 +4,12 @@
  * not fit. */
 #include "lib/base/num.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int num_u64(const char *text, size_t len, uint64_t *ret) {
@@ -115,4 +118,39 @@ char *num_size_text(char out[24], uint64_t bytes) {
     }
     snprintf(out, 24, "%.1f %s", d, unit[u]);
     return out;
+}
+
+int num_float(const char *text, size_t len, long double *ret) {
+    char copy[NUM_FLOAT], *end;
+    if (len == 0 || len >= sizeof(copy) || isspace((unsigned char)*text)) {
+        return -EINVAL;
+    }
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    errno = 0;
+    long double v = strtold_l(copy, &end, num_locale());
+    bool over = errno == ERANGE && (isinf(v) || fpclassify(v) == FP_ZERO);
+    if (end != copy + len || over || isnan(v)) {
+        return -EINVAL;
+    }
+    *ret = v;
+    return 0;
+}
+
+size_t num_put_float(char out[NUM_FLOAT], long double v) {
+    locale_t before = uselocale(num_locale());
+    int n = snprintf(out, NUM_FLOAT, "%.17Lf", v);
+    uselocale(before);
+    size_t len = n > 0 && n < NUM_FLOAT ? (size_t)n : 0;
+    if (memchr(out, '.', len)) {
+        while (out[len - 1] == '0') {
+            len--;
+        }
+        len -= out[len - 1] == '.';
+    }
+    if (len == 2 && memcmp(out, "-0", 2) == 0) {
+        out[0] = '0';
+        len = 1;
+    }
+    return len;
 }

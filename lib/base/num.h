@@ -23,6 +23,13 @@ size_t num_put_i64(char *out, int64_t v);
 /* Writes a size for people, as "256 MiB", with NUL; returns out. */
 char *num_size_text(char out[24], uint64_t bytes);
 
+/* A decimal number with a fraction, as Redis takes it: all of the text, nothing in front, not NaN; but "inf" and hexadecimal
+ * digits as strtold() has them. In the locale "C", whichever the process has set. 0 or -EINVAL. */
+enum { NUM_FLOAT = 5 * 1024 }; /* bytes of the longest one in decimal digits */
+int num_float(const char *text, size_t len, long double *ret);
+/* As Redis writes it: 17 decimals, without the zeroes at the end, no NUL. Returns the length. */
+size_t num_put_float(char out[NUM_FLOAT], long double v);
+
 /* The locale "C", for numbers with a fraction: libraries run in processes that may have set another, whose comma is not ours.
  * Nothing to free. */
 static inline locale_t num_locale(void) {

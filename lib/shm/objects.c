@@ -11,11 +11,7 @@
  * Fails: as objects.h says. */
 #include "lib/shm/objects.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <float.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,38 +190,7 @@ int objects_transaction(struct objects *o, const struct task_bytes *names, size_
 /* ---- numbers ---- */
 
 int objects_float(struct task_bytes b, long double *ret) {
-    char copy[OBJECTS_FLOAT], *end;
-    if (b.len == 0 || b.len >= sizeof(copy) || isspace(*(const unsigned char *)b.data)) {
-        return -EDOM;
-    }
-    memcpy(copy, b.data, b.len);
-    copy[b.len] = '\0';
-    errno = 0;
-    long double v = strtold_l(copy, &end, num_locale());
-    bool over = errno == ERANGE && (isinf(v) || fpclassify(v) == FP_ZERO);
-    if (end != copy + b.len || over || isnan(v)) {
-        return -EDOM;
-    }
-    *ret = v;
-    return 0;
-}
-
-size_t objects_put_float(char out[OBJECTS_FLOAT], long double v) {
-    locale_t before = uselocale(num_locale());
-    int n = snprintf(out, OBJECTS_FLOAT, "%.17Lf", v);
-    uselocale(before);
-    size_t len = n > 0 && n < OBJECTS_FLOAT ? (size_t)n : 0;
-    if (memchr(out, '.', len)) {
-        while (out[len - 1] == '0') {
-            len--;
-        }
-        len -= out[len - 1] == '.';
-    }
-    if (len == 2 && memcmp(out, "-0", 2) == 0) {
-        out[0] = '0';
-        len = 1;
-    }
-    return len;
+    return num_float(b.data, b.len, ret) < 0 ? -EDOM : 0;
 }
 
 void objects_cut(int64_t from, int64_t count, uint64_t length, uint64_t *ret_from,

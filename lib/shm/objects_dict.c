@@ -429,7 +429,7 @@ static int add_float(struct shm *s, void *arg) {
     struct ask *a = arg;
     struct dict d;
     struct task_bytes b;
-    char text[OBJECTS_FLOAT];
+    char text[NUM_FLOAT];
     long double v = 0;
     int r = dict_open(s, &a->name, false, &d);
     r = r ? r : dict_get(s, &d, a->field.data, a->field.len, &b);
@@ -441,7 +441,7 @@ static int add_float(struct shm *s, void *arg) {
     if (r) {
         return r;
     }
-    a->value = (struct task_bytes){text, objects_put_float(text, v)};
+    a->value = (struct task_bytes){text, num_put_float(text, v)};
     r = set_field(s, a);
     a->ret_float = v;
     return r;

@@ -121,10 +121,8 @@ static inline struct task_bytes objects_item(struct ask *a) {
     return f->n ? *objects_items(a, NULL) : (struct task_bytes){"", 0};
 }
 
-/* Bytes as a decimal number, and back: as Redis reads and writes them. */
-enum { OBJECTS_FLOAT = 5 * 1024 };
+/* num_float() of bytes. -EDOM: they are none. */
 int objects_float(struct task_bytes b, long double *ret);
-size_t objects_put_float(char out[OBJECTS_FLOAT], long double v);
 
 /* from and count, counted from the end where negative, cut to 0 .. length. */
 void objects_cut(int64_t from, int64_t count, uint64_t length, uint64_t *ret_from, uint64_t *ret_n);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/num.h"
 #include "lib/shm/objects.h"
 #include "lib/shm/objects_run.h"
 
@@ -79,7 +80,7 @@ int objects_value_exchange(struct objects *o, struct task_bytes name, struct tas
 
 static int add_float(struct shm *s, void *arg) {
     struct ask *a = arg;
-    char digits[24], text[OBJECTS_FLOAT];
+    char digits[24], text[NUM_FLOAT];
     struct task_bytes b;
     long double v = 0;
     int r = value_get(s, &a->name, digits, &b);
@@ -89,7 +90,7 @@ static int add_float(struct shm *s, void *arg) {
         r = -ERANGE;
     }
     a->ret_float = v;
-    return r ? r : value_set(s, &a->name, text, objects_put_float(text, v), true);
+    return r ? r : value_set(s, &a->name, text, num_put_float(text, v), true);
 }
 
 int objects_value_add_float(struct objects *o, struct task_bytes name, long double by,

@@ -212,6 +212,30 @@ Test(num, sizes) {
     cr_assert_str_eq(num_size_text(text, UINT64_MAX), "16777216.0 TiB");
 }
 
+Test(num, numbers_with_a_fraction) {
+    static const struct {
+        const char *text, *back;
+    } good[] = {{"0", "0"},       {"-0", "0"},    {"1.50", "1.5"},
+                {"10.", "10"},    {".5", "0.5"},  {"3e3", "3000"},
+                {"-0x10", "-16"}, {"0.1", "0.1"}, {"1e18", "1000000000000000000"},
+                {"inf", "inf"}};
+    static const char *const bad[] = {"",  " 1",  "\t1",     "1 ",      "1,5",
+                                      "x", "nan", "1e99999", "1e-99999"};
+    char out[NUM_FLOAT];
+    long double v = 7;
+    for (size_t k = 0; k < ARRAY_SIZE(good); k++) {
+        cr_assert_eq(num_float(good[k].text, strlen(good[k].text), &v), 0, "%s", good[k].text);
+        out[num_put_float(out, v)] = '\0';
+        cr_assert_str_eq(out, good[k].back);
+    }
+    v = 7;
+    for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+        cr_assert_eq(num_float(bad[k], strlen(bad[k]), &v), -EINVAL, "\"%s\"", bad[k]);
+    }
+    cr_assert_eq(v, 7);
+    cr_assert_eq(num_float("1\0", 2, &v), -EINVAL);
+}
+
 Test(cpu, at_least_one_and_no_more_than_the_affinity_mask) {
     cpu_set_t set, old;
     cr_assert_eq(sched_getaffinity(0, sizeof(old), &old), 0);
