@@ -137,8 +137,8 @@ static int put_str(struct encoded *e, PyObject *v, bool raw) {
         return put_pickle(e, v);
     }
     unsigned char first = n ? (unsigned char)*p : 'a';
-    if (!raw && (first < TAG_LAST ||
-                 ((first <= '9' || first == '-') && parse_int(p, (size_t)n, &number)))) {
+    if (!raw &&
+        (first < TAG_LAST || (first <= '9' && parse_int(p, (size_t)n, &number)))) { /* or '-' */
         return put_tagged(e, TAG_STR, p, (size_t)n);
     }
     e->bytes = (struct hearth_bytes){p, (size_t)n};
@@ -234,7 +234,7 @@ int encode_key(struct encoded *e, PyObject *key, bool raw) {
     }
     if (PyFloat_CheckExact(key) || PyBool_Check(key)) {
         double d = PyFloat_AsDouble(key);
-        if (d == (double)(int64_t)d && d > (double)-INT_LIMIT && d < (double)INT_LIMIT) {
+        if (d > (double)-INT_LIMIT && d < (double)INT_LIMIT && d == (double)(int64_t)d) {
             put_int(e, (int64_t)d);
             return 0;
         }
@@ -250,22 +250,25 @@ void encoded_clear(struct encoded *e) {
     }
 }
 
-int encode_many(struct encoded_many *m, PyObject *const *items, Py_ssize_t n, bool raw, bool keys) {
+int encode_many(struct encoded_many *m, PyObject *const *items, Py_ssize_t n, bool raw,
+                bool pairs) {
+    struct hearth_bytes *bytes = PyMem_Calloc((size_t)n + 1, sizeof(*bytes));
+    struct encoded *all = PyMem_Calloc((size_t)n + 1, sizeof(*all));
     *m = (struct encoded_many){0};
-    m->bytes = PyMem_Calloc((size_t)n + 1, sizeof(*m->bytes));
-    m->e = PyMem_Calloc((size_t)n + 1, sizeof(*m->e));
-    if (!m->bytes || !m->e) {
-        encoded_many_clear(m);
+    if (!bytes || !all) {
+        PyMem_Free(bytes);
+        PyMem_Free(all);
         PyErr_NoMemory();
         return -1;
     }
-    for (; m->n < n; m->n++) {
-        struct encoded *e = &m->e[m->n];
-        if (keys ? encode_key(e, items[m->n], raw) : encode_value(e, items[m->n], raw)) {
+    for (*m = (struct encoded_many){bytes, all, 0}; m->n < n; m->n++) {
+        struct encoded *e = &all[m->n];
+        bool key = pairs && m->n % 2 == 0;
+        if (key ? encode_key(e, items[m->n], raw) : encode_value(e, items[m->n], raw)) {
             encoded_many_clear(m);
             return -1;
         }
-        m->bytes[m->n] = e->bytes;
+        bytes[m->n] = e->bytes;
     }
     return 0;
 }
@@ -387,8 +390,10 @@ PyObject *decode_many(const struct hearth_bytes *b, size_t n, bool raw, bool pai
         return PyErr_NoMemory();
     }
     for (size_t i = 0; i < n; i++) {
-        copy[i] = (struct hearth_bytes){b[i].data ? p : NULL, b[i].len};
-        memcpy(p, b[i].len ? b[i].data : "", b[i].len);
+        copy[i] = (struct hearth_bytes){p, b[i].len};
+        if (b[i].len) {
+            memcpy(p, b[i].data, b[i].len);
+        }
         p += b[i].len;
     }
     size_t step = pairs ? 2 : 1;

@@ -165,53 +165,35 @@ static PyObject *dict_popitem(PyObject *self, PyObject *unused) {
 }
 
 /* Keys and values in turn, all at once. */
-static PyObject *update_list(struct object *o, PyObject *const *pairs, Py_ssize_t n) {
+static PyObject *update_list(struct object *o, PyObject *const *items, Py_ssize_t n) {
+    struct encoded_many m;
     struct hearth *h = object_handle(o);
-    if (!h) {
+    int r = 0;
+    if (!h || encode_many(&m, items, n, o->raw, true)) {
         return NULL;
     }
-    struct hearth_bytes *bytes = PyMem_Calloc((size_t)n + 1, sizeof(*bytes));
-    struct encoded *e = PyMem_Calloc((size_t)n + 1, sizeof(*e));
-    int r = bytes && e ? 0 : -ENOMEM, bad = 0;
-    Py_ssize_t done = 0;
-    for (; r == 0 && done < n; done++) {
-        bad = done % 2 ? encode_value(&e[done], pairs[done], o->raw)
-                       : encode_key(&e[done], pairs[done], o->raw);
-        if (bad) {
-            break;
-        }
-        bytes[done] = e[done].bytes;
+    if (n > 0) {
+        QUICKLY(h, r, hearth_dict_update(h, o->name, m.bytes, (size_t)n / 2, NULL));
     }
-    if (r == 0 && !bad && n > 0) {
-        QUICKLY(h, r, hearth_dict_update(h, o->name, bytes, (size_t)n / 2, NULL));
-    }
-    while (done > 0) {
-        encoded_clear(&e[--done]);
-    }
-    PyMem_Free(bytes);
-    PyMem_Free(e);
-    if (bad) {
-        return NULL;
-    }
+    encoded_many_clear(&m);
     return none_or_error(h, r);
 }
 
 static PyObject *dict_update(PyObject *self, PyObject *args, PyObject *kwargs) {
     /* Python's own dict knows what update() takes. */
     PyObject *plain = PyObject_Call((PyObject *)&PyDict_Type, args, kwargs);
-    PyObject *flat = plain ? PyList_New(0) : NULL, *key, *value, *result = NULL;
+    PyObject *flat = plain ? PyTuple_New(2 * PyDict_GET_SIZE(plain)) : NULL, *pair[2];
+    PyObject *result = NULL;
     Py_ssize_t at = 0;
-    bool good = flat != NULL;
-    while (good && PyDict_Next(plain, &at, &key, &value)) {
-        good = PyList_Append(flat, key) == 0 && PyList_Append(flat, value) == 0;
-    }
-    if (good) {
-        PyObject *items = PyList_AsTuple(flat);
-        if (items) {
-            result = update_list((struct object *)self, &PyTuple_GET_ITEM(items, 0),
-                                 PyTuple_GET_SIZE(items));
-            Py_DECREF(items);
+    for (Py_ssize_t n = 0; flat && PyDict_Next(plain, &at, &pair[0], &pair[1]); n += 2) {
+        for (int i = 0; i < 2; i++) {
+            Py_INCREF(pair[i]);
+            PyTuple_SET_ITEM(flat, n + i, pair[i]);
         }
+    }
+    if (flat) {
+        result =
+            update_list((struct object *)self, &PyTuple_GET_ITEM(flat, 0), PyTuple_GET_SIZE(flat));
     }
     Py_XDECREF(plain);
     Py_XDECREF(flat);

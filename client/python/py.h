@@ -102,13 +102,13 @@ int encode_value(struct encoded *e, PyObject *v, bool raw);
 /* Equal keys give equal bytes. */
 int encode_key(struct encoded *e, PyObject *key, bool raw);
 void encoded_clear(struct encoded *e);
-/* n objects of a sequence. -1: exception. Freed by encoded_many_clear(). */
+/* n objects of a sequence; `pairs`: keys and values in turn. -1: exception. Freed by encoded_many_clear(). */
 struct encoded_many {
     struct hearth_bytes *bytes;
     struct encoded *e;
     Py_ssize_t n;
 };
-int encode_many(struct encoded_many *m, PyObject *const *items, Py_ssize_t n, bool raw, bool keys);
+int encode_many(struct encoded_many *m, PyObject *const *items, Py_ssize_t n, bool raw, bool pairs);
 void encoded_many_clear(struct encoded_many *m);
 /* The bytes are not looked at any more once Python code may run. */
 PyObject *decode(struct hearth_bytes b, bool raw);
