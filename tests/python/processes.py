@@ -6,6 +6,7 @@ runs unchanged but for its import line. TAP. HEARTH_PYTHON_KILL_SECONDS: how lon
 import os
 import queue
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -321,6 +322,25 @@ def check_pool_deaths(_):
     except multiprocessing.WorkerLost:
         pass
     pool.terminate()
+    pool.join()
+
+
+def check_pool_that_cannot_hire(_):
+    """A worker dies while no other can be started: it is replaced as soon as one can."""
+    with multiprocessing.Pool(1) as pool:
+        assert pool.apply(nothing, (1,)) == 1
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            pool.apply(die, (signal.SIGKILL,))
+            raise AssertionError("nothing lost")
+        except multiprocessing.WorkerLost:
+            waits = pool.apply_async(nothing, (2,))
+            time.sleep(0.05)
+            assert not waits.ready()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert waits.get(LIMIT) == 2
     pool.join()
 
 

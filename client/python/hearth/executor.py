@@ -5,6 +5,7 @@ import os
 import threading
 from concurrent.futures import Executor as _Executor
 from concurrent.futures import Future
+from concurrent.futures import wait as _wait
 
 from hearth import objects
 from hearth.tasks import Submitter
@@ -40,9 +41,7 @@ class Executor(_Executor):
             for future in pending:
                 future.cancel()
         if wait:
-            for future in pending:
-                if not future.cancelled():
-                    future.exception()
+            _wait(pending)
 
 
 class ProcessPoolExecutor(_Executor):

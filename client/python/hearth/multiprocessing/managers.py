@@ -5,6 +5,7 @@ from multiprocessing.managers import RemoteError, State  # noqa: F401  pylint: d
 
 from hearth import managers as _managers
 from hearth.managers import ArrayProxy, DictProxy, ListProxy, NamespaceProxy, ValueProxy  # noqa: F401
+from hearth.multiprocessing import context, queues, synchronize
 
 
 class SyncManager(_managers.Manager):
@@ -47,6 +48,3 @@ class SyncManager(_managers.Manager):
     def Pool(self, *args, **kwargs):
         """A pool of this process."""
         return context.default.Pool(*args, **kwargs)
-
-
-from hearth.multiprocessing import context, queues, synchronize  # noqa: E402  pylint: disable=wrong-import-position

@@ -30,6 +30,7 @@ _READY = 0xffffffff
 _SLOTS = 1 << 16
 _FREE, _OFFERED, _CLAIMED, _REVOKED = range(4)
 _AHEAD = 16  # tasks with a worker, claimed and not
+_AGAIN = 0.2  # seconds until another worker is tried for, when none could be started
 _BIG = 1 << 16  # bytes under way to a worker from which on nothing more is sent ahead
 
 
@@ -92,14 +93,13 @@ class _Frames:
         return len(piece) > 0
 
 
-def _answer(fd, slot, answer, wrap):
+def _answer(fd, slot, answer):
     try:
         body = ForkingPickler.dumps(answer)
     except Exception as e:  # pylint: disable=broad-except
         wrapped = MaybeEncodingError(e, answer[2][1])
         util.debug("Possible encoding error while sending result: %s", wrapped)
         body = ForkingPickler.dumps((answer[0], answer[1], (False, wrapped)))
-    assert wrap in (True, False)
     _write(fd, _HEAD.pack(len(body), slot) + bytes(body))
 
 
@@ -131,7 +131,7 @@ def worker(conn, claims, close, initializer, initargs, maxtasks, wrap):
             result = (False, e)
         del frame, body
         func = args = kwds = None
-        _answer(fd, slot, (job, i, result), wrap)
+        _answer(fd, slot, (job, i, result))
         del result
         done += 1
     util.debug("worker exiting after %d tasks", done)
@@ -150,7 +150,7 @@ class _Worker:
     def __init__(self, process, sock):
         self.process, self.sock, self.fd = process, sock, sock.fileno()
         self.frames = _Frames(self.fd)
-        pid = getattr(process, "pid", None)
+        pid = getattr(process, "pid", None)  # a context may make what only looks like a process
         self.pidfd = os.pidfd_open(pid) if pid else os.eventfd(0, os.EFD_CLOEXEC)
         self.tasks = {}  # slot: task, in the order sent
         self.revoked = collections.deque()  # (number, slot): taken back, and the worker has not yet seen it
@@ -168,6 +168,7 @@ class _Crew:
     """The workers and what they have to do: the part of a Pool that its thread knows."""
 
     def __init__(self, pool, make, processes, maxtasks):
+        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.processes, self.maxtasks, self.make = processes, maxtasks, make
         self.list, self.cache = pool._pool, pool._cache
         self.lock = threading.Lock()
@@ -180,9 +181,11 @@ class _Crew:
         self.feeders = 0
         self.stillborn = 0  # workers that died one after the other before they were ready
         self.poll = select.epoll()
-        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.poll.register(self.bell, select.EPOLLIN)
         self.by_fd = {}
+
+    def __del__(self):
+        os.close(self.bell)
 
     # -- workers; with the lock
 
@@ -331,8 +334,9 @@ class _Crew:
 
     def run(self):
         """Until all is done and the pool closed, or it is terminated."""
+        again = None
         while True:
-            for fd, events in self.poll.poll():
+            for fd, events in self.poll.poll(again):
                 w = self.by_fd.get(fd)
                 if w is not None:
                     self.serve(w, fd, events)
@@ -340,8 +344,12 @@ class _Crew:
                     os.eventfd_read(fd)
             with self.lock:
                 if self.state == RUN or (self.state == CLOSE and (self.backlog or self.feeders or any(w.tasks for w in self.workers))):
+                    again = None
                     if len(self.workers) < self.processes:
-                        self.hire()
+                        try:
+                            self.hire()
+                        except OSError:  # no processes, memory, descriptors: for now
+                            again = _AGAIN
                         self.assign()
                     self.room.notify_all()
                     continue
@@ -371,7 +379,7 @@ class _Crew:
             self.poll.modify(w.fd, 0)  # what remains is to hear of its death
 
     def read(self, w):
-        """One read, and what came whole. False: nothing more now, or at all."""
+        """One read, and what came whole. False: there is no more to come."""
         try:
             if not w.frames.more():
                 return False
@@ -439,10 +447,7 @@ class _Crew:
         with self.lock:
             if self.state != TERMINATE:
                 self.state = state
-        try:
-            os.eventfd_write(self.bell, 1)
-        except OSError:
-            pass
+        os.eventfd_write(self.bell, 1)
 
 
 class _TaskQueue:

@@ -37,10 +37,6 @@ class Queue(Unnamed, sync.Queue):
         """put() that does not wait."""
         self.put(obj, False)
 
-    def get_nowait(self):
-        """get() that does not wait."""
-        return self.get(False)
-
     def close(self):
         """This process will not use it any more. For all: finish()."""
         self._closed = True

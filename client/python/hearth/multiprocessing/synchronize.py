@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Locks, semaphores, events, conditions and barriers with multiprocessing's signatures. With a name they are hearth.Lock and so on of that
 name; without, they go when nobody can use them any more (hearth.lifetime)."""
-from multiprocessing import context as _stdlib
 from multiprocessing import process
 
 import _hearth
@@ -28,13 +27,6 @@ class Unnamed:
             lifetime.own(self, *more)
 
 
-def _who(count, mine):
-    """As multiprocessing's SemLock tells who has it."""
-    if mine:
-        return process.current_process().name, count
-    return "SomeOther", count
-
-
 class _Lock(Unnamed):
     def __init__(self, *, name=None, ctx=None):
         del ctx
@@ -46,10 +38,6 @@ class _Lock(Unnamed):
 
     def _again(self):
         return (), {"name": self.name}
-
-    def __reduce__(self):
-        lifetime.escaped(self)
-        return sync._make, (type(self), (), {"name": self.name})
 
     def __repr__(self):
         try:
@@ -136,6 +124,3 @@ class Barrier(Unnamed, sync.Barrier):
 
     def _again(self):
         return (self._parties, self._action, self._timeout), {"name": self.name}
-
-
-assert _stdlib  # the contexts of the standard library call these with ctx=
