@@ -28,7 +28,7 @@ bool durable_is_done(const struct hearthd *d, uint64_t batch);
 /* Of the last change that was put. */
 uint64_t durable_last(const struct hearthd *d);
 
-/* Called when more is on the disk, or (trouble: why) cannot be written for now. Set by serve and tasks.c. */
+/* Called when more is on the disk, or (trouble: why) cannot be written for now. Set by serve/ and tasks/. */
 typedef void durable_fn(struct hearthd *d, uint64_t done, const char *trouble);
 void durable_on_change(struct hearthd *d, int which, durable_fn *fn);
 void durable_tell(struct hearthd *d);

@@ -47,7 +47,7 @@ void group_close(struct hearthd *d, struct task_group *g);
 /* Cancels those that have not ended; as tasks_cancel(). Returns how many were told. */
 uint32_t group_cancel(struct hearthd *d, struct task_group *g, const char *who);
 
-/* ---- for tasks.c ---- */
+/* ---- for tasks/ ---- */
 /* A live task joins; makes the group. 0, -ENOMEM, or -EPIPE. */
 int groups_join(struct hearthd *d, uint32_t idx, const struct task_bytes *name, uint32_t uid);
 void groups_ended(struct hearthd *d, uint32_t idx, enum task_state state);

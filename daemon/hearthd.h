@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the rooms of the daemon share: one struct hearthd, its pools and its workers. supervise/
- * changes pools and workers, serve/ only reads them; tasks.c keeps the book of tasks for both;
+ * changes pools and workers, serve/ only reads them; tasks/ keeps the book of tasks for both;
  * main.c owns the loop and joins them. One thread. */
 #pragma once
 

@@ -68,7 +68,7 @@ int lease_progress(struct lease *l, uint64_t done, uint64_t total, const struct 
 /* Why the task is to stop; CAUSE_NONE: it is not. */
 enum task_cause lease_stopped(struct lease *l);
 
-/* ---- serve's, for supervise and tasks.c ---- */
+/* ---- serve's, for supervise and tasks ---- */
 /* A connection for a worker that is about to be started; *ret_fd is its end. 0 or -errno. */
 int lease_connect(struct hearthd *d, struct worker *w, int *ret_fd);
 /* Ends it. What was in it counts no more. */

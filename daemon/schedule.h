@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* When a task is to run: priority, delay, expiry, deadline, retries. Only tasks that need any of
  * that have a plan here; all others go the short way through the pool's ready ring and cost nothing.
- * tasks.c is the only one who changes plans; serve/ and supervise/ look. One thread. */
+ * tasks/ is the only one who changes plans; serve/ and supervise/ look. One thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,7 +15,7 @@
 int schedule_open(struct hearthd *d, uint32_t tasks);
 void schedule_close(struct hearthd *d);
 
-/* ---- for tasks.c ---- */
+/* ---- for tasks/ ---- */
 /* Before a task is queued: must it have a plan? Fills in what of the spec follows from that (the
  * policy's block, hold), and makes sure of the memory. policy NULL: none. 0: no plan; 1; -ENOMEM. */
 int schedule_prepare(struct hearthd *d, const struct pool *p, const struct policy *policy,

@@ -44,7 +44,7 @@ void stream_replay(struct hearthd *d, uint32_t idx, uint64_t id,
 /* Some follower that was not ready is. */
 void stream_resume(struct hearthd *d);
 
-/* ---- for tasks.c ---- */
+/* ---- for tasks/ ---- */
 /* A hint: reads what is there. ended: all of it, and there will be no more. A task that nobody follows (any more, or although it was
  * submitted with STREAM) waits for nobody from then on. */
 void stream_look(struct hearthd *d, uint32_t idx, uint64_t id, bool ended);

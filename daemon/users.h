@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What each user has, by all his connections: connections, tasks that have not ended and the bytes given with them, results that
- * nobody has fetched. tasks.c and serve/ count; serve/ holds it against limits.user_*. What his objects hold is counted in the
+ * nobody has fetched. tasks/ and serve/ count; serve/ holds it against limits.user_*. What his objects hold is counted in the
  * segment (lib/shm/account.h). */
 #pragma once
 

@@ -2,7 +2,7 @@
 /* Which changes of tasks are written down, and what is made of them at the start.
  *
  * A durable task is in the segment like any other; a worker may begin it at once. Its submitter is told when the batch with its
- * row is on the disk (serve/hold.c), and its end is told when that is (tasks.c). So whoever has been told anything can rely on it,
+ * row is on the disk (serve/hold.c), and its end is told when that is (tasks/ends.c). So whoever has been told anything can rely on it,
  * and what was not told may be there or not.
  *
  * At the start the segment is the better witness, if there is one: it knows what ran. Rows that it does not know were to be

@@ -27,7 +27,7 @@ uint64_t leases_client(const struct lease *l) {
     return l && l->conn ? l->conn->id : 0;
 }
 
-/* ---- for supervise/ and tasks.c ---- */
+/* ---- for supervise/ and tasks/ ---- */
 
 int lease_connect(struct hearthd *d, struct worker *w, int *ret_fd) {
     int pair[2];

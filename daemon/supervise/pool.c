@@ -111,7 +111,7 @@ static int adopt_handlers(struct pool *p, struct task_bytes kept) {
     return n ? set_handlers(p, names, n) : 0;
 }
 
-/* The pool of that name of a former daemon. Its rings are made anew, as tasks.c puts all that is queued into them. */
+/* The pool of that name of a former daemon. Its rings are made anew, as tasks/adopt.c puts all that is queued into them. */
 static int adopt_pool(struct supervise *s, struct pool *p) {
     struct shm *shm = &s->d->shm;
     uint32_t room = shm_pool_room_at(shm, p->index), queue_max = p->config->queue_max;

@@ -19,7 +19,9 @@ ROOMS = {
     "client/examples": ("client/hearth.h",),
     "client/python": ("client/hearth.h",),
     "daemon": ("lib/base", "lib/wire", "lib/shm", "daemon/supervise", "daemon/serve"),
+    "daemon/durable": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/schedule": ("lib/base", "lib/wire", "lib/shm", "daemon"),
+    "daemon/tasks": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/supervise": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "daemon/serve": ("lib/base", "lib/wire", "lib/shm", "daemon"),
     "tests": ("lib", "worker", "client", "daemon", "tests"),
@@ -29,6 +31,7 @@ ROOMS = {
 LIBRARIES = {
     r"event2?/|event\.h": ("daemon", "client/examples", "tests"),
     r"libconfig\.h": ("daemon", "tests"),
+    r"sqlite3\.h": ("daemon/durable", "tests"),
     r"systemd/": ("daemon", "tests"),
     r"curses\.h": ("client/ctl",),
     r"Python\.h|structmember\.h": ("client/python",),
