@@ -52,13 +52,6 @@ def find(work, name):
     raise FileNotFoundError(f"{name} was not installed")
 
 
-def readme_program():
-    """The README's fragment with a main() around its statements."""
-    text = re.search(r"^```c\n(.*?)^```", read("README.md"), re.S | re.M).group(1)
-    at = text.index("struct hearth *h;\nif")
-    return "#include <stdio.h>\n" + text[:at] + "int main(void) {\n" + text[at:] + "    return 0;\n}\n"
-
-
 def flags(work, *options):
     pc = os.path.dirname(find(work, "hearth.pc"))
     env = {**os.environ, "PKG_CONFIG_PATH": pc, "PKG_CONFIG_SYSROOT_DIR": work}
@@ -68,7 +61,7 @@ def flags(work, *options):
 def client(work, path, static):
     lib = os.path.dirname(find(work, "libhearth.a"))
     link = flags(work, "--cflags") + [os.path.join(lib, "libhearth.a")] if static else flags(work, "--cflags", "--libs")
-    write(f"{work}/prog.c", readme_program())
+    write(f"{work}/prog.c", re.search(r"^```c\n(.*?)^```", read("README.md"), re.S | re.M).group(1))
     run(*CC, f"{work}/prog.c", "-o", f"{work}/prog", *link, *sanitizers())
     said = run(f"{work}/prog", env={**os.environ, "HEARTH_SOCKET": path, "LD_LIBRARY_PATH": lib})
     assert said == "first: 2\nbe 1\nto 1\n\n", said
