@@ -15,16 +15,12 @@
 #include "lib/shm/pipe.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
-#include "lib/shm/internal.h"
 #include "lib/shm/list.h"
-#include "lib/shm/lock.h"
 #include "lib/shm/op.h"
 #include "lib/shm/queue_private.h"
-#include "lib/shm/sync_private.h"
 
 enum pipe_wait { RECV, SEND, POLL, KINDS }; /* the mode of a party: kind * 2 + its end */
 enum { WORDS = 24, TAKE_APART = 16 };
@@ -35,15 +31,6 @@ struct pipe {
     struct shm_pipe *c;
     unsigned shard;
 };
-
-static void add(struct shm *s, _Atomic uint64_t *word, int64_t by) {
-    tx_set(s, word, get(word) + (uint64_t)by);
-}
-
-static void take_from(struct shm *s, _Atomic uint64_t *word, uint64_t by) {
-    uint64_t v = get(word);
-    tx_set(s, word, v > by ? v - by : 0);
-}
 
 static unsigned mode_of(enum pipe_wait kind, unsigned end) {
     return (unsigned)kind * 2 + end;
@@ -56,12 +43,12 @@ static unsigned way_of(unsigned mode) {
 
 /* ---- opening ---- */
 
-static struct shm_pipe *content_of(const struct shm *s, const struct shm_sync *o) {
-    return alloc_ptr(s, get(&o->words[0]), sizeof(struct shm_pipe));
+static struct shm_pipe *pipe_of(const struct shm *s, const struct shm_sync *o) {
+    return content_at(s, o, sizeof(struct shm_pipe));
 }
 
 static int bind_pipe(struct shm *s, unsigned shard, struct shm_sync *o, struct pipe *ret) {
-    *ret = (struct pipe){o, content_of(s, o), shard};
+    *ret = (struct pipe){o, pipe_of(s, o), shard};
     return ret->c ? 0 : -EBADMSG;
 }
 
@@ -92,20 +79,17 @@ static int open_end(struct shm *s, const struct key_name *name, unsigned end, en
 int pipe_create(struct shm *s, const struct key_name *name, const struct pipe_params *params) {
     struct shm_sync *o;
     struct pipe p = {0};
-    uint64_t buffer = params->buffer ? params->buffer : PIPE_BUFFER, off;
+    uint64_t buffer = params->buffer ? params->buffer : PIPE_BUFFER;
     bool made = false;
     op_changes(s, name->shard);
     int r = sync_open(s, name, KEY_PIPE, true, &o, &made);
     if (r == 0 && made) {
-        account_pays(s, name->shard, s->account);
-        r = alloc_tx(s, sizeof(struct shm_pipe), &off);
-        r = r ? r : tx_need(s, WORDS);
+        void *content;
+        r = content_make(s, name->shard, o, sizeof(struct shm_pipe), &content);
         if (r == 0) {
-            struct shm_pipe *c = (void *)(s->base + off);
-            memset(c, 0, sizeof(*c));
+            struct shm_pipe *c = content;
             put(&c->duplex, params->duplex);
             put(&c->buffer, buffer);
-            tx_set(s, &o->words[0], off);
         }
         return r ? r : 1;
     }
@@ -147,12 +131,12 @@ static int answer(struct shm *s, struct pipe *p, struct shm_party *party, unsign
     struct shm_pipe_way *w = &p->c->way[way_of(mode)];
     int r = tx_need(s, WORDS);
     if (r == 0) {
-        take_from(s, waiting(p, mode), 1);
+        word_take(s, waiting(p, mode), 1);
         if (how == 0 && mode / 2 == RECV) {
-            add(s, &w->rights, 1);
+            word_add(s, &w->rights, 1);
         } else if (how == 0 && mode / 2 == SEND) {
-            add(s, &w->room, (int64_t)get(&party->count));
-            add(s, &w->rooms, 1);
+            word_add(s, &w->room, get(&party->count));
+            word_add(s, &w->rooms, 1);
         }
         r = sync_answer(s, p->o, party, how);
     }
@@ -201,35 +185,15 @@ static int settle(struct shm *s, struct pipe *p) {
     return r;
 }
 
-/* The actor's own party. 0: it stands nowhere here; 1: it has a right (*ret); -EINPROGRESS: it waits for one; -EALREADY: for
- * something else; or the answer that sync_poll() is to bring. */
-static int own_party(struct shm *s, struct pipe *p, unsigned mode, struct shm_party **ret) {
-    struct shm_seat *seat = sync_seat(s, sync_actor(s));
-    struct shm_party *mine = seat ? &seat->waiting : NULL;
-    uint64_t state = mine ? get(&mine->state) : 0;
-    if (!mine || !get(&mine->object)) {
-        return 0;
-    }
-    if (get(&mine->object) != sync_off(s, p->o) ||
-        get(&mine->who) >> 32 != (uint32_t)get(&p->o->birth) || party_mode(state) != mode) {
-        return -EALREADY;
-    }
-    if (party_state(state) == PARTY_WAITS) {
-        return -EINPROGRESS;
-    }
-    *ret = mine;
-    return party_answer(state) < 0 ? party_answer(state) : 1;
-}
-
 static int drop_right(struct shm *s, struct pipe *p, const struct shm_party *party) {
     unsigned mode = party_mode(get(&party->state));
     struct shm_pipe_way *w = &p->c->way[way_of(mode)];
     int r = tx_need(s, WORDS);
     if (r == 0 && mode / 2 == RECV) {
-        take_from(s, &w->rights, 1);
+        word_take(s, &w->rights, 1);
     } else if (r == 0 && mode / 2 == SEND) {
-        take_from(s, &w->room, get(&party->count));
-        take_from(s, &w->rooms, 1);
+        word_take(s, &w->room, get(&party->count));
+        word_take(s, &w->rooms, 1);
     }
     return r;
 }
@@ -237,7 +201,7 @@ static int drop_right(struct shm *s, struct pipe *p, const struct shm_party *par
 /* Begins a call that may wait. 1: it had a right, which is used up; 0: it had none; or what to return. */
 static int begin(struct shm *s, struct pipe *p, unsigned mode, uint64_t count) {
     struct shm_party *mine = NULL;
-    int r = own_party(s, p, mode, &mine);
+    int r = right_of(s, p->o, mode, &mine);
     if (r == 1) {
         r = get(&mine->count) == count ? drop_right(s, p, mine) : -EINVAL;
         r = r ? r : tx_need(s, 1);
@@ -250,12 +214,7 @@ static int begin(struct shm *s, struct pipe *p, unsigned mode, uint64_t count) {
 }
 
 static int park(struct shm *s, struct pipe *p, unsigned mode, uint64_t count, unsigned flags) {
-    int r = tx_need(s, WORDS);
-    r = r ? r : sync_park(s, p->o, mode, count, flags, NULL);
-    if (r == -EINPROGRESS) {
-        add(s, waiting(p, mode), 1);
-    }
-    return r;
+    return right_await(s, p->o, mode, count, flags, waiting(p, mode));
 }
 
 /* ---- holding ---- */
@@ -274,9 +233,9 @@ static int hold(struct shm *s, struct pipe *p, unsigned end, bool again) {
     if (r == 0) {
         if (!get(&h->data[end])) {
             tx_set(s, &p->c->held, get(&p->c->held) | 1u << end);
-            add(s, &p->c->holders[end], 1);
+            word_add(s, &p->c->holders[end], 1);
         }
-        add(s, &h->data[end], 1);
+        word_add(s, &h->data[end], 1);
         tx_set(s, &h->count, get(&h->data[0]) + get(&h->data[1]));
     }
     return r;
@@ -290,7 +249,7 @@ static int let_go(struct shm *s, struct pipe *p, struct shm_party *h, unsigned e
         tx_set(s, &h->data[end], all ? 0 : n - 1);
         tx_set(s, &h->count, get(&h->data[0]) + get(&h->data[1]));
         if (all || n == 1) {
-            take_from(s, &p->c->holders[end], 1);
+            word_take(s, &p->c->holders[end], 1);
         }
     }
     return r;
@@ -342,7 +301,7 @@ int pipe_send(struct shm *s, const struct key_name *name, unsigned end, const vo
     r = r ? r : list_push(s, &l, false, data, len);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
-        add(s, &w->bytes, (int64_t)len);
+        word_add(s, &w->bytes, len);
         r = settle(s, &p);
     }
     return r;
@@ -370,7 +329,7 @@ int pipe_recv(struct shm *s, const struct key_name *name, unsigned end, unsigned
     r = r ? r : list_pop(s, &l, true, &b);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
-        take_from(s, &w->bytes, b.len);
+        word_take(s, &w->bytes, b.len);
         r = settle(s, &p);
     }
     r = r ? r : fn(arg, b.data, b.len);
@@ -391,7 +350,7 @@ int pipe_poll(struct shm *s, const struct key_name *name, unsigned end, unsigned
 int pipe_view(struct shm *s, const struct key_name *name, struct pipe_view *ret) {
     struct shm_sync *o;
     int r = sync_find(s, name, KEY_PIPE, &o);
-    const struct shm_pipe *c = r ? NULL : content_of(s, o);
+    const struct shm_pipe *c = r ? NULL : pipe_of(s, o);
     if (r || !c) {
         return r ? r : -ESTALE;
     }
@@ -409,7 +368,7 @@ int pipe_view(struct shm *s, const struct key_name *name, struct pipe_view *ret)
 
 static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
     struct pipe p = {0};
-    struct shm_party *h = content_of(s, o) ? sync_holder(s, o, owner) : NULL;
+    struct shm_party *h = pipe_of(s, o) ? sync_holder(s, o, owner) : NULL;
     int r = h ? bind_pipe(s, sync_shard(o), o, &p) : 0;
     if (r || !h) {
         return r;
@@ -425,13 +384,13 @@ static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *party, 
     struct pipe p = {0};
     unsigned mode = party_mode(get(&party->state));
     (void)died;
-    if (mode >= KINDS * 2 || !content_of(s, o)) {
+    if (mode >= KINDS * 2 || !pipe_of(s, o)) {
         return 0;
     }
     int r = bind_pipe(s, sync_shard(o), o, &p);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
-        take_from(s, waiting(&p, mode), 1);
+        word_take(s, waiting(&p, mode), 1);
         r = mode / 2 == SEND ? settle(s, &p) : 0; /* the next one may be smaller */
     }
     return r;
@@ -457,17 +416,10 @@ static int look(struct shm *s, struct shm_sync *o, struct shm_party *party) {
     return r;
 }
 
-static int collect(struct shm *s, struct shm_sync *o, struct shm_party *party, int *answered) {
-    (void)s;
-    (void)party;
-    (void)answered;
-    return o ? 1 : 0; /* the party stays as it is: its owner makes the call again */
-}
-
 static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *party) {
     struct pipe p = {0};
     uint64_t state = get(&party->state);
-    if (!o || party_mode(state) >= KINDS * 2 || party_answer(state) < 0 || !content_of(s, o)) {
+    if (!o || party_mode(state) >= KINDS * 2 || party_answer(state) < 0 || !pipe_of(s, o)) {
         return 0;
     }
     int r = bind_pipe(s, shard, o, &p);
@@ -476,23 +428,18 @@ static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_pa
 }
 
 static int take_apart(struct shm *s, unsigned shard, struct shm_sync *o) {
-    struct shm_pipe *c = content_of(s, o);
+    struct shm_pipe *c = pipe_of(s, o);
     if (!c) {
         return 0;
     }
     int r = list_take_apart(s, shard, &c->way[0].list, TAKE_APART);
     r = r ? r : list_take_apart(s, shard, &c->way[1].list, TAKE_APART);
-    r = r ? r : tx_need(s, WORDS);
-    if (r == 0) {
-        op_free(s, shard, get(&o->words[0]));
-        tx_set(s, &o->words[0], 0);
-    }
-    return r;
+    return r ? r : content_free(s, shard, o);
 }
 
 static int blocks(struct shm *s, const struct shm_sync *o,
                   int (*fn)(void *arg, uint64_t off, uint64_t bytes), void *arg) {
-    const struct shm_pipe *c = content_of(s, o);
+    const struct shm_pipe *c = pipe_of(s, o);
     if (!c) {
         return get(&o->words[0]) ? -ESTALE : 0;
     }
@@ -504,7 +451,7 @@ static int blocks(struct shm *s, const struct shm_sync *o,
 const struct sync_kind sync_kind_pipe = {.bury = bury,
                                          .left = has_left,
                                          .look = look,
-                                         .collect = collect,
+                                         .collect = right_collect,
                                          .undo = undo,
                                          .take_apart = take_apart,
                                          .blocks = blocks,

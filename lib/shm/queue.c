@@ -15,16 +15,13 @@
 #include "lib/shm/queue.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "lib/base/clock.h"
 #include "lib/shm/account.h"
 #include "lib/shm/alloc.h"
 #include "lib/shm/list.h"
-#include "lib/shm/lock.h"
 #include "lib/shm/op.h"
 #include "lib/shm/queue_private.h"
-#include "lib/shm/sync_private.h"
 
 enum {
     AT_ONCE = 1024,          /* items one operation moves, ... */
@@ -34,7 +31,6 @@ enum {
     BURY = 8,
     LOOK = 32,
     EXPIRE = 64,
-    STAYS = 1, /* collect(): the party stays as it is */
 };
 #define ITEM_MAX (UINT64_C(64) << 20)
 
@@ -65,18 +61,14 @@ static uint64_t free_places(const struct shm_queue *c) {
     return max ? minus(max, items_in(c) + get(&c->rights[WAIT_PUT])) : UINT64_MAX;
 }
 
-static void add(struct shm *s, _Atomic uint64_t *word, int64_t by) {
-    tx_set(s, word, get(word) + (uint64_t)by);
-}
-
 /* ---- opening ---- */
 
-static struct shm_queue *content_of(const struct shm *s, const struct shm_sync *o) {
-    return alloc_ptr(s, get(&o->words[0]), sizeof(struct shm_queue));
+static struct shm_queue *queue_of(const struct shm *s, const struct shm_sync *o) {
+    return content_at(s, o, sizeof(struct shm_queue));
 }
 
 static int bind_queue(struct shm *s, unsigned shard, struct shm_sync *o, struct queue *ret) {
-    *ret = (struct queue){.o = o, .c = content_of(s, o), .shard = shard};
+    *ret = (struct queue){.o = o, .c = queue_of(s, o), .shard = shard};
     if (!ret->c) {
         return -EBADMSG;
     }
@@ -88,16 +80,12 @@ static int bind_queue(struct shm *s, unsigned shard, struct shm_sync *o, struct 
 
 static int make_content(struct shm *s, unsigned shard, struct shm_sync *o,
                         const struct queue_params *p) {
-    uint64_t off;
-    account_pays(s, shard, s->account);
-    int r = alloc_tx(s, sizeof(struct shm_queue), &off);
-    r = r ? r : tx_need(s, WORDS);
+    void *made;
+    int r = content_make(s, shard, o, sizeof(struct shm_queue), &made);
     if (r == 0) {
-        struct shm_queue *c = (void *)(s->base + off);
-        memset(c, 0, sizeof(*c));
+        struct shm_queue *c = made;
         put(&c->max_items, p->max_items);
         put(&c->lease_ms, (uint64_t)p->lease_ms);
-        tx_set(s, &o->words[0], off);
     }
     return r;
 }
@@ -133,9 +121,9 @@ static struct shm_party *first_of(struct shm *s, struct shm_party *p, unsigned m
 static int answer(struct shm *s, struct queue *q, struct shm_party *p, unsigned mode, int how) {
     int r = tx_need(s, WORDS);
     if (r == 0) {
-        add(s, &q->c->waiting[mode], -1);
+        word_take(s, &q->c->waiting[mode], 1);
         if (how == 0 && mode != WAIT_JOIN) {
-            add(s, &q->c->rights[mode], 1);
+            word_add(s, &q->c->rights[mode], 1);
         }
         r = sync_answer(s, q->o, p, how);
     }
@@ -188,49 +176,24 @@ static int settle(struct shm *s, struct queue *q) {
     return r < 0 ? r : 0;
 }
 
-/* The actor's own party. 0: it stands nowhere here; 1: it has a right (*ret); -EINPROGRESS: it waits for one; -EALREADY: for
- * something else; or the answer that sync_poll() is to bring. */
-static int own_party(struct shm *s, struct queue *q, unsigned mode, struct shm_party **ret) {
-    struct shm_seat *seat = sync_seat(s, sync_actor(s));
-    struct shm_party *p = seat ? &seat->waiting : NULL;
-    uint64_t state = p ? get(&p->state) : 0;
-    if (!p || !get(&p->object)) {
-        return 0;
-    }
-    if (get(&p->object) != sync_off(s, q->o) || get(&p->who) >> 32 != (uint32_t)get(&q->o->birth) ||
-        party_mode(state) != mode) {
-        return -EALREADY;
-    }
-    if (party_state(state) == PARTY_WAITS) {
-        return -EINPROGRESS;
-    }
-    *ret = p;
-    return party_answer(state) < 0 ? party_answer(state) : 1;
-}
-
 /* The right is used up, one way or the other. */
 static int use_right(struct shm *s, struct queue *q, struct shm_party *p, unsigned mode) {
     int r = tx_need(s, WORDS);
     if (r == 0) {
-        tx_set(s, &q->c->rights[mode], minus(get(&q->c->rights[mode]), 1));
+        word_take(s, &q->c->rights[mode], 1);
         tx_set(s, &p->object, 0);
     }
     return r;
 }
 
 static int park(struct shm *s, struct queue *q, unsigned mode, unsigned flags) {
-    int r = tx_need(s, WORDS);
-    r = r ? r : sync_park(s, q->o, mode, 1, flags, NULL);
-    if (r == -EINPROGRESS) {
-        add(s, &q->c->waiting[mode], 1);
-    }
-    return r;
+    return right_await(s, q->o, mode, 1, flags, &q->c->waiting[mode]);
 }
 
 /* Begins a call that may wait. 1: it has a right, which is used up; 0: it stands nowhere; else what to return. */
 static int begin(struct shm *s, struct queue *q, unsigned mode) {
     struct shm_party *mine = NULL;
-    int r = own_party(s, q, mode, &mine);
+    int r = right_of(s, q->o, mode, &mine);
     if (r == 1) {
         r = use_right(s, q, mine, mode);
         return r ? r : 1;
@@ -286,7 +249,7 @@ int queue_put(struct shm *s, const struct key_name *name, const struct task_byte
     }
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
-        add(s, &q.c->unfinished, (int64_t)put_in);
+        word_add(s, &q.c->unfinished, put_in);
         r = settle(s, &q);
     }
     return r ? r : (int)put_in;
@@ -367,7 +330,7 @@ int queue_done(struct shm *s, const struct key_name *name, uint64_t lease, unsig
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
         op_free(s, q.shard, item_off(s, item));
-        tx_set(s, &q.c->unfinished, minus(get(&q.c->unfinished), 1));
+        word_take(s, &q.c->unfinished, 1);
         r = settle(s, &q);
     }
     return r;
@@ -394,7 +357,7 @@ int queue_task_done(struct shm *s, const struct key_name *name) {
     int r = open_queue(s, name, NULL, &q, NULL);
     r = r ? r : get(&q.c->unfinished) ? tx_need(s, WORDS) : -EOVERFLOW;
     if (r == 0) {
-        add(s, &q.c->unfinished, -1);
+        word_take(s, &q.c->unfinished, 1);
         r = settle(s, &q);
     }
     return r;
@@ -407,7 +370,7 @@ int queue_join(struct shm *s, const struct key_name *name, unsigned flags) {
     if (r) {
         return r == -ENOENT ? 0 : r;
     }
-    r = own_party(s, &q, WAIT_JOIN, &mine);
+    r = right_of(s, q.o, WAIT_JOIN, &mine);
     if (r == 1) {
         r = tx_need(s, 1);
         if (r == 0) {
@@ -434,7 +397,7 @@ int queue_close(struct shm *s, const struct key_name *name) {
 int queue_view(struct shm *s, const struct key_name *name, struct queue_view *ret) {
     struct shm_sync *o;
     int r = sync_find(s, name, KEY_QUEUE, &o);
-    const struct shm_queue *c = r ? NULL : content_of(s, o);
+    const struct shm_queue *c = r ? NULL : queue_of(s, o);
     if (r || !c) {
         return r ? r : -ESTALE;
     }
@@ -472,7 +435,7 @@ static int expire_shard(struct shm *s, void *arg) {
     op_changes(s, e->shard);
     for (struct shm_sync *o = sync_at(s, get(&s->shards[e->shard].syncs)); r == 0 && o && left;
          o = sync_at(s, get(&o->next)), left--) {
-        if (sync_type(o) == KEY_QUEUE && sync_shard(o) == e->shard && content_of(s, o)) {
+        if (sync_type(o) == KEY_QUEUE && sync_shard(o) == e->shard && queue_of(s, o)) {
             r = expire_queue(s, e, o);
         }
     }
@@ -515,7 +478,7 @@ bool queue_lease_news(const struct shm *s) {
 
 static int bury(struct shm *s, struct shm_sync *o, uint32_t owner) {
     struct queue q = {0};
-    if (!content_of(s, o)) {
+    if (!queue_of(s, o)) {
         return 0;
     }
     int r = bind_queue(s, sync_shard(o), o, &q);
@@ -528,13 +491,13 @@ static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *p, bool
     struct queue q = {0};
     unsigned mode = party_mode(get(&p->state));
     (void)died;
-    if (mode >= WAITS || !content_of(s, o)) {
+    if (mode >= WAITS || !queue_of(s, o)) {
         return 0;
     }
     int r = bind_queue(s, sync_shard(o), o, &q);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) { /* nobody behind it can go on for that: it had no right */
-        tx_set(s, &q.c->waiting[mode], minus(get(&q.c->waiting[mode]), 1));
+        word_take(s, &q.c->waiting[mode], 1);
     }
     return r;
 }
@@ -543,20 +506,12 @@ static int has_left(struct shm *s, struct shm_sync *o, struct shm_party *p, bool
 static int look(struct shm *s, struct shm_sync *o, struct shm_party *p) {
     struct queue q = {0};
     (void)p;
-    if (!content_of(s, o)) {
+    if (!queue_of(s, o)) {
         return 0;
     }
     int r = bind_queue(s, sync_shard(o), o, &q);
     r = r || !get(&q.c->leased) ? r : lease_look(s, q.c, LOOK);
     return r <= 0 ? r : settle(s, &q);
-}
-
-/* The right stays its owner's, who makes his call again. */
-static int collect(struct shm *s, struct shm_sync *o, struct shm_party *p, int *answered) {
-    (void)s;
-    (void)p;
-    (void)answered;
-    return o ? STAYS : 0;
 }
 
 static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_party *p) {
@@ -569,30 +524,25 @@ static int undo(struct shm *s, struct shm_sync *o, unsigned shard, struct shm_pa
     int r = bind_queue(s, shard, o, &q);
     r = r ? r : tx_need(s, WORDS);
     if (r == 0) {
-        tx_set(s, &q.c->rights[mode], minus(get(&q.c->rights[mode]), 1));
+        word_take(s, &q.c->rights[mode], 1);
         r = settle(s, &q);
     }
     return r;
 }
 
 static int take_apart(struct shm *s, unsigned shard, struct shm_sync *o) {
-    struct shm_queue *c = content_of(s, o);
+    struct shm_queue *c = queue_of(s, o);
     if (!c) {
         return 0;
     }
     int r = lease_take_apart(s, shard, c, TAKE_APART);
     r = r ? r : list_take_apart(s, shard, &c->list, TAKE_APART);
-    r = r ? r : tx_need(s, WORDS);
-    if (r == 0) {
-        op_free(s, shard, get(&o->words[0]));
-        tx_set(s, &o->words[0], 0);
-    }
-    return r;
+    return r ? r : content_free(s, shard, o);
 }
 
 static int blocks(struct shm *s, const struct shm_sync *o,
                   int (*fn)(void *arg, uint64_t off, uint64_t bytes), void *arg) {
-    const struct shm_queue *c = content_of(s, o);
+    const struct shm_queue *c = queue_of(s, o);
     if (!c) {
         return get(&o->words[0]) ? -ESTALE : 0;
     }
@@ -604,7 +554,7 @@ static int blocks(struct shm *s, const struct shm_sync *o,
 const struct sync_kind sync_kind_queue = {.bury = bury,
                                           .left = has_left,
                                           .look = look,
-                                          .collect = collect,
+                                          .collect = right_collect,
                                           .undo = undo,
                                           .take_apart = take_apart,
                                           .blocks = blocks,

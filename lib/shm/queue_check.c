@@ -70,7 +70,7 @@ static uint64_t chain_length(struct shm *s, const struct shm_queue *c, uint64_t 
 }
 
 const char *queue_check(struct shm *s, const struct shm_sync *o) {
-    struct shm_queue *c = alloc_ptr(s, get(&o->words[0]), sizeof(*c));
+    struct shm_queue *c = content_at(s, o, sizeof(*c));
     struct count n;
     uint64_t bytes, leased = 0;
     bool sound = true;
@@ -105,7 +105,7 @@ const char *queue_check(struct shm *s, const struct shm_sync *o) {
 /* ---- pipes: modes are kind * 2 + end, kinds are receiving, sending, polling ---- */
 
 const char *pipe_check(struct shm *s, const struct shm_sync *o) {
-    struct shm_pipe *c = alloc_ptr(s, get(&o->words[0]), sizeof(*c));
+    struct shm_pipe *c = content_at(s, o, sizeof(*c));
     struct count n;
     uint64_t holders[2] = {0, 0}, left = get(&o->n_holders);
     if (!c) {

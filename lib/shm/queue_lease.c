@@ -305,10 +305,8 @@ int lease_expire(struct shm *s, struct shm_queue *c, uint64_t now_ms, int budget
     struct shm_item *item = NULL;
     uint64_t off = get(&timed->first);
     int n = 0, r = 0;
-    while (
-        off &&
-        n <=
-            budget) { /* how many; then from the last of them on, so that the oldest comes to the very front */
+    /* how many; then from the last of them on, so that the oldest comes to the very front */
+    while (off && n <= budget) {
         struct shm_item *next = item_at(s, off);
         if (!next) {
             return -EBADMSG;
@@ -379,8 +377,6 @@ int lease_take_apart(struct shm *s, unsigned shard, struct shm_queue *c, int bud
                 return r;
             }
             if (item) {
-                if (i == 2) {
-                }
                 uint64_t off = get(heads[i]);
                 tx_set(s, heads[i], get(&item->next));
                 op_free(s, shard, off);

@@ -1,10 +1,37 @@
 /* SPDX-License-Identifier: MIT */
-/* What queue.c and queue_lease.c share. Not for anybody else. */
+/* What the files of queues and pipes share. Not for anybody else. */
 #pragma once
 
 #include "lib/shm/internal.h"
+#include "lib/shm/layout.h"
+#include "lib/shm/lock.h"
 #include "lib/shm/queue.h"
+#include "lib/shm/sync_private.h"
 
+/* ---- rights and content (queue_right.c) ---- */
+/* The actor's own party. 0: it stands nowhere here; 1: it has a right (*ret); -EINPROGRESS: it waits for one; -EALREADY: for
+ * something else; or the answer that sync_poll() is to bring. */
+int right_of(struct shm *s, const struct shm_sync *o, unsigned mode, struct shm_party **ret);
+/* The actor stands in line; `waiting` counts those who do so in that mode. As sync_park(). */
+int right_await(struct shm *s, struct shm_sync *o, unsigned mode, uint64_t count, unsigned flags,
+                _Atomic uint64_t *waiting);
+/* For the kinds: `collect` of struct sync_kind: the right stays its owner's, who makes his call again. */
+int right_collect(struct shm *s, struct shm_sync *o, struct shm_party *p, int *answer);
+/* The block that words[0] of an object names. NULL: it has none, or none that makes sense. Reads. */
+void *content_at(const struct shm *s, const struct shm_sync *o, size_t size);
+/* Makes it, all zero, at the expense of the object's account. */
+int content_make(struct shm *s, unsigned shard, struct shm_sync *o, size_t size, void **ret);
+int content_free(struct shm *s, unsigned shard, struct shm_sync *o);
+static inline void word_add(struct shm *s, _Atomic uint64_t *word, uint64_t by) {
+    tx_set(s, word, get(word) + by);
+}
+/* Never below 0: somebody may have written anything. */
+static inline void word_take(struct shm *s, _Atomic uint64_t *word, uint64_t by) {
+    uint64_t v = get(word);
+    tx_set(s, word, v > by ? v - by : 0);
+}
+
+/* ---- leases (queue_lease.c) ---- */
 enum queue_wait { WAIT_GET, WAIT_PUT, WAIT_JOIN, WAITS }; /* modes of parties */
 
 /* Puts an item on lease to the acting owner. item: one that had come back, or NULL: these bytes get a block. */
@@ -42,6 +69,5 @@ static inline uint64_t item_off(const struct shm *s, const struct shm_item *item
     return (uint64_t)((const uint8_t *)item - s->base);
 }
 /* For the kinds: `check` of struct sync_kind. */
-struct shm_sync;
 const char *queue_check(struct shm *s, const struct shm_sync *o);
 const char *pipe_check(struct shm *s, const struct shm_sync *o);
