@@ -142,12 +142,6 @@ static int rlock_release(struct shm *s, void *arg) {
     return sync_rlock_release(s, &a->name, a->flags);
 }
 
-static int rlock_depth(struct shm *s, void *arg) {
-    struct sync_ask *a = arg;
-    a->ret = sync_rlock_depth(s, &a->name);
-    return a->ret < 0 ? (int)a->ret : 0;
-}
-
 int objects_rlock_acquire(struct objects *o, struct task_bytes name, int64_t ms, unsigned flags) {
     struct sync_ask a = objects_sync_ask(o, name, flags);
     struct sync_ref *ref = recall(o, &a.name, true);
@@ -159,12 +153,6 @@ int objects_rlock_release(struct objects *o, struct task_bytes name, unsigned fl
     struct sync_ref *ref = flags & SYNC_FORCE ? NULL : recall(o, &a.name, true);
     int r = ref ? sync_ref_runlock(o->shm, ref) : -EBUSY;
     return r >= 0 ? r : objects_sync_change(&a, rlock_release);
-}
-
-int64_t objects_rlock_depth(struct objects *o, struct task_bytes name) {
-    struct sync_ask a = objects_sync_ask(o, name, 0);
-    int r = objects_sync_look(&a, rlock_depth);
-    return r < 0 ? r : a.ret;
 }
 
 /* ---- reader-writer locks ---- */

@@ -18,7 +18,6 @@ int objects_lock_is_held(struct objects *o, struct task_bytes name);
 
 int objects_rlock_acquire(struct objects *o, struct task_bytes name, int64_t ms, unsigned flags);
 int objects_rlock_release(struct objects *o, struct task_bytes name, unsigned flags);
-int64_t objects_rlock_depth(struct objects *o, struct task_bytes name);
 
 int objects_rwlock_read(struct objects *o, struct task_bytes name, int64_t ms, unsigned flags);
 int objects_rwlock_write(struct objects *o, struct task_bytes name, int64_t ms, unsigned flags);

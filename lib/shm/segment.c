@@ -164,7 +164,7 @@ static void bind_handle(struct shm *s, uint8_t *base, const struct shm_header *h
         .fd = -1,
         .bell_fd = -1,
         .patience_ns = 5 * NS_PER_SEC,
-        .spin_ns = SHM_SPIN_MAX,
+        .work_spin = {.ns = SHM_SPIN_MAX},
         .head = (void *)base,
         .pools = (void *)(base + h->pools_off),
         .slots = (void *)(base + h->slots_off),
@@ -325,7 +325,7 @@ void shm_share(const struct shm *s, struct shm *ret) {
     ret->mine = NULL;
     ret->tx_room = SHM_UNDO;
     ret->tx_entries = 0;
-    ret->spin_ns = 0;
+    ret->work_spin.ns = 0;
     ret->actor = 0;
     assert(ret->op_shards == 0 && ret->op_depth == 0 && ret->op_arena < 0 && !ret->op_chunks);
     memset(ret->seen, 0, sizeof(ret->seen));

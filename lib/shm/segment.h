@@ -37,6 +37,12 @@ struct shm_seen {
 };
 enum { SHM_SEEN = 16, SHM_CYCLE = 8 };
 
+/* How long looking before a sleep has been worth it of late (spin.h). */
+struct spin {
+    uint64_t ns;
+    uint32_t skipped; /* waits without a look since the last try */
+};
+
 /* What sync.c does when the operation under way has ended: words of locks that it holds on to, and seats to be woken. */
 struct shm_sync_after {
     uint32_t pins, wakes; /* wakes: one more than there is room for: some are missing */
@@ -56,9 +62,9 @@ struct shm {
     uint32_t busy_owner;   /* ... and the owner word of who held it: lock_holder() */
     uint64_t patience_ns;  /* how long a verb may wait for a lock: 0 = only try, then -EAGAIN (the
                               daemon).  5 s unless set */
-    uint64_t spin_ns;      /* task_wait()'s adaptive spinning: the budget now */
+    struct spin work_spin; /* how long looking is worth before a wait for tasks sleeps, ... */
+    struct spin sync_spin; /* ... and before one for sync objects */
     struct yield yield;    /* ... and whether it may */
-    uint32_t spin_skip;    /* waits without a spin since the last try */
     uint32_t tx_room;      /* words the undo log has room for */
     uint32_t tx_entries;   /* entries of the undo log in this transaction, beyond anybody's reach */
     /* the operation on objects under way (op.c) */
@@ -87,8 +93,6 @@ struct shm {
     bool dirtied; /* an operation that noted something was committed; whoever cares sets it back */
     struct shm_vacated vacated; /* what op_vacate() was told */
     struct shm_seen seen[SHM_SEEN];
-    uint64_t sync_spin_ns; /* the same budget for those who wait for sync objects (spin.h) */
-    uint32_t sync_spin_skip;
     uint64_t
         lease_said;   /* queue_expire_leases(): when it wants to be called again, ms; 0: no need */
     uint32_t cycle_n; /* after -EDEADLK of sync_check_cycle(): how long the circle is; ... */

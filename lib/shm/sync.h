@@ -69,8 +69,6 @@ int sync_lock_is_held(struct shm *s, const struct key_name *name);
 int sync_rlock_acquire(struct shm *s, const struct key_name *name, unsigned flags);
 /* 0; 1: the owner still has it. -EPERM. SYNC_FORCE: all of it at once, whoever holds it. */
 int sync_rlock_release(struct shm *s, const struct key_name *name, unsigned flags);
-/* Reads. How many times the actor has it. */
-int64_t sync_rlock_depth(struct shm *s, const struct key_name *name);
 
 /* ---- semaphores; n >= 1 ---- */
 /* 1: made; 0: there already. -EEXIST: with other parameters. `bounded`: never more units than at first. */

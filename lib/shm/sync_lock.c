@@ -172,15 +172,6 @@ int sync_rlock_release(struct shm *s, const struct key_name *name, unsigned flag
     return r ? r : hand_over(s, o, 0);
 }
 
-int64_t sync_rlock_depth(struct shm *s, const struct key_name *name) {
-    struct shm_sync *o;
-    int r = sync_find(s, name, KEY_RLOCK, &o);
-    if (r) {
-        return r == -ENOENT ? 0 : r;
-    }
-    return sync_word_owner(get(&o->word)) == sync_actor(s) ? (int64_t)get(&o->extra) + 1 : 0;
-}
-
 /* ---- for conditions ---- */
 
 int sync_lock_held(struct shm *s, const struct key_name *name, struct shm_sync **ret) {

@@ -36,6 +36,7 @@
 #include "lib/shm/lock.h"
 #include "lib/shm/ring.h"
 #include "lib/shm/slot.h"
+#include "lib/shm/spin.h"
 #include "lib/shm/task_private.h"
 
 /* ---- records ---- */
@@ -374,24 +375,15 @@ static bool any_for_us(struct shm *s, struct shm_pool *p) {
     return get(&s->mine->order) != 0 || any_hint(s, p);
 }
 
-/* Polls for a while before sleeping: being woken across CPUs costs far more than that. The budget
- * halves when nothing came and doubles when something did; after 32 waits without one, a short one
- * is tried again. None while yielding costs the CPU. */
+/* Polls for a while before sleeping. */
 static bool spin_for_work(struct shm *s, struct shm_pool *p) {
-    if (s->spin_ns < SHM_SPIN_MAX / 32) {
-        if (++s->spin_skip < 32) {
-            return false;
-        }
-        s->spin_skip = 0;
-        s->spin_ns = SHM_SPIN_MAX / 8;
-    }
-    uint64_t now = clock_now(), until = now + s->spin_ns;
-    if (!yield_may_poll(&s->yield, now)) {
+    uint64_t now, until = spin_until(s, &s->work_spin, &now);
+    if (!until) {
         return false;
     }
     do {
         if (any_for_us(s, p)) {
-            s->spin_ns = s->spin_ns < SHM_SPIN_MAX / 2 ? s->spin_ns * 2 : SHM_SPIN_MAX;
+            spin_paid(&s->work_spin);
             return true;
         }
         if (slot_told(s) >= SLOT_EXIT) {
@@ -399,7 +391,7 @@ static bool spin_for_work(struct shm *s, struct shm_pool *p) {
         }
         now = clock_now();
     } while (yield_cpu(&s->yield, &now) && now < until);
-    s->spin_ns /= 2;
+    spin_in_vain(&s->work_spin);
     return false;
 }
 

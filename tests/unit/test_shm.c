@@ -621,7 +621,7 @@ static int sleep_for_task(void *arg) {
     if (shm_attach(&s, a->s->fd) || slot_attach(&s, a->slot, a->gen)) {
         return 9;
     }
-    s.spin_ns = 0;
+    s.work_spin.ns = 0;
     while (task_claim(&s, 0, &t)) {
         if (slot_told(&s) == SLOT_EXIT) {
             return 1;
